@@ -1,6 +1,6 @@
 //! The simulation on itself: it is clean, it repeats, and it finds what is broken on purpose.
 
-#![expect(clippy::expect_used, reason = "all of this is a test, its helper included")]
+#![expect(clippy::expect_used, clippy::panic, reason = "all of this is a test, its helper included")]
 
 use bridge_tests::sim::{Options, Report, Sabotage, run};
 use clap::{Parser, ValueEnum};

@@ -84,7 +84,10 @@ async fn until_commits_wait(mut session: PgConnection, dba: &mut PgConnection) {
         let mut commit = pin!(session.execute("SELECT pg_logical_emit_message(true, 'probe', '')"));
         loop {
             tokio::select! {
-                committed = &mut commit => break drop(committed.unwrap()),
+                committed = &mut commit => {
+                    committed.unwrap();
+                    break;
+                }
                 () = tokio::time::sleep(Duration::from_millis(5)) => cancelled += cancel_waits(dba).await,
             }
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bridge_idc::orders::store::Ledger;
-use bridge_idc::orders::store::payments::{
+use bridge_idc::payments::store::{
     Attempt, Concluded, Conclusion, PaymentLedger as _, ReportedOutcome, ResolveResult,
 };
 use bridge_idc::payments::{Payment, Refund};

@@ -23,9 +23,9 @@ const PACKET_BYTES_MAX: usize = 65_536;
 /// Packets that are read before those that are due are written.
 const READS: usize = 64;
 
-/// Asks for the lowest real-time priority, for the calling thread and those that it starts: a real line does not wait for a processor until a compiler beside it lets go of one.
+/// Asks for the lowest real-time priority: a real line does not wait for a processor until a compiler beside it lets go of one.
 /// Without the right to that packets are late on a busy machine, which [`Line::take_late`] tells.
-pub(super) fn go_ahead_of_the_load() {
+fn go_ahead_of_the_load() {
     let thread = gettid().as_raw_nonzero().to_string();
     let mut chrt = Command::new("chrt");
     chrt.args(["--rr", "--pid", "1", &thread])

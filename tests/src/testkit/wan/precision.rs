@@ -2,7 +2,7 @@
 //! time that takes.
 //!
 //! Figures of something else over a line are worth as much as the line. So each of them is taken beside the same over loopback,
-//! by the same threads, which go ahead of what else runs on the machine as the line's own thread does.
+//! by the same threads.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Read as _, Write as _};
@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
-use super::driver::go_ahead_of_the_load;
 use super::{Conditions, Wan};
 use crate::testkit::histogram::Histogram;
 use crate::testkit::proc_stat::cpu_of_thread;
@@ -107,7 +106,7 @@ pub fn measure(each: Duration) -> Result<Precision> {
 fn echoes(
     server: UdpSocket,
     dialled: impl FnOnce(SocketAddr) -> Result<SocketAddr>,
-    call: impl FnOnce(&UdpSocket) -> io::Result<Histogram> + Send,
+    call: impl FnOnce(&UdpSocket) -> io::Result<Histogram>,
 ) -> Result<Histogram> {
     let dialled = dialled(server.local_addr()?)?;
     let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -117,7 +116,6 @@ fn echoes(
     let over = AtomicBool::new(false);
     let took = std::thread::scope(|scope| {
         scope.spawn(|| {
-            go_ahead_of_the_load();
             let mut buffer = [0; DATAGRAM_BYTES];
             while !over.load(Ordering::Relaxed) {
                 // Nothing for a while; or nobody is there any more, which is the end.
@@ -126,13 +124,9 @@ fn echoes(
                 }
             }
         });
-        let called = scope.spawn(|| {
-            go_ahead_of_the_load();
-            call(&client)
-        });
-        let took = called.join();
+        let took = call(&client);
         over.store(true, Ordering::Relaxed);
-        took.map_err(|_| io::Error::other("the caller panicked"))?
+        took
     })?;
     ensure!(took.count() > 0, "nothing came back");
     Ok(took)
