@@ -2,11 +2,16 @@
 //! like, never how fast anything was.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
+use bridge_certs::{Authority, InitOptions};
+use bridge_skips::{Lack, skipped};
+use bridge_tests::http::Client;
 use bridge_tests::machine::make_ready;
 use bridge_tests::measure::reads::{self, Effort};
-use bridge_tests::measure::{Draw, FixedAnswer, NEEDS, Server, Tuning};
+use bridge_tests::measure::{Draw, FixedAnswer, HaproxyPair, NEEDS, Server, Tuning};
+use bridge_tests::wan::{Conditions, Wan, lacks};
 
 #[tokio::test]
 async fn every_server_answers_under_load_and_stands_in_its_rows() -> Result<()> {
@@ -40,6 +45,30 @@ async fn every_server_answers_under_load_and_stands_in_its_rows() -> Result<()> 
     assert!(
         rows.iter().map(|row| row.target.is_some()).eq([true, true, true, false, false, false, false, false])
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_haproxy_pair_answers_across_a_line_that_loses_packets() -> Result<()> {
+    if let Some(lack) = lacks() {
+        skipped(Lack::Tun, lack);
+        return Ok(());
+    }
+    make_ready(&NEEDS).await?;
+    let program = Path::new(env!("CARGO_BIN_EXE_measure"));
+    let (answer, dir) = (FixedAnswer::made_up(400), tempfile::tempdir()?);
+    let origin = Server::bare(program, dir.path(), &answer, 1).await?;
+    let authority = Authority::init(dir.path().join("pki"), &InitOptions::default())?;
+    let wan = Wan::start(1, None)?;
+    wan.line().set(Conditions::round_trip(Duration::from_millis(2)).losing(10_000));
+    let path = "/v1/shop/orders/one";
+    let pair = HaproxyPair::start(dir.path(), &wan, &authority, &origin, path, &answer).await?;
+    // A handshake with certificates of both sides alone takes more packets than that.
+    let before = wan.line().counts().left;
+    assert!(before > 10, "{before}");
+    let got = Client::new(pair.address).get(path, None).await?;
+    assert_eq!(got.body, answer.body);
+    assert!(wan.line().counts().left > before, "it did not cross the line");
     Ok(())
 }
 

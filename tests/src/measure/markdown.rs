@@ -43,6 +43,7 @@ fn line(text: &mut String, row: &Row) -> std::fmt::Result {
         let most = match target {
             Target::Ratio(most) => decimal(most),
             Target::Bridge(most) => format!("{} {}", decimal(most), row.unit),
+            Target::BridgeAtLeast(least) => format!("at least {} {}", decimal(least), row.unit),
         };
         write!(text, "{most}, {}", if reached { "reached" } else { "**not** reached" })?;
     }

@@ -21,6 +21,7 @@ mod row;
 // What Bridge is compared with, and the load.
 mod alike;
 mod bare;
+mod haproxy_pair;
 mod peers;
 mod server;
 mod wrk;
@@ -34,6 +35,7 @@ mod freshness;
 mod orders;
 pub mod reads;
 mod start;
+mod tunnel;
 
 use std::future::Future;
 
@@ -44,9 +46,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::database::Database;
 use crate::machine::{Need, make_ready};
 use crate::site::Setup;
+use crate::wan;
 
 pub use bare::FixedAnswer;
 pub use draw::Draw;
+pub use haproxy_pair::HaproxyPair;
 pub use options::{Inner, Options};
 pub use report::Report;
 pub use row::{AtLoad, Better, Loads, Middle, Pair, Row, Target, Thousandths};
@@ -119,6 +123,16 @@ async fn measure(options: &Options) -> Result<Report> {
                 let start = start::measure(dir.path(), quick(10_000, 100_000), 3, &mut draw);
                 start.await.context("measure start")?
             }
+            Bench::Tunnel if !options.is_named(bench) && wan::lacks().is_some() => {
+                tell_what_is_left_out();
+                Vec::new()
+            }
+            Bench::Tunnel => {
+                let program = std::env::current_exe().context("find this program")?;
+                let (rounds, share) = (quick(3, 9), quick(4, 1));
+                let tunnel = tunnel::measure(&program, dir.path(), rounds, share, &mut draw);
+                Box::pin(tunnel).await.context("measure the tunnel")?
+            }
             Bench::Orders => {
                 let (rounds, share) = (quick(3, 9), quick(4, 1));
                 let with_and_without = orders::measure(dir.path(), rounds, share, &mut draw);
@@ -129,6 +143,12 @@ async fn measure(options: &Options) -> Result<Report> {
     }
     // Asked last: by now everything is installed.
     Ok(Report { machine: Machine::this(options.quick).await, seed, rows })
+}
+
+fn tell_what_is_left_out() {
+    if let Some(lack) = wan::lacks() {
+        progress::tell(&format!("the tunnel is left out: there is no WAN of IP packets without {lack}"));
+    }
 }
 
 /// Reads of one product, by everyone.

@@ -28,7 +28,7 @@ impl Report {
              <style>{STYLE}</style></head><body><h1>What a user has today, and Bridge</h1>\
              <p class=\"soft\">{}; the order of turns was drawn from seed {}</p><p>Both sides of each row were taken in turns in one run. Each bar is the median of \
              its rounds at the load that suits its side best, or their p99 where it says so; the dashed line is where \
-             Bridge should be at most.</p>\n",
+             Bridge should be at most, or at least where more is better.</p>\n",
             escaped(&self.machine.to_string()),
             self.seed,
         );
@@ -48,6 +48,9 @@ fn section(page: &mut String, row: &Row) -> std::fmt::Result {
         let target = match target {
             Target::Ratio(most) => format!("ratio at most {}", decimal(most)),
             Target::Bridge(most) => format!("Bridge at most {} {}", decimal(most), escaped(&row.unit)),
+            Target::BridgeAtLeast(least) => {
+                format!("Bridge at least {} {}", decimal(least), escaped(&row.unit))
+            }
         };
         let (class, reached) = if reached { ("reached", "reached") } else { ("missed", "not reached") };
         write!(page, ", <span class=\"{class}\">target {reached}</span> ({target})")?;
@@ -65,7 +68,7 @@ fn bars(page: &mut String, row: &Row) -> std::fmt::Result {
     let (baseline, bridge) = (row.baseline(), row.bridge());
     let most = row.target.map(|target| match target {
         Target::Ratio(most) => baseline as f64 * most as f64 / 1_000.0,
-        Target::Bridge(most) => most as f64,
+        Target::Bridge(limit) | Target::BridgeAtLeast(limit) => limit as f64,
     });
     let longest = most.unwrap_or(0.0).max(baseline.max(bridge) as f64).max(1.0);
     let length = |value: f64| BAR * value / longest;

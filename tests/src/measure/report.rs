@@ -76,12 +76,14 @@ impl fmt::Display for Report {
                 write!(f, "   {}", range(spread))?;
             }
             if let (Some(target), Some(reached)) = (row.target, row.reached()) {
-                let (what, most) = match target {
-                    Target::Ratio(most) => ("", decimal(most)),
-                    Target::Bridge(most) => ("Bridge ", format!("{} {}", decimal(most), row.unit)),
+                let of_bridge = |limit| format!("{} {}", decimal(limit), row.unit);
+                let (what, limit) = match target {
+                    Target::Ratio(most) => ("at most", decimal(most)),
+                    Target::Bridge(most) => ("Bridge at most", of_bridge(most)),
+                    Target::BridgeAtLeast(least) => ("Bridge at least", of_bridge(least)),
                 };
                 let reached = if reached { "reached" } else { "NOT reached" };
-                write!(f, "   target: {what}at most {most}, {reached}")?;
+                write!(f, "   target: {what} {limit}, {reached}")?;
             }
             writeln!(f)?;
             for at in row.loads.iter().flat_map(|loads| &loads.all) {

@@ -30,6 +30,8 @@ pub enum Target {
     Ratio(u64),
     /// Bridge takes at most this, whatever the baseline takes.
     Bridge(Thousandths),
+    /// Bridge does at least this, whatever the baseline does.
+    BridgeAtLeast(Thousandths),
 }
 
 /// What is the better of two numbers.
@@ -151,6 +153,7 @@ impl Row {
         self.target.map(|target| match target {
             Target::Ratio(most) => self.ratio() <= most,
             Target::Bridge(most) => self.bridge() <= most,
+            Target::BridgeAtLeast(least) => self.bridge() >= least,
         })
     }
 
@@ -280,6 +283,10 @@ mod tests {
         assert_eq!(row.reached(), Some(false));
         row.target = Some(Target::Bridge(451));
         assert_eq!(row.reached(), Some(true));
+        row.target = Some(Target::BridgeAtLeast(451));
+        assert_eq!(row.reached(), Some(true));
+        row.target = Some(Target::BridgeAtLeast(452));
+        assert_eq!(row.reached(), Some(false));
         row.target = None;
         assert_eq!(row.reached(), None);
     }

@@ -83,7 +83,12 @@ pub struct Server {
 }
 
 impl Server {
-    fn spawn(name: &'static str, mut command: Command, dir: &Path, address: SocketAddr) -> Result<Server> {
+    pub(super) fn spawn(
+        name: &'static str,
+        mut command: Command,
+        dir: &Path,
+        address: SocketAddr,
+    ) -> Result<Server> {
         let log = dir.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone().context("share a log")?).stderr(file);
@@ -166,16 +171,26 @@ impl Server {
         Subject { pid: self.group, address: self.address, path: path.to_owned() }
     }
 
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Fails once it has ended.
+    pub(super) fn still_runs(&mut self) -> Result<()> {
+        let ended = self.child.try_wait().with_context(|| format!("look after {}", self.name))?;
+        match ended {
+            Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.said()),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until it answers as it should. What a cache does not have yet may be answered a little otherwise, but not twice.
-    async fn wait_for(&mut self, path: &str, answer: &FixedAnswer) -> Result<()> {
+    pub(super) async fn wait_for(&mut self, path: &str, answer: &FixedAnswer) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut otherwise = 0;
         loop {
-            if let Some(status) =
-                self.child.try_wait().with_context(|| format!("look after {}", self.name))?
-            {
-                bail!("{} ended with {status}:\n{}", self.name, self.said());
-            }
+            self.still_runs()?;
             // Before it listens, the answer is an error of the connection.
             match self.asked_for(path).answers(answer).await {
                 Err(error) if error.is::<NoAnswer>() => {}
