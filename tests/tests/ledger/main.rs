@@ -138,7 +138,7 @@ on_both_databases! {
     refused as refused_in_sqlite and refused_in_postgres:
     a_refused_refund_that_the_gateway_shows_is_done
     what_the_gateway_shows_counts_for_one_refund_alone
-    a_refund_is_looked_at_only_after_a_doubt_and_for_a_week
+    a_refund_is_looked_at_after_a_doubt_for_a_week
     an_automatic_refund_that_went_back_after_all_ends_its_payment
     a_refund_refused_by_an_older_agent_is_looked_at
 }

@@ -123,7 +123,7 @@ pub(crate) async fn what_the_gateway_shows_counts_for_one_refund_alone(database:
     assert_eq!((state(&stands, id), stands.refunded), (RefundState::Refused, TOTAL));
 }
 
-pub(crate) async fn a_refund_is_looked_at_only_after_a_doubt_and_for_a_week(database: &Database) {
+pub(crate) async fn a_refund_is_looked_at_after_a_doubt_for_a_week(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;

@@ -73,7 +73,7 @@ const CONTRADICTED: [Option<FindingKind>; 2] = [Some(FindingKind::Otherwise), No
 const AGREED: [Option<FindingKind>; 2] = [None, None];
 
 #[test]
-fn a_word_about_a_payment_is_missed_where_the_ledger_is_in_doubt() {
+fn a_word_about_a_payment_is_missed_while_that_is_open() {
     for outcome in ["paid", "not_paid"] {
         assert_eq!(wrongs(None, outcome, None), MISSING);
         for open in ["confirming", "unknown"] {
@@ -114,7 +114,7 @@ fn a_word_about_a_refund_is_held_against_that_refund() {
 
 /// An automatic refund is logged under its payment's key, as what became of the payment.
 #[test]
-fn money_that_went_back_by_hand_is_missed_where_its_refund_is_refused() {
+fn money_back_by_hand_is_missed_where_its_refund_is_refused() {
     let said = |refunds: &[_]| wrongs(Some(refund_id(2)), "refunded", stands("paid", refunds));
     assert_eq!(said(&[(2, true, "refused", Some("NOT_CANCELABLE"))]), MISSING);
     assert_eq!(said(&[(2, true, "done", Some("TICKET_1"))]), AGREED);

@@ -101,7 +101,7 @@ fn what_is_written_by_hand_is_what_serde_writes() {
 
 /// As it was logged before it named brand and key.
 #[test]
-fn what_an_operator_said_before_it_had_a_key_is_still_an_entry() {
+fn an_operators_word_without_a_key_is_still_an_entry() {
     let order = OrderId::new(NOW, [9; 10]);
     let text = format!(
         r#"{{"at":1795343485000000,"event":"payment-resolved","facts":{{"order":"{order}","outcome":"not_paid","payment":"p-1","reason":"T_1","who":"dba"}}}}"#
