@@ -3,9 +3,9 @@
 //!
 //! Nothing in this crate reads a clock, draws randomness, opens a file or a socket, or speaks SQL.
 //! Its manifest has no crate for that. The standard library and `jiff` could do it, so
-//! `tests/tests/house/tidy/mod.rs` forbids their use. Time and random bytes come in as arguments. So the same
-//! code runs in the agents, under the fuzzer and in the simulation, where one seed decides
-//! everything.
+//! `tests/tests/house/tidy/mod.rs` forbids their use. Time and random bytes come in as arguments.
+//! So the same code runs in the agents, under the fuzzer and in the simulation, where one seed
+//! decides everything.
 
 #![warn(clippy::missing_errors_doc)]
 
