@@ -1,25 +1,25 @@
-//! The columns that may leave the data centre, and the statements that read the feed's rows, built from them.
+//! The columns that may leave the data centre, and the statements that read the feed's rows.
 //!
-//! Every SELECT list of the feed is made here from `ALLOWED` and from nothing else: what is not on the list cannot be
-//! published. `role.sql` gives the agent the right to read the same columns of the catalogue's tables. What a statement
-//! joins, filters and sorts by does not leave.
+//! Every SELECT list of the feed is built here from `ALLOWED` alone, so a column that is not on
+//! that list cannot be published. `role.sql` gives the agent the right to read the same columns.
+//! Columns that a statement only joins, filters or sorts by are not published.
 
 use bridge_protocol::domain::catalogue::EntityKind;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 /// Columns of one table that go into the rows of one kind.
 pub struct Part {
-    /// Whose rows.
+    /// The kind of the feed's rows.
     pub kind: EntityKind,
-    /// From which table.
+    /// The table.
     pub table: &'static str,
-    /// Which columns, in the order in which they are read.
+    /// The columns, in the order in which they are read.
     pub columns: &'static [Column],
-    /// Which of the table's rows.
+    /// The rows of the table that belong to a row of the feed.
     rows: Rows,
 }
 
-/// A column by its name and what it holds.
+/// A column's name and type.
 pub enum Column {
     /// A text or a number.
     Plain(&'static str),
@@ -27,24 +27,26 @@ pub enum Column {
     Json(&'static str),
 }
 
-/// Which rows of a table belong to a row of the feed.
+/// The rows of a table that belong to one row of the feed.
 enum Rows {
-    /// The row itself; its first two columns are its key.
+    /// The row itself. Its first two columns are its key.
     Own,
-    /// The one beside it that this condition names; without it there is no row either.
+    /// The one row that this join condition selects. If it is missing, the feed has no row.
     Beside { on: &'static str },
-    /// Any number, read by a statement of their own, in this order; their first two columns are the key.
+    /// Any number of child rows, in this order, read by a statement of their own. Their first two
+    /// columns are the key.
     Below { order: &'static str },
 }
 
 use Column::{Json, Plain};
 
-/// Everything that may enter the feed. Personal data cannot: it stands in the orders' tables, and none of them is here.
+/// Every column that may enter the feed. Personal data cannot enter it: that is in the tables of
+/// the orders, and none of them is listed here.
 pub const ALLOWED: [Part; 8] = [
     Part {
         kind: EntityKind::Brand,
         table: "brands",
-        // A brand's code is its name.
+        // The code of a brand is its name.
         columns: &[Plain("brand"), Plain("brand"), Plain("currency")],
         rows: Rows::Own,
     },
@@ -102,7 +104,7 @@ pub const ALLOWED: [Part; 8] = [
 ];
 
 impl Column {
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &'static str {
         match self {
             Plain(name) | Json(name) => name,
@@ -110,33 +112,34 @@ impl Column {
     }
 }
 
-/// What a database says in its own way.
+/// The SQL that differs between the databases.
 pub(super) struct Dialect {
-    /// What makes text of JSON.
+    /// Cast from JSON to text.
     pub(super) json_cast: &'static str,
-    /// A join that is read in the order in which it is written.
+    /// A join that the planner runs in the written order.
     pub(super) join: &'static str,
-    /// Keys that were asked for, as a table.
+    /// The requested keys as a table.
     pub(super) wanted: &'static str,
 }
 
-/// A database that says some things in its own way.
+/// A database with its own SQL dialect.
 pub(super) trait Dialects {
-    /// How it says them.
+    /// Returns the dialect.
     fn dialect(&self) -> &'static Dialect;
 }
 
 /// A statement in its two forms.
 pub(super) struct Select {
-    /// In the order of the keys. Of the rows themselves: $1 brand, $2 the code before the first, $3 how many. Of what
-    /// lies below them: $1 brand, $2 the first code, $3 the last.
+    /// Reads a page in the order of the keys. For the rows themselves: $1 brand, $2 code before the
+    /// first row, $3 number of rows. For child rows: $1 brand, $2 first code, $3 last code.
     pub(super) page: SqlStr,
-    /// Of these keys, in any order. PostgreSQL: $1 brands, $2 codes; SQLite: $1 a JSON array of both.
+    /// Reads the rows of given keys, in any order. PostgreSQL: $1 brands, $2 codes. SQLite: $1 a
+    /// JSON array of both.
     pub(super) keyed: SqlStr,
 }
 
-/// What reads the rows of one kind: the statement of the rows themselves, then those of what lies below them, in the
-/// order of [`ALLOWED`].
+/// Returns the statements that read the rows of one kind: first the one for the rows themselves,
+/// then those for their child rows, in the order of [`ALLOWED`].
 pub(super) fn selects(kind: EntityKind, dialect: &Dialect) -> Vec<Select> {
     let parts = || ALLOWED.iter().filter(|part| part.kind == kind);
     let (mut list, mut joins) = (Vec::new(), String::new());

@@ -1,4 +1,4 @@
-//! Writes the catalogue as the JSON Lines that `import` reads: importing an export changes nothing.
+//! Writes the catalogue as JSON Lines that `import` reads. Importing an export changes nothing.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -17,29 +17,39 @@ use crate::database::on_database;
 
 const BRANDS: &str = "SELECT brand FROM brands ORDER BY brand";
 
-/// Rows read at a time.
+/// Rows of one read.
 const ROWS_AT_ONCE: usize = 500;
 
-/// Why an export ended early.
+/// Reasons why an export ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
-    /// The file, or whoever reads standard output.
+    /// The output failed: the file, or the reader of standard output.
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),
 }
 
 impl Catalogue {
-    /// The brands that there are.
+    /// Returns all brands.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available or the login lacks a right.
     pub async fn brands(&self) -> Result<Vec<Brand>, CatalogueError> {
         let names: Vec<String> = on_database!(self.database, database =>
             sqlx::query_scalar(BRANDS).fetch_all(&database.pool).await?);
         Ok(names.iter().filter_map(|name| Brand::new(name).ok()).collect())
     }
 
-    /// Writes these brands' catalogue; how many products. Units are those of the moment at which they were read.
+    /// Writes the catalogue of these brands and returns the number of products. Stock is read
+    /// before the products, so its numbers are those of that moment.
+    ///
+    /// Stock comes last in the order of keys, but its product's line needs it. So a first pass
+    /// reads the stock.
+    ///
+    /// Fails if the database cannot be read or `out` cannot be written.
     pub async fn export(
         &self,
         brands: &[Brand],
@@ -89,7 +99,7 @@ impl Catalogue {
     }
 }
 
-/// One line of the file: the members of a row, and a product's document as the database writes it, so that its numbers keep
+/// One line of the file. The document is written as the database has it, so that its numbers keep
 /// every digit.
 #[derive(Serialize)]
 struct Line {

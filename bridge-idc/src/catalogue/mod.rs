@@ -1,43 +1,45 @@
-//! The catalogue at its source: brands, categories, products and stock, in the ledger's database.
+//! The catalogue at its source: brands, categories, products and stock in the ledger's database.
 //!
 //! ```text
-//! a row changes ─> trigger notes its key ─> sequencer numbers it once committed ─> source reads its last state ─> feed
+//! a row changes ─> a trigger notes its key ─> the sequencer numbers it after the commit
+//!                  ─> the source reads its last state ─> the feed
 //! ```
 //!
-//! Its neighbours are the tables (`database/migrations/*/0002_catalogue.sql`), which notice every change, and the feed's publisher,
-//! which asks [`Catalogue`] for rows. It reads only the columns on a list, and no table of the orders.
+//! Triggers on the tables (`database/migrations/*/0002_catalogue.sql`) note the key of every
+//! changed row. The feed's publisher reads rows through [`Catalogue`]. This module reads only the
+//! columns of a fixed list, and no table of the orders.
 
-/// The columns that may leave, and the statements made of them.
+/// The columns that may be published, and the SELECT statements built from them.
 pub mod columns;
 
-/// Gives committed changes their numbers.
+/// Gives numbers to committed changes.
 pub mod sequencer;
 
-/// What a round of the sequencer is told, and what it comes to.
+/// Limits and result of one round of the sequencer.
 mod round;
 
-/// One round as one transaction, on whichever database.
+/// Runs one round of the sequencer as one transaction, on either database.
 mod numbers;
 
 /// Reads rows and changes for the feed.
 mod source;
 
-/// What reads alike in no two databases, on PostgreSQL.
+/// The catalogue's statements that only PostgreSQL has.
 mod postgres;
 
-/// The same on SQLite.
+/// The catalogue's statements that only SQLite has.
 mod sqlite;
 
-/// From SQL's rows to the feed's.
+/// Converts rows of SQL to rows of the feed.
 mod rows;
 
 /// The driver of the feed's publishers.
 pub mod publish;
 
-/// From a file into the tables.
+/// Imports a file into the tables.
 pub mod import;
 
-/// And back into a file.
+/// Exports the tables to a file.
 pub mod export;
 
 use std::sync::Arc;
@@ -50,24 +52,24 @@ use self::rows::Unreadable;
 use crate::database::{Database, SqlState, missing_right, on_database, unavailable};
 use crate::orders::store::Ledger;
 
-/// The catalogue of a ledger's database. Clones share its connections with the ledger.
+/// The catalogue in a ledger's database. Clones share the ledger's connections.
 #[derive(Clone)]
 pub struct Catalogue {
     database: Database,
-    /// By the order of [`EntityKind::ALL`].
+    /// SELECT statements, in the order of [`EntityKind::ALL`].
     selects: Arc<[Vec<Select>; EntityKind::ALL.len()]>,
     unreadable: Unreadable,
-    /// Told of each commit of orders by this process.
+    /// Notified when this process commits orders.
     committed: Arc<Notify>,
 }
 
-/// Why the catalogue cannot be read or numbered; worth trying again later.
+/// Reasons why the catalogue cannot be read or numbered. A later attempt may succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
-    /// The database cannot be reached, went away, or refuses.
+    /// The database cannot be reached, lost the connection, or refused the statement.
     #[error("{}", unavailable(.0))]
     Unavailable(#[source] sqlx::Error),
-    /// The login has no right to what was asked for.
+    /// The login has no right to do this.
     #[error("the database does not do it: {0}")]
     Denied(SqlState),
 }
@@ -79,7 +81,7 @@ impl From<sqlx::Error> for CatalogueError {
 }
 
 impl Catalogue {
-    /// The catalogue that lies in a ledger's database.
+    /// Returns the catalogue in a ledger's database.
     pub fn of(ledger: &Ledger) -> Self {
         let database = ledger.database().clone();
         let dialect = on_database!(database, database => database.dialect());
@@ -87,7 +89,8 @@ impl Catalogue {
         Self { database, selects, unreadable: Unreadable::default(), committed: ledger.committed() }
     }
 
-    /// Rows that could not be read when they were last looked at, and are published as gone.
+    /// Returns the number of rows that could not be read at their last attempt. They are published
+    /// as deleted.
     pub fn unreadable(&self) -> usize {
         self.unreadable.count()
     }

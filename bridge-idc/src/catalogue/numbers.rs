@@ -1,23 +1,25 @@
-//! One round of the sequencer as one transaction, on whichever database.
+//! Runs one round of the sequencer as one transaction, on either database.
 
 use std::time::Duration;
 
 use super::round::{ChangeLogLimits, Round};
 use crate::database::{Database, KeptConnection, on_database};
 
-/// What each database is asked in its own way. A round never waits behind orders for one of the pool's connections.
+/// The parts of a round that differ between the databases. A round uses its own connection, so it
+/// never waits in the pool behind orders.
 pub(super) trait Rounds {
-    /// Numbers what is pending, if this agent holds the lease or can take it; with no time at all, gives it back.
+    /// Numbers the pending changes, if this agent holds the lease or can take it. A lease of zero
+    /// gives the lease back.
     async fn round(&self, kept: &mut KeptConnection, agent: &str, lease: Duration) -> sqlx::Result<Round>;
 
-    /// Wakes the agent that holds the lease, where that may be another process's and can be told.
+    /// Wakes the agent that holds the lease, if the database can notify another process.
     async fn tell(&self, kept: &mut KeptConnection) -> sqlx::Result<()>;
 
-    /// Forgets some of the log's oldest changes; returns how many.
+    /// Deletes some of the oldest changes of the log. Returns the number of deleted changes.
     async fn forget(&self, kept: &mut KeptConnection, limits: &ChangeLogLimits) -> sqlx::Result<u64>;
 }
 
-/// The rounds of one agent.
+/// Runs the rounds of one agent.
 pub(super) struct Numbers {
     agent: String,
     database: Database,

@@ -1,7 +1,9 @@
-//! The driver of the feed's publishers: one for each replica that follows the catalogue, on the feed lane of its link.
+//! The driver of the feed's publishers. Each replica that follows the catalogue has one publisher,
+//! on the feed lane of its link.
 //!
-//! Frames, heads and what the database answered come in as inputs; what a publisher puts out is sent or read. One task owns
-//! all of them, reads run beside it and come back as inputs; nothing here decides.
+//! Frames, positions of the log and results of reads are the publishers' inputs. Their outputs are
+//! frames to send and reads to run. One task owns all publishers; reads run in tasks of their own
+//! and return as inputs. This file makes no decision.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,17 +23,17 @@ use super::sequencer::Head as LogHead;
 use super::{Catalogue, CatalogueError};
 use crate::metrics::Metrics;
 
-/// What the database answered and the owner has not taken yet; each subscription waits for one answer at most.
+/// Most results of reads that wait for the owner. Each subscription has at most one.
 const ANSWERS: usize = 64;
 
 /// The publishers and their links.
 pub struct FeedDriver {
     catalogue: Catalogue,
     limits: PublisherLimits,
-    /// Reads of the database at a time.
+    /// Limits the number of simultaneous reads of the database.
     reads: Arc<Semaphore>,
     metrics: Arc<Metrics>,
-    /// The publishers' clock counts from here.
+    /// Start of the publishers' clock.
     started: Instant,
     subscriptions: HashMap<LinkId, Subscription>,
     answers: mpsc::Sender<ReadAnswer>,
@@ -49,7 +51,7 @@ struct ReadAnswer {
 }
 
 impl FeedDriver {
-    /// Nobody follows yet.
+    /// Creates a driver without subscriptions.
     pub fn new(
         catalogue: Catalogue,
         limits: PublisherLimits,
@@ -69,7 +71,7 @@ impl FeedDriver {
         }
     }
 
-    /// Publishes until the tunnel has ended. `heads` tells where the source is.
+    /// Publishes until the tunnel has ended. `heads` has the position of the log.
     pub async fn run(
         mut self,
         mut events: mpsc::Receiver<FeedEvent>,
@@ -77,7 +79,7 @@ impl FeedDriver {
     ) {
         loop {
             let timeouts = self.subscriptions.values().filter_map(|one| one.publisher.next_timeout());
-            // Without a timer there is nothing to wait for but events; an hour stands for that.
+            // Without a timeout only events can wake the loop. One hour stands for "no timeout".
             let timeout = timeouts.min().unwrap_or(self.now() + Duration::from_secs(3_600));
             tokio::select! {
                 event = events.recv() => match event {
@@ -121,7 +123,7 @@ impl FeedDriver {
                 let Some(Subscription { publisher, sender }) = self.subscriptions.get_mut(&link) else {
                     return;
                 };
-                // The link's end is logged and counted where it ends.
+                // The tunnel logs and counts the end of the link.
                 match frame::decode::<ToPublisher>(payload) {
                     Ok(message) => {
                         if let Err(violation) = publisher.handle_message(now, message) {
@@ -143,7 +145,8 @@ impl FeedDriver {
         self.subscriptions.values_mut().for_each(|one| one.publisher.handle_head(now, head));
     }
 
-    /// A head on the publishers' clock; one that is older than this clock says nothing yet.
+    /// Converts a position to the publishers' clock. `None` if the sweep was before the clock
+    /// started.
     fn head(&self, known: Option<LogHead>) -> Option<Head> {
         let LogHead { position, swept } = known?;
         let swept_at = swept.checked_duration_since(self.started)?;
@@ -184,7 +187,7 @@ impl FeedDriver {
     }
 }
 
-/// One read of the database, beside the owner.
+/// One read of the database, in a task of its own.
 struct Reading {
     catalogue: Catalogue,
     reads: Arc<Semaphore>,
@@ -194,7 +197,7 @@ struct Reading {
 
 impl Reading {
     async fn run(self, link: LinkId, brands: Arc<[Brand]>, read: Read) {
-        // Never closed.
+        // The semaphore is never closed.
         let _place = self.reads.acquire().await;
         let found = self.read(&brands, read).await.map_err(|error| {
             self.metrics.catalogue_read_errors.inc();

@@ -1,42 +1,44 @@
-//! What a round of the sequencer is told, and what it comes to.
+//! Limits and result of one round of the sequencer.
 
 use std::time::Duration;
 
 use bridge_protocol::domain::catalogue::Position;
 
-/// Pending rows in one round: a large import goes in several, each a moment long.
+/// Most pending rows in one round. A large import takes several short rounds.
 pub(super) const PENDING_MAX: i64 = 10_000;
 
-/// The log's oldest rows that are looked at in one statement.
+/// Most rows of the log that one statement checks for deletion, oldest first.
 pub(super) const FORGET_MAX: i64 = 5_000;
 
-/// How much of the log is kept. A replica that was away for longer starts anew, with whole rows.
+/// The part of the log that is kept. A replica that was away for longer starts again with whole
+/// rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeLogLimits {
-    /// The most changes.
+    /// Most changes.
     pub changes_kept: u64,
-    /// For how long at most; the newest change stays in any case.
+    /// Longest age of a change. The newest change stays in any case.
     pub changes_kept_for: Duration,
 }
 
 impl Default for ChangeLogLimits {
     fn default() -> Self {
-        // About 100 MB; a day, as the configuration has it.
+        // A million changes take about 100 MB. The age is the configuration's default.
         Self { changes_kept: 1_000_000, changes_kept_for: Duration::from_secs(24 * 60 * 60) }
     }
 }
 
-/// What a round came to.
+/// The result of a round.
 pub(super) struct Round {
-    /// Whether this agent holds the lease.
+    /// True if this agent holds the lease.
     pub(super) held: bool,
-    /// Keys that got a number.
+    /// The number of keys that got a number.
     pub(super) numbered: i64,
-    /// Nothing is pending that was committed before the round.
+    /// True if every change that was committed before the round has a number.
     pub(super) emptied: bool,
-    /// The log's last number.
+    /// The last number of the log.
     pub(super) position: Position,
-    /// How long before the round whatever was committed had its number.
+    /// Age of the last sweep when the round began. Every change that was committed before that
+    /// sweep has a number.
     pub(super) lag: Duration,
 }
 

@@ -1,7 +1,9 @@
-//! From SQL's rows to the feed's: JSON columns become messages, the same row always the same bytes.
+//! Converts rows of SQL to rows of the feed: JSON columns become messages. The same row always
+//! gives the same bytes.
 //!
-//! A row that this build cannot read, since a DBA wrote a number where a text belongs, is published as gone. It is said
-//! once, by its key and never by its content, and stays counted until it can be read.
+//! If this build cannot read a row, for example because a DBA wrote a number in place of a text,
+//! the row is published as deleted. One log line names its key and never its content. The row is
+//! counted until it can be read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +23,7 @@ use serde::de::IgnoredAny;
 use crate::database::row;
 
 row! {
-    /// A brand, whose code is its name.
+    /// A brand. Its code is its name.
     pub(super) struct BrandColumns {
         brand: String,
         code: String,
@@ -41,7 +43,7 @@ row! {
 }
 
 row! {
-    /// A product, and what its brand sells in.
+    /// A product, and the currency of its brand.
     pub(super) struct ProductColumns {
         brand: String,
         pub(super) product: String,
@@ -56,7 +58,7 @@ row! {
 }
 
 row! {
-    /// A category that a product stands in.
+    /// A category that contains a product.
     pub(super) struct StandsInColumns {
         brand: String,
         product: String,
@@ -76,7 +78,7 @@ row! {
 }
 
 row! {
-    /// A SKU's stock.
+    /// The stock of a SKU.
     pub(super) struct StockColumns {
         brand: String,
         sku: String,
@@ -84,7 +86,7 @@ row! {
     }
 }
 
-/// A row that was read: whose, which, and its message or why it has none.
+/// A row that was read: its key, and its message or the reason why it has none.
 pub(super) struct ReadRow {
     pub(super) brand: String,
     pub(super) code: String,
@@ -111,7 +113,8 @@ pub(super) fn category(columns: CategoryColumns) -> ReadRow {
     ReadRow::new(brand, category, row)
 }
 
-/// Products with what lies below them: the lists are in the order of their statements, mixed over all products.
+/// Converts products with their child rows. The children of all products are in two lists, each in
+/// the order of its statement.
 pub(super) fn products(
     products: Vec<ProductColumns>,
     stand_in: Vec<StandsInColumns>,
@@ -132,11 +135,11 @@ pub(super) fn products(
     found.collect()
 }
 
-/// What lies below a product.
+/// The child rows of a product.
 #[derive(Default)]
 struct ProductChildren {
     categories: Vec<String>,
-    /// `sku, price, options`
+    /// SKU, price and options.
     variants: Vec<(String, i64, String)>,
 }
 
@@ -179,7 +182,7 @@ fn localised(text: &str) -> Result<Vec<Localised>, &'static str> {
     Ok(texts.into_iter().map(|(locale, text)| Localised { locale, text }).collect())
 }
 
-/// A JSON object as the database wrote it; nothing for an empty one.
+/// Returns a JSON object as the database wrote it, or no bytes for an empty object.
 fn object(text: String) -> Result<Bytes, &'static str> {
     let members: BTreeMap<String, IgnoredAny> = json(&text, "document is no JSON object")?;
     Ok(if members.is_empty() { Bytes::new() } else { Bytes::from(text) })
@@ -189,11 +192,11 @@ fn json<'t, V: Deserialize<'t>>(text: &'t str, otherwise: &'static str) -> Resul
     serde_json::from_str(text).map_err(|_| otherwise)
 }
 
-/// Rows that could not be read when they were last looked at. Clones are the same list.
+/// Rows that could not be read at their last attempt. Clones share one list.
 #[derive(Clone, Default)]
 pub(super) struct Unreadable(Arc<Mutex<HashSet<EntityKey>>>);
 
-/// The most unreadable rows that are remembered; further ones are said each time.
+/// Most unreadable rows that are remembered. Rows beyond that are logged at each attempt.
 const REMEMBERED_MAX: usize = 10_000;
 
 impl Unreadable {
@@ -201,12 +204,13 @@ impl Unreadable {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// A row that is gone cannot be read and need not be.
+    /// Removes a key whose row was deleted.
     pub(super) fn forget(&self, key: &EntityKey) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// Makes a row of the feed of what was read under this key; says it if that cannot be read and was not said before.
+    /// Makes a row of the feed from a read row. If it cannot be read, the first such attempt is
+    /// logged.
     pub(super) fn judge(&self, key: EntityKey, row: Result<Bytes, &'static str>) -> Row {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let row = match row {
@@ -231,7 +235,7 @@ impl Unreadable {
     }
 }
 
-/// A key from the database's texts; `None`, and said, if they are not one.
+/// Makes a key from the database's texts. `None`, with a log line, if a text is not valid.
 pub(super) fn key(kind: EntityKind, brand: &str, code: &str) -> Option<EntityKey> {
     match (Brand::new(brand), Code::new(code)) {
         (Ok(brand), Ok(code)) => Some(EntityKey { kind, brand, code }),

@@ -1,8 +1,10 @@
-//! Gives committed changes their numbers: one agent at a time, by a lease in the database.
+//! Gives numbers to committed changes. A lease in the database allows one agent at a time to do so.
 //!
-//! A number is given only to what is committed, so every reader of the log sees the same changes in the same order,
-//! whatever commits late. On PostgreSQL a change's NOTIFY wakes it, commits of this process do so directly, and polling
-//! is the floor under both. Every agent runs it: the one that holds the lease numbers, the others follow how far it came.
+//! Only a committed change gets a number. So every reader of the log sees the same changes in the
+//! same order, even if a transaction commits late. On PostgreSQL a NOTIFY wakes the sequencer after
+//! a change, and commits of this process wake it directly. It also polls, in case a notification is
+//! lost. Every agent runs a sequencer: the holder of the lease gives numbers, and the others follow
+//! the position.
 
 use std::time::Duration;
 
@@ -17,30 +19,32 @@ pub use super::round::ChangeLogLimits;
 use super::round::Round;
 use crate::database::{Database, Sessions, TELLS_SEQUENCER, soon};
 
-/// How far the log has come.
+/// The position of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Its last number.
+    /// The last number.
     pub position: Position,
-    /// Whatever was committed before this moment has a number up to `position`.
+    /// Every change that was committed before this moment has a number up to `position`.
     pub swept: Instant,
 }
 
-/// A lease that is not renewed ends after this: so long nothing is numbered when its holder dies.
+/// Duration of a lease that is not renewed. If its holder dies, no change gets a number for this
+/// long.
 const LEASE: Duration = Duration::from_secs(3);
 
-/// Between two looks at the log's oldest changes.
+/// Interval between two deletions of the log's oldest changes.
 const FORGET_EVERY: Duration = Duration::from_secs(5);
 
-/// The channels of 0002_catalogue.sql.
+/// The NOTIFY channels of 0002_catalogue.sql.
 const PENDING: &str = "bridge_catalogue_pending";
 const SEQUENCED: &str = "bridge_catalogue_sequenced";
 
-/// How often to look.
+/// Intervals between rounds.
 struct PollIntervals {
-    /// Without having been woken.
+    /// Longest interval, if nothing wakes the sequencer.
     poll_every: Duration,
-    /// From the begin of a round that found something to the next one: under load more goes into a round instead.
+    /// Shortest interval after a round that numbered a change. Under load, each round then numbers
+    /// more changes.
     pause: Duration,
 }
 
@@ -49,42 +53,44 @@ impl PollIntervals {
         let (poll_every, pause) = if database.notifies() {
             (250, 10)
         } else {
-            // Nothing wakes it when another process commits; and each round waits for the disk.
+            // No notification tells of another process's commit. Each round also waits for the
+            // disk.
             (50, 25)
         };
         Self { poll_every: Duration::from_millis(poll_every), pause: Duration::from_millis(pause) }
     }
 }
 
-/// What the database said.
+/// Notifications from the database.
 #[derive(Default)]
 struct Notifications {
     pending: Notify,
     sequenced: Notify,
 }
 
-/// Why to look now.
+/// Reasons to start a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WakeReason {
     /// This process committed.
     Committed,
-    /// Somebody else did, or time has passed.
+    /// Another process committed, or the poll interval has passed.
     Other,
 }
 
-/// Numbers changes whenever this agent holds the lease, and tells `heads` how far the log has come, until the shutdown.
-/// A database that is away is waited for.
+/// Numbers changes while this agent holds the lease, and sends the log's position to `heads`, until
+/// the shutdown. It waits for a database that is not available.
 pub async fn run(
     catalogue: Catalogue,
     limits: ChangeLogLimits,
     heads: watch::Sender<Option<Head>>,
     shutdown: Shutdown,
 ) {
-    // From now on commits of this process need no NOTIFY, which would make them wait for each other.
+    // From now on, commits of this process wake the sequencer directly. They skip NOTIFY, which
+    // would make them wait for each other.
     catalogue.database.set_for(Sessions::Others, TELLS_SEQUENCER);
     let heard = Notifications::default();
     let sequencer = Sequencer {
-        // Nobody needs to know who it is, only that it is another one.
+        // The name only has to differ from the names of other agents.
         numbers: Numbers::new(catalogue.database.clone(), format!("{:032x}", rand::random::<u128>())),
         catalogue: &catalogue,
         pace: PollIntervals::of(&catalogue.database),
@@ -115,7 +121,7 @@ struct Sequencer<'a> {
     pace: PollIntervals,
     limits: ChangeLogLimits,
     heads: watch::Sender<Option<Head>>,
-    /// Whether the lease was this agent's when last looked.
+    /// True if this agent held the lease in the last round.
     held: bool,
     failing: bool,
     forget_at: Instant,
@@ -133,7 +139,8 @@ impl Sequencer<'_> {
             wake = tokio::select! {
                 _deadline = shutdown.started() => break,
                 () = self.catalogue.committed.notified() => WakeReason::Committed,
-                // The holder numbers what is pending; the others hear from it when it has.
+                // The holder of the lease numbers pending changes. The others wait for its
+                // notification.
                 () = heard.pending.notified(), if self.held => WakeReason::Other,
                 () = heard.sequenced.notified(), if !self.held => WakeReason::Other,
                 () = poll => WakeReason::Other,
@@ -142,7 +149,7 @@ impl Sequencer<'_> {
                 sleep_until(not_before).await;
             }
         }
-        // So that another agent need not wait for the lease's end.
+        // Give the lease back, so that another agent need not wait until it expires.
         if self.held
             && let Err(error) = soon(self.numbers.round(Duration::ZERO)).await
         {
@@ -150,7 +157,7 @@ impl Sequencer<'_> {
         }
     }
 
-    /// Rounds until nothing is pending; returns before which moment the next one would be too soon.
+    /// Runs rounds until no change is pending. Returns the earliest moment for the next round.
     async fn sequence(&mut self, wake: WakeReason) -> Option<Instant> {
         loop {
             let began = Instant::now();
@@ -172,7 +179,7 @@ impl Sequencer<'_> {
             self.held = round.held;
             self.publish(began, &round);
             if !round.held && wake == WakeReason::Committed {
-                // An agent that cannot be told finds out by looking.
+                // An agent that gets no notification polls.
                 if let Err(error) = soon(self.numbers.tell()).await {
                     tracing::debug!(%error, "the agent that holds the sequencer's lease is not told");
                 }
@@ -184,7 +191,7 @@ impl Sequencer<'_> {
     }
 
     fn publish(&self, began: Instant, round: &Round) {
-        // Without the first sweep ever there is nothing to say yet.
+        // Before the first sweep there is no position to publish.
         if let Some(swept) = began.checked_sub(round.lag) {
             self.heads.send_replace(Some(Head { position: round.position, swept }));
         }

@@ -1,7 +1,8 @@
-//! Reads the catalogue for the feed: pages by key, changes after a position, sums of everything.
+//! Reads the catalogue for the feed: pages by key, changes after a position, and checksums of all
+//! rows.
 //!
-//! Rows come in the order of their keys, and what is read together is of one moment. A change's row may be newer than its
-//! number, never older: the number was given later than the row was committed.
+//! Rows are in the order of their keys, and one read sees one moment. The row of a change may be
+//! newer than its number but never older, because the number is given after the commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ use super::rows::{self, ReadRow};
 use super::{Catalogue, CatalogueError};
 use crate::database::{AnyRow, Ends as _, Transaction, common, on_connection, row, soon};
 
-/// Rows that one statement reads.
+/// Most rows of one statement.
 const ROWS_MAX: usize = 1_000;
 
 row! {
@@ -31,8 +32,12 @@ row! {
 }
 
 impl Catalogue {
-    /// How far the log of changes has come, and for how many microseconds it may have lagged behind the tables: whatever
-    /// was committed before that has a number up to this position.
+    /// Returns the position of the change log, and its lag in microseconds: every change that was
+    /// committed earlier than that has a number up to this position.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available or the login lacks a right.
     pub async fn head(&self) -> Result<(Position, i64), CatalogueError> {
         let mut reader = self.snapshot().await?;
         let head = reader.head().await?;
@@ -40,7 +45,11 @@ impl Catalogue {
         Ok(head)
     }
 
-    /// The first rows of these brands behind a key, and whether they are the last.
+    /// Returns the first rows of these brands after a key, and true if no row follows them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available or the login lacks a right.
     pub async fn page(
         &self,
         brands: &[Brand],
@@ -53,9 +62,14 @@ impl Catalogue {
         Ok(page)
     }
 
-    /// The last state of each key of these brands that changed after a position, by at most so many changes, and the
-    /// position that these lead to. `None`: that position is not kept, or is of another history.
+    /// Returns the last state of each key of these brands that changed after a position, and the
+    /// position after these changes. It reads at most `changes_max` changes. `None` if the log no
+    /// longer has that position, or if the position is from another history, such as before a
+    /// restore.
     pub async fn changes(
+        /// # Errors
+        ///
+        /// Fails if the database is not available or the login lacks a right.
         &self,
         brands: &[Brand],
         after: Position,
@@ -67,10 +81,14 @@ impl Catalogue {
         Ok(changes)
     }
 
-    /// The sums of all rows of these brands at one moment, the position at that moment, and the buckets in which rows
-    /// had changed and the change had no number yet.
+    /// Returns the checksums of all rows of these brands at one moment, the position at that
+    /// moment, and the buckets that have changes without a number.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available or the login lacks a right.
     pub async fn sums(&self, brands: &[Brand]) -> Result<(Position, Sums, Vec<u32>), CatalogueError> {
-        // Boxed: the sums are too large to be moved about inside every caller's state.
+        // Boxed, because the checksums would make every caller's future large.
         Ok(Box::pin(self.read_sums(brands)).await?)
     }
 
@@ -150,7 +168,7 @@ impl Catalogue {
         changes_max: usize,
     ) -> sqlx::Result<Option<(Vec<Row>, Position)>> {
         let Ok(seq) = i64::try_from(after.seq) else { return Ok(None) };
-        // The row of the position itself comes first; before the first change there is none.
+        // The log row of the position itself comes first. Position 0 has no row.
         let limit = changes_max.max(1).saturating_add(usize::from(seq > 0));
         let log = reader.changes(seq, limit).await?;
         let Some(log) = continued(&log, seq, after.mark) else { return Ok(None) };
@@ -185,17 +203,18 @@ impl Catalogue {
         Some(self.unreadable.judge(key, found.row))
     }
 
-    /// A connection whose statements see one moment.
+    /// Opens a transaction whose statements all see one moment.
     async fn snapshot(&self) -> sqlx::Result<Reader> {
         Ok(Reader(self.database.snapshot().await?))
     }
 }
 
-/// The changes behind a position, if the log still holds that position and goes on from there without a gap.
+/// Returns the changes after a position. `None` if the log does not have that position, or has a
+/// gap after it.
 fn continued(log: &[ChangeColumns], seq: i64, mark: i64) -> Option<&[ChangeColumns]> {
     let is_dense = log.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1);
     let follows = match (log.first(), seq) {
-        // Before the first change: everything ever logged must still be there.
+        // Before the first change: every change since number 1 must still exist.
         (first, 0) => first.is_none_or(|first| first.seq == 1).then_some(log),
         (Some(first), _) => ((first.seq, first.mark) == (seq, mark)).then_some(&log[1..]),
         (None, _) => None,
@@ -203,7 +222,7 @@ fn continued(log: &[ChangeColumns], seq: i64, mark: i64) -> Option<&[ChangeColum
     follows.filter(|_| is_dense)
 }
 
-/// A key of the log, if it is one of these brands'.
+/// Returns the key of a log row, if it belongs to one of these brands.
 fn log_key(kind: i16, brand: &str, code: &str, brands: &[Brand]) -> Option<EntityKey> {
     if !brands.iter().any(|wanted| wanted.as_str() == brand) {
         return None;
@@ -213,7 +232,7 @@ fn log_key(kind: i16, brand: &str, code: &str, brands: &[Brand]) -> Option<Entit
 }
 
 row! {
-    /// The log's last number, its mark, and for how many microseconds it may have lagged.
+    /// The last number of the log, its mark, and its lag in microseconds.
     pub(super) struct HeadColumns {
         seq: i64,
         mark: i64,
@@ -222,7 +241,7 @@ row! {
 }
 
 row! {
-    /// A key that is noted and has no number yet.
+    /// A changed key that has no number yet.
     struct PendingColumns {
         kind: i16,
         brand: String,
@@ -230,16 +249,16 @@ row! {
     }
 }
 
-/// What each database is asked in its own way.
+/// The statements that differ between the databases.
 pub(super) trait Statements {
-    /// The log's last number, its mark, and for how many microseconds it may have lagged.
+    /// Returns the last number of the log, its mark, and its lag in microseconds.
     async fn head(&mut self) -> sqlx::Result<HeadColumns>;
 
-    /// The rows of these keys.
+    /// Returns the rows with these keys.
     async fn keyed<C: AnyRow>(&mut self, sql: SqlStr, keys: &[EntityKey]) -> sqlx::Result<Vec<C>>;
 }
 
-/// A transaction that sees one moment: binds and decodes, and decides nothing.
+/// A transaction that sees one moment. It binds and decodes, and makes no decision.
 struct Reader(Transaction);
 
 impl Reader {
@@ -265,7 +284,7 @@ impl Reader {
         .await
     }
 
-    /// Rows of a kind, with what lies below them.
+    /// Returns rows of a kind, with the rows of their child tables.
     async fn found(
         &mut self,
         kind: EntityKind,
@@ -322,19 +341,20 @@ impl Reader {
     }
 }
 
-/// Which rows to read.
+/// The rows to read.
 #[derive(Clone, Copy)]
 enum RowSelection<'a> {
-    /// A brand's first ones behind a code.
+    /// The first rows of a brand after a code.
     Page { brand: &'a str, behind: &'a str, limit: usize },
-    /// What lies below a brand's rows, from one code to another.
+    /// Child rows of a brand's rows, from one code to another.
     Range { brand: &'a str, first: &'a str, last: &'a str },
-    /// Those of these keys that are there.
+    /// The existing rows among these keys.
     Keys(&'a [EntityKey]),
 }
 
 impl<'a> RowSelection<'a> {
-    /// What lies below the rows that were read, of which these are the first and the last code.
+    /// Selects the child rows of the rows just read. `first` and `last` are the first and the last
+    /// code among them.
     fn below(self, first: &'a str, last: &'a str) -> Self {
         match self {
             Self::Page { brand, .. } | Self::Range { brand, .. } => Self::Range { brand, first, last },
@@ -347,7 +367,7 @@ pub(super) fn texts(key: &EntityKey) -> (&str, &str) {
     (key.brand.as_str(), key.code.as_str())
 }
 
-/// As SQL's LIMIT.
+/// Converts to the type of SQL's LIMIT.
 fn bound(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

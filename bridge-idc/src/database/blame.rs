@@ -1,18 +1,19 @@
-//! Whose fault a database's error is, in the terms that all databases share.
+//! The cause of a database error, in terms that all databases share.
 
-/// Whose fault a database's error is.
+/// The cause of a database error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// What was to be written breaks a rule.
+    /// A value in the request breaks a rule.
     Request,
-    /// What the statement needs is missing or broken: a right, a function, a page of a table.
+    /// The statement needs something that is missing or broken: a right, a function, or a page of a
+    /// table.
     Statement,
-    /// The statement was ended by somebody.
+    /// Somebody cancelled the statement, or a statement time-out did.
     Cancel,
-    /// Another transaction holds what was needed.
+    /// Another transaction held a needed lock for too long.
     Holder,
-    /// Another transaction was in the way; the same may work now.
+    /// Another writer was in the way. The same statement may succeed now.
     Contention,
-    /// The database itself: gone, full, read-only, shutting down.
+    /// The database itself: unreachable, full, read-only, or shutting down.
     Database,
 }

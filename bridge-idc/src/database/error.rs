@@ -1,55 +1,57 @@
-//! What can go wrong between Bridge and its database, by whose fault it is. No message holds a value of a row.
+//! Errors of the ledger's database, sorted by cause. No message contains a value of a row.
 
 use std::fmt;
 
 use sqlx::migrate::MigrateError;
 
-/// What went wrong. What it left behind is not said here, but by where it happened: nothing before a COMMIT, whatever went wrong;
-/// in a COMMIT nobody can tell (see [`NotDone`](super::NotDone)).
+/// An error of the database. It does not say what is committed: before a COMMIT, nothing is; if the
+/// COMMIT itself failed, the outcome may be unknown (see [`NotDone`](super::NotDone)).
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The database cannot be reached, went away or cannot write: nobody is served.
+    /// The database cannot be reached, lost the connection, or cannot write. No request can be
+    /// served.
     #[error("{}", unavailable(.0))]
     Unavailable(#[source] sqlx::Error),
-    /// The database refused what was asked; some request in it is to blame.
+    /// The database refused a value. One request of the batch is the cause.
     #[error("the database refused the batch: {0}")]
     Refused(SqlState),
-    /// The database does not do what was asked, for want of a right, of a function, or of a page that can be read: all of it, or only
-    /// what one brand or one request needs.
+    /// A right, a function or a readable page is missing. This may affect all requests, or only
+    /// those of one brand, or only one.
     #[error("the database does not do it: {0}")]
     Denied(SqlState),
-    /// Somebody ended the statement: a DBA, or a time-out that the database has for its statements.
+    /// The statement was cancelled by a DBA or by a statement time-out of the database.
     #[error("the statement was cancelled: {0}")]
     Cancelled(SqlState),
-    /// Somebody else holds what was needed, for longer than it was waited for.
+    /// Another session held a needed lock for longer than the statement waits.
     #[error("somebody else holds what was needed: {0}")]
     Held(SqlState),
-    /// Other writers settled the same keys or moved the same rows, again and again; worth trying again.
+    /// Other writers changed the same keys or rows in every attempt. A later attempt may succeed.
     #[error("other writers were faster, several times")]
     Conflict,
-    /// A row is not in the form that this build writes.
+    /// A row does not have the form that this build writes.
     #[error("the {table} table holds a row that is not in this build's form: {what}")]
     Corrupt {
-        /// Which table.
+        /// The table.
         table: &'static str,
-        /// What is wrong; no value of the row.
+        /// The mistake, without any value of the row.
         what: &'static str,
     },
-    /// The tables could not be brought up to date.
+    /// A migration failed.
     #[error("the ledger's tables cannot be migrated")]
     Migration(#[source] MigrateError),
-    /// The password's file holds no text.
+    /// The password file is not UTF-8 text.
     #[error("the database's password is not UTF-8 text")]
     PasswordNotText,
 }
 
 impl LedgerError {
-    /// Whether there was no connection in time.
+    /// True if the pool had no free connection in time.
     pub fn is_for_want_of_a_connection(&self) -> bool {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
-    /// Whether it may be one request's doing, so that the others can be committed without it.
+    /// True if one request may be the cause, so that the other requests can be committed without
+    /// it.
     pub(crate) fn may_be_one_request_s(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Denied(_) | Self::Cancelled(_) | Self::Conflict)
     }
@@ -60,9 +62,10 @@ impl LedgerError {
 pub struct SqlState {
     /// SQLSTATE, or SQLite's extended result code.
     pub code: String,
-    /// The constraint that was violated, where the database names it.
+    /// The violated constraint, if the database names it.
     pub constraint: Option<String>,
-    /// Where a right is missing: PostgreSQL's own words, which name a table or a function and no value.
+    /// PostgreSQL's message for a missing right. It names a table or a function and contains no
+    /// value.
     pub denied: Option<String>,
 }
 
@@ -76,10 +79,12 @@ impl fmt::Display for SqlState {
     }
 }
 
-/// PostgreSQL lets the login in no further: its password is wrong, or there is no such role, or none from there.
+/// PostgreSQL refuses the login: wrong password, unknown role, or no entry for this host in
+/// pg_hba.conf.
 const NOT_LET_IN: [&str; 2] = ["28P01", "28000"];
 
-/// What an operator is to look at where the database does nothing. The driver's error follows it, and names the login.
+/// Returns a hint for the operator if the database cannot be used. The driver's error follows the
+/// hint and names the login.
 pub(crate) fn unavailable(error: &sqlx::Error) -> &'static str {
     let code = error.as_database_error().and_then(|refusal| refusal.code());
     if code.is_some_and(|code| NOT_LET_IN.contains(&code.as_ref())) {
@@ -90,21 +95,21 @@ pub(crate) fn unavailable(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// Why the ledger cannot take orders yet.
+/// Reasons why the ledger cannot take orders yet.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
     /// It does not answer.
     #[error(transparent)]
     Unavailable(#[from] LedgerError),
-    /// No migration was ever applied.
+    /// No migration was applied yet.
     #[error("the database has no ledger in it: run bridge-idc migrate")]
     Empty,
     /// Its tables are older than this build.
     #[error("the ledger's tables are at version {found}, this build needs {needed}: run bridge-idc migrate")]
     Old {
-        /// What was applied.
+        /// The applied version.
         found: i64,
-        /// What this build needs.
+        /// The version that this build needs.
         needed: i64,
     },
     /// Its tables are newer than this build.
@@ -112,21 +117,21 @@ pub enum NotReady {
         "the ledger's tables are at version {found}, newer than this build's {needed}: upgrade bridge-idc"
     )]
     New {
-        /// What was applied.
+        /// The applied version.
         found: i64,
-        /// What this build needs.
+        /// The version that this build needs.
         needed: i64,
     },
-    /// What it has acknowledged may be lost with its power.
+    /// A power loss may destroy commits that it has acknowledged.
     #[error("PostgreSQL acknowledges before it is durable: {0} is off, turn it on")]
     NotDurable(&'static str),
-    /// What was set for a session is not in force in it.
+    /// A setting of the session is not in force.
     #[error(
         "what is set for a session of PostgreSQL is not in force in it: {0}. A pooler stands between (PgBouncer, for one) that \
          shares sessions between clients; let ledger.url name PostgreSQL itself"
     )]
     Pooled(&'static str),
-    /// It was written with other keys than this agent has.
+    /// It was written with other keys than this agent's.
     #[error(
         "the ledger was written with other keys than this agent's: {0} differ. Agents on one ledger have the same keys: copy the \
          folder from an agent that serves"
@@ -135,7 +140,8 @@ pub enum NotReady {
 }
 
 impl NotReady {
-    /// Why there is no connection. A pooler that does not know a session's settings refuses them (protocol_violation).
+    /// Returns the reason why connecting failed. A pooler refuses settings that it does not know
+    /// with SQLSTATE 08P01 (protocol_violation).
     pub(super) fn of_connecting(error: sqlx::Error) -> Self {
         match error.as_database_error().and_then(|error| error.code()).as_deref() {
             Some("08P01") => Self::Pooled("it is refused when the agent connects"),

@@ -1,4 +1,4 @@
-//! From the driver's errors to Bridge's, by what each database's own list says of whose fault they are.
+//! Converts the driver's errors to Bridge's, by the cause that each database's `blame` file gives.
 
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteError;
@@ -8,10 +8,10 @@ use super::error::{LedgerError, SqlState};
 use super::held::HeldItem;
 use super::{postgres, sqlite};
 
-/// PostgreSQL: a right is missing ("insufficient_privilege").
+/// PostgreSQL's SQLSTATE for a missing right (insufficient_privilege).
 const NO_RIGHT: &str = "42501";
 
-/// The beginning of PostgreSQL's own message for that code.
+/// Start of PostgreSQL's own message for that code.
 const DENIED: &str = "permission denied for ";
 
 impl From<sqlx::Error> for LedgerError {
@@ -37,7 +37,7 @@ impl From<sqlx::Error> for LedgerError {
 
 fn state_of(refusal: &dyn DatabaseError) -> SqlState {
     let code = refusal.code().unwrap_or_default();
-    // A trigger can raise this code with any text, so only PostgreSQL's own message is kept.
+    // A trigger can raise this code with any text. So only PostgreSQL's own message is kept.
     let is_denied = code == NO_RIGHT && refusal.message().starts_with(DENIED);
     SqlState {
         code: code.to_string(),
@@ -46,19 +46,20 @@ fn state_of(refusal: &dyn DatabaseError) -> SqlState {
     }
 }
 
-/// The right that is missing, if that is what an error says.
+/// Returns the missing right, if the error reports one.
 pub(crate) fn missing_right(error: &sqlx::Error) -> Option<SqlState> {
     error.as_database_error().map(state_of).filter(|state| state.denied.is_some())
 }
 
-/// What somebody else holds, if that is what an error says; which row is not in it.
+/// Returns the held item, if the error reports a lock of another session. The error does not name
+/// the row.
 pub(crate) fn held(error: &sqlx::Error) -> Option<HeldItem> {
     let refusal = error.as_database_error()?;
     let code = refusal.code()?;
     if refusal.try_downcast_ref::<SqliteError>().is_none() {
         return (postgres::blame::of(&code) == Blame::Holder).then_some(HeldItem::Unnamed);
     }
-    // SQLITE_BUSY and SQLITE_LOCKED, with whatever more they say.
+    // SQLITE_BUSY and SQLITE_LOCKED, with any extended code.
     let code: i32 = code.parse().ok()?;
     matches!(code & 0xff, 5 | 6).then_some(HeldItem::File)
 }

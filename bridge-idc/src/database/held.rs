@@ -1,38 +1,40 @@
-//! What somebody else holds and a statement needs, by the name that it can be waited for under.
+//! Items that another session holds and a statement needs, with the names by which a statement can
+//! wait for them.
 
 use std::collections::HashSet;
 use std::fmt;
 
-/// What somebody else holds.
+/// An item that another session holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeldItem {
     /// A SKU, or its stock.
     Sku {
-        /// Whose.
+        /// The brand.
         brand: String,
-        /// Which.
+        /// The SKU.
         sku: String,
     },
     /// A product.
     Product {
-        /// Whose.
+        /// The brand.
         brand: String,
-        /// Which.
+        /// The product.
         product: String,
     },
-    /// A table as a whole.
+    /// A table that is locked as a whole.
     Table(
         /// Its name.
         String,
     ),
-    /// Something that the database does not name, such as another row that it refers to.
+    /// An item that the database does not name, such as a row of another table that a foreign key
+    /// refers to.
     Unnamed,
     /// The one lock of an SQLite file.
     File,
 }
 
 impl HeldItem {
-    /// Whether it can be waited for by its name.
+    /// True if the item is a row, which a lock statement can wait for by name.
     pub(crate) fn is_a_row(&self) -> bool {
         matches!(self, Self::Sku { .. } | Self::Product { .. })
     }
@@ -50,21 +52,21 @@ impl fmt::Display for HeldItem {
     }
 }
 
-/// A brand, and the code of a SKU or a product of it.
+/// A brand, and the code of one of its SKUs or products.
 pub(crate) type Key = (String, String);
 
-/// What of an import's part is there and is to be changed.
+/// Existing rows that an import's part will change.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     /// Products.
     pub(crate) products: Vec<Key>,
     /// SKUs.
     pub(crate) skus: Vec<Key>,
-    /// SKUs with their stock.
+    /// SKUs whose stock will change.
     pub(crate) stock: Vec<Key>,
 }
 
-/// Those that somebody else holds.
+/// Rows that another session holds.
 #[derive(Debug, Default)]
 pub(crate) struct HeldRows {
     /// Products.

@@ -1,16 +1,16 @@
-//! A connection that somebody keeps for themselves, so that they never wait behind orders for one of the pool's.
+//! A connection outside the pools, for work that must not wait behind orders.
 
 use sqlx::PgConnection;
 
-/// A connection outside the pools, where the database has such. It is taken out for each statement: one that was not answered is
-/// closed.
+/// A connection outside the pools, if the database needs one. Each statement takes it out and puts
+/// it back after the answer, so a connection without an answer is closed.
 #[derive(Default)]
 pub(crate) struct KeptConnection {
     pub(super) postgres: Option<PgConnection>,
 }
 
 impl KeptConnection {
-    /// Keeps a connection whose statement was answered.
+    /// Puts back a connection whose statement was answered.
     pub(crate) fn keep(&mut self, connection: PgConnection) {
         self.postgres = Some(connection);
     }

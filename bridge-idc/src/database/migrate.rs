@@ -1,4 +1,5 @@
-//! Migrations, one list a database, in the binary. What was applied stands in the table `schema_migrations`.
+//! Migrations, built into the binary: one list for each database. The table `schema_migrations`
+//! records applied ones.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -19,18 +20,18 @@ const TABLE: &str = "schema_migrations";
 pub struct Applied {
     /// Its number.
     pub version: i64,
-    /// What it brings.
+    /// Its short description.
     pub description: String,
 }
 
-/// The text of one.
+/// The text of a migration.
 macro_rules! sql {
     ($database:literal, $name:literal) => {
         include_str!(concat!("migrations/", $database, "/", $name, ".sql"))
     };
 }
 
-/// All of them, of one database.
+/// All migrations of one database.
 macro_rules! migrations {
     ($database:literal) => {
         vec![
@@ -48,7 +49,8 @@ macro_rules! migrations {
 }
 
 impl Database {
-    /// Brings the tables up to date; returns what had to be applied. Several agents may do so at once.
+    /// Brings the tables up to date and returns the migrations that were applied. Several agents
+    /// may run it at once.
     pub(crate) async fn migrate(&self) -> Result<Vec<Applied>, LedgerError> {
         let applied = match self {
             Self::Postgres(database) => {
@@ -64,14 +66,15 @@ impl Database {
         })
     }
 
-    /// Asks the database for nothing, to see that it answers.
+    /// Sends an empty query to see that the database answers.
     pub(crate) async fn ping(&self) -> Result<(), LedgerError> {
         on_database!(*self, database => sqlx::query("SELECT 1").execute(&database.pool).await.map(drop)?);
         Ok(())
     }
 
-    /// Whether what is set for its connections is in force in them, and what they commit is durable. To be asked before
-    /// anything else, since a pooler that shares sessions breaks more than that.
+    /// Fails if a connection's settings are not in force, or if its commits are not durable. Call
+    /// it before any other statement: a pooler that shares sessions breaks more than these
+    /// settings.
     pub(crate) async fn connections(&self) -> Result<(), NotReady> {
         match self {
             Self::Postgres(database) => database.check().await,
@@ -79,8 +82,8 @@ impl Database {
         }
     }
 
-    /// Whether orders can be committed, in words: it answers, its tables are those that this build needs, and what it
-    /// acknowledges is durable.
+    /// Fails if orders cannot be committed: the database must answer, its tables must have this
+    /// build's version, and its commits must be durable.
     pub(crate) async fn ready(&self) -> Result<(), NotReady> {
         self.connections().await?;
         self.ping().await?;
@@ -101,7 +104,7 @@ impl Database {
     }
 }
 
-/// PostgreSQL's SQLSTATE for an undefined table; SQLite has nothing more precise than SQLITE_ERROR.
+/// PostgreSQL's SQLSTATE for an undefined table. SQLite has nothing more precise than SQLITE_ERROR.
 fn is_unknown_table(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     matches!(code.as_deref(), Some("42P01" | "1"))

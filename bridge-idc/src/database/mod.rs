@@ -1,12 +1,13 @@
-//! The database: connections, transactions, what went wrong and what it left behind, migrations.
+//! The database floor: connections, transactions, errors and their effects, migrations.
 //!
-//! The one floor under orders, payments and the catalogue, whose statements are theirs. A database's own folder says how it is
-//! connected to, how its transactions begin, and whose fault its errors are. Nothing here knows an order.
+//! Orders, payments and the catalogue share it, and keep their own statements. The folder of each
+//! database says how to connect, how a transaction begins, and what causes each error. Nothing here
+//! knows an order.
 
-/// Which database, by its URL.
+/// Chooses a database by its URL.
 mod url;
 
-/// Its connections.
+/// Connections to a database.
 mod pools;
 
 /// PostgreSQL.
@@ -15,28 +16,28 @@ pub(crate) mod postgres;
 /// SQLite, the embedded default.
 pub(crate) mod sqlite;
 
-/// Whose fault a database's error is.
+/// The cause of a database error.
 mod blame;
 
-/// What can go wrong, by whose fault.
+/// Errors of the database, sorted by cause.
 mod error;
 
-/// From the driver's errors to these.
+/// Converts the driver's errors to Bridge's.
 mod faults;
 
-/// What somebody else holds.
+/// Items that another session holds.
 mod held;
 
-/// A connection with a transaction open on it.
+/// A connection with an open transaction.
 mod open;
 
-/// Transactions: how one begins, is tried again, and ends.
+/// Begins, retries and ends transactions.
 pub(crate) mod transaction;
 
-/// A connection that somebody keeps.
+/// A connection outside the pools.
 mod kept;
 
-/// What is set for sessions, and what is heard of other processes' commits.
+/// Settings of sessions, and notifications of other processes' commits.
 mod sessions;
 
 /// A statement in each database's SQL.
@@ -45,10 +46,10 @@ mod statement;
 /// Rows as structs.
 mod row;
 
-/// Migrations, one list a database, in the binary.
+/// Migrations, built into the binary: one list for each database.
 mod migrate;
 
-/// Batches that an agent commits side by side at most, each on a connection of its own.
+/// Most batches that an agent commits at the same time, each on a connection of its own.
 pub const COMMITTERS_MAX: usize = 8;
 
 pub(crate) use error::unavailable;

@@ -1,12 +1,13 @@
-//! A pool's connection with a transaction open on it, of one database.
+//! A pool's connection with an open transaction, for one kind of database.
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Database as Driver, Executor, SqlSafeStr};
 
-/// A pool's connection with a transaction open on it.
+/// A pool's connection with an open transaction.
 ///
-/// sqlx's own returns its connection to the pool whatever happened, and waits there without limit if the line is dead;
-/// this one closes a connection whose transaction did not end, which rolls it back.
+/// sqlx's own transaction returns its connection to the pool even after an error, and waits there
+/// without limit on a dead line. This one closes a connection whose transaction did not end, which
+/// rolls it back.
 pub(crate) struct Open<D: Driver> {
     connection: PoolConnection<D>,
     ended: bool,

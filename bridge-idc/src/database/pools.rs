@@ -1,4 +1,5 @@
-//! Connections to whichever database it is. A third one is one more variant here, and one of [`On`](super::transaction::On).
+//! Connections to either database. A third database needs one more variant here and one of
+//! [`On`](super::transaction::On).
 
 use bridge_runtime::config::Secret;
 use tokio::time::sleep;
@@ -9,7 +10,7 @@ use super::postgres::{self, Postgres};
 use super::sqlite::{self, Sqlite};
 use super::url::LedgerUrl;
 
-/// Connections to the database that a URL names. Clones share them.
+/// Connections to the database of a URL. Clones share them.
 #[derive(Clone)]
 pub enum Database {
     /// PostgreSQL.
@@ -18,8 +19,8 @@ pub enum Database {
     Sqlite(Sqlite),
 }
 
-/// Runs the same expression on whichever database it is: `pool` has its connections for reading, `writer()` those for one
-/// statement that writes.
+/// Runs the same expression on either database. Its field `pool` has the connections for reading,
+/// and its method `writer()` returns those for a single writing statement.
 macro_rules! on_database {
     ($which:expr, $database:ident => $run:expr) => {
         match &$which {
@@ -31,7 +32,8 @@ macro_rules! on_database {
 pub(crate) use on_database;
 
 impl Database {
-    /// Opens it with at most so many connections. A PostgreSQL need not be up yet; an SQLite file is made if there is none.
+    /// Opens a database with at most this many connections. PostgreSQL may start later. A missing
+    /// SQLite file is created.
     pub(crate) async fn open(
         url: &LedgerUrl,
         password: Option<&Secret>,
@@ -43,7 +45,7 @@ impl Database {
         })
     }
 
-    /// Lets whoever waits for the one lock of a database that has one writer have it.
+    /// Pauses, so that another session can take the lock of a database with one writer.
     pub(crate) async fn give_way(&self) {
         match self {
             Self::Postgres(_) => {}
@@ -51,12 +53,13 @@ impl Database {
         }
     }
 
-    /// Whether it has one writer at a time.
+    /// True if the database has one writer at a time.
     pub(crate) fn has_one_writer(&self) -> bool {
         matches!(self, Self::Sqlite(_))
     }
 
-    /// What that is which somebody else holds: a table as a whole, where the database tells.
+    /// Returns the table that another session has locked, if the database can find it for an
+    /// unnamed item.
     pub(crate) async fn named(&self, held: HeldItem) -> HeldItem {
         match (self, held) {
             (Self::Postgres(database), HeldItem::Unnamed) => {
@@ -66,7 +69,7 @@ impl Database {
         }
     }
 
-    /// Who holds this, as far as the database tells.
+    /// Returns the holder of an item, if the database can name it.
     pub(crate) async fn holder(&self, held: &HeldItem) -> Option<String> {
         match self {
             Self::Postgres(database) => postgres::held::holder(&database.pool, held).await,

@@ -1,4 +1,4 @@
-//! Rows as structs, read from whichever database.
+//! Rows as structs, read from either database.
 
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
@@ -12,7 +12,7 @@ pub(crate) trait AnyRow:
 
 impl<R> AnyRow for R where R: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
 
-/// A row as a struct: its fields are the statement's columns, in their order.
+/// Defines a row as a struct. Its fields are the statement's columns, in their order.
 macro_rules! row {
     (
         $(#[$of_row:meta])*

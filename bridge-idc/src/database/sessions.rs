@@ -1,22 +1,24 @@
-//! What is set for the database's sessions, and what is heard of the commits of other processes, where it says something.
+//! Settings of the database's sessions, and notifications of other processes' commits, where the
+//! database has them.
 
 use super::pools::Database;
 use super::postgres;
 
-/// Whose sessions.
+/// A group of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sessions {
-    /// Those of batches.
+    /// The sessions that commit batches of orders.
     Committer,
-    /// Those of everybody else.
+    /// All other sessions.
     Others,
 }
 
-/// Says of a session that its process tells the sequencer of each commit: the triggers of `0002_catalogue.sql` need not.
+/// Session variable: this process wakes the sequencer after each commit, so the triggers of
+/// `0002_catalogue.sql` need not notify it.
 pub(crate) const TELLS_SEQUENCER: (&str, &str) = ("bridge.tells_sequencer", "on");
 
 impl Database {
-    /// Sets a variable in the sessions that begin from now on, where sessions have variables.
+    /// Sets a variable in sessions that begin from now on. SQLite has no session variables.
     pub(crate) fn set_for(&self, sessions: Sessions, variable: (&'static str, &'static str)) {
         match self {
             Self::Postgres(database) => {
@@ -30,7 +32,7 @@ impl Database {
         }
     }
 
-    /// Whether it tells other processes of a commit.
+    /// True if the database notifies other processes of a commit.
     pub(crate) fn notifies(&self) -> bool {
         match self {
             Self::Postgres(_) => true,
@@ -38,7 +40,8 @@ impl Database {
         }
     }
 
-    /// Hears what is said on some channels, for ever. What may have been said while nobody listened is taken to have been said.
+    /// Calls `hear` for each notification on these channels, and does not return. After each
+    /// reconnection it calls `hear` for every channel, because a notification may have been lost.
     pub(crate) async fn listen<const N: usize>(&self, channels: [&'static str; N], hear: impl Fn(&str)) {
         match self {
             Self::Postgres(database) => postgres::notify::listen(database, channels, hear).await,

@@ -1,15 +1,16 @@
-//! A statement in each database's SQL. Its text lies in files beside the room that it is of.
+//! A statement in each database's SQL. Its text is in files beside the room that uses it.
 
 /// A statement: its text for each database.
 #[derive(Clone, Copy)]
 pub(crate) struct Statement {
-    /// PostgreSQL's.
+    /// Text for PostgreSQL.
     pub(crate) postgres: &'static str,
-    /// SQLite's.
+    /// Text for SQLite.
     pub(crate) sqlite: &'static str,
 }
 
-/// A statement with a text of its own for each database: `postgres/NAME.sql` and `sqlite/NAME.sql`, beside the file that names it.
+/// A statement with one text for each database: `postgres/NAME.sql` and `sqlite/NAME.sql`, beside
+/// the file that names it.
 macro_rules! each {
     ($name:literal) => {
         $crate::database::Statement {
@@ -20,7 +21,8 @@ macro_rules! each {
 }
 pub(crate) use each;
 
-/// The text of a statement that reads alike in every database: `common/NAME.sql`, beside the file that names it.
+/// The text of a statement that is the same for every database: `common/NAME.sql`, beside the file
+/// that names it.
 macro_rules! common {
     ($name:literal) => {
         include_str!(concat!("common/", $name, ".sql"))
@@ -28,7 +30,7 @@ macro_rules! common {
 }
 pub(crate) use common;
 
-/// Hands each statement to the connection that a transaction is on.
+/// Passes each statement to the connection of a transaction.
 macro_rules! handed_over {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $returns:ty;)*) => {
         $(async fn $name(&mut self, $($argument: $type),*) -> sqlx::Result<$returns> {

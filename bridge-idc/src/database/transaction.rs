@@ -1,7 +1,8 @@
-//! Transactions, whichever database they are on: how one begins, how it is tried again, how it ends, and what an error left
-//! behind.
+//! Transactions on either database: how one begins, how it is retried, how it ends, and what an
+//! error leaves behind.
 //!
-//! Before its COMMIT nothing is left behind, whatever went wrong. Only of a COMMIT whose answer is lost nobody can tell.
+//! Before its COMMIT a transaction leaves nothing behind, after any error. Only a COMMIT whose
+//! answer is lost has an unknown outcome.
 
 use std::io;
 use std::time::Duration;
@@ -15,50 +16,74 @@ use super::row::AnyRow;
 use super::statement::Statement;
 use super::{postgres, sqlite};
 
-/// Rounds against other writers.
+/// Attempts against other writers.
 pub(crate) const TRIES: u32 = 8;
 
-/// How long a row is waited for that somebody else holds.
+/// Longest wait for a row that another session holds.
 const HELD_FOR: Duration = Duration::from_secs(5);
 
-/// Between two looks whether it is free: the first and the longest pause.
+/// First and longest pause between two attempts to lock such a row.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(320));
 
-/// How long a transaction's statements, and its COMMIT, may take before the database counts as gone.
+/// Time limit for the statements of a transaction, and for its COMMIT. After that the database
+/// counts as unavailable.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a ROLLBACK may take.
+/// Time limit of a ROLLBACK.
 const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(1);
 
-/// A database on which transactions begin: a real one, or a model of one.
+/// A database on which transactions begin: a real one, or a model in a simulation.
 #[expect(async_fn_in_trait, reason = "whoever calls it knows which database it is")]
 pub trait Begins {
-    /// One transaction.
+    /// The transaction's type.
     type Own: Ends;
 
-    /// Begins one that may write.
+    /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available.
     async fn writing(&self) -> Result<Self::Own, LedgerError>;
 
-    /// Begins one that only reads, and waits for no writer.
+    /// Begins a transaction that only reads and waits for no writer.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available.
     async fn reading(&self) -> Result<Self::Own, LedgerError>;
 
-    /// Begins one of the committer's, on a connection that nothing else uses.
+    /// Begins a committer's transaction, on a connection that nothing else uses.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available.
     async fn batch(&self) -> Result<Self::Own, LedgerError>;
 
-    /// Waits for so long, without a connection.
+    /// Pauses without a connection.
     async fn pause(&self, time: Duration);
 }
 
-/// One transaction. Dropped without a commit, it is rolled back.
+/// One transaction. If it is dropped without a commit, it is rolled back.
 #[expect(async_fn_in_trait, reason = "whoever calls it knows which database it is on")]
 pub trait Ends: Sized {
-    /// Makes it durable.
+    /// Commits the transaction durably.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database refuses the commit or does not answer. Without an answer the outcome
+    /// is unknown.
     async fn commit(self) -> sqlx::Result<()>;
 
-    /// Gives back every lock at once; the connection of a transaction that is dropped does so when the server notices.
+    /// Rolls back and frees every lock at once. A dropped transaction frees its locks only when the
+    /// server notices.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
     async fn rollback(self) -> sqlx::Result<()>;
 
-    /// Gives back what it locked, so that the next try does not meet it. If the database does not answer, the connection is closed.
+    /// Rolls back, so that the next attempt does not meet these locks. If the database does not
+    /// answer, the connection is closed.
     async fn give_up(self) {
         if let Ok(Err(error)) = timeout(ROLLED_BACK_WITHIN, self.rollback()).await {
             tracing::debug!(%error, "a transaction was not rolled back, its connection is closed");
@@ -71,7 +96,7 @@ pub struct Transaction {
     pub(crate) on: On,
 }
 
-/// On which one.
+/// The database of a transaction.
 pub(crate) enum On {
     /// PostgreSQL.
     Postgres(postgres::Transaction),
@@ -79,7 +104,7 @@ pub(crate) enum On {
     Sqlite(sqlite::Transaction),
 }
 
-/// Runs the same expression on whichever connection a transaction is on.
+/// Runs the same expression on the transaction's connection, for either database.
 macro_rules! on_connection {
     ($transaction:expr, $connection:ident => $run:expr) => {
         match &mut $transaction.on {
@@ -97,8 +122,8 @@ macro_rules! on_connection {
 pub(crate) use on_connection;
 
 impl Database {
-    /// Begins a transaction that may write. Each statement sees what was committed before it began: after a lock, also what its
-    /// last holder wrote.
+    /// Begins a transaction that may write. Each statement sees every commit before it began, so
+    /// after waiting for a lock it also sees the changes of the lock's last holder.
     pub(crate) async fn begin(&self) -> sqlx::Result<Transaction> {
         let on = match self {
             Self::Postgres(database) => On::Postgres(database.begin().await?),
@@ -107,28 +132,30 @@ impl Database {
         Ok(Transaction { on })
     }
 
-    /// Begins one that may write, on a connection of the committer's.
+    /// Begins a transaction that may write, on one of the committer's connections.
     pub(crate) async fn begin_batch(&self) -> sqlx::Result<Transaction> {
         let on = match self {
             Self::Postgres(database) => On::Postgres(database.begin_batch().await?),
-            // Whoever writes waits for its turn at the one connection that does, and is served in the order of asking.
+            // There is one writing connection. The pool serves its users in the order of their
+            // requests.
             Self::Sqlite(database) => On::Sqlite(database.begin().await?),
         };
         Ok(Transaction { on })
     }
 
-    /// Begins one of an import's. What somebody else holds as a whole, a table or a file, it waits for no longer than this.
+    /// Begins an import's transaction. On SQLite it waits up to `within` for the lock of the file.
     pub(crate) async fn begin_import(&self, within: Duration) -> sqlx::Result<Transaction> {
         let on = match self {
-            // However long it may wait: it looks again and again, with nothing in its hands meanwhile.
+            // `within` does not matter: an import on PostgreSQL tries again and again, and holds
+            // nothing in between.
             Self::Postgres(database) => On::Postgres(database.begin_import().await?),
             Self::Sqlite(database) => On::Sqlite(database.begin_import(within).await?),
         };
         Ok(Transaction { on })
     }
 
-    /// Asks an import's question about these rows. It locks nothing, and waits no longer than a batch for a table that somebody
-    /// has locked.
+    /// Runs an import's query for these rows. It locks nothing, and waits for a locked table no
+    /// longer than a batch does.
     pub(crate) async fn ask<V: AnyRow>(&self, statement: &Statement, rows: String) -> sqlx::Result<Vec<V>> {
         let on = match self {
             Self::Postgres(database) => On::Postgres(database.begin_import().await?),
@@ -142,7 +169,7 @@ impl Database {
         found
     }
 
-    /// Begins one that only reads. It waits for no writer.
+    /// Begins a transaction that only reads. It waits for no writer.
     pub(crate) async fn begin_reading(&self) -> sqlx::Result<Transaction> {
         let on = match self {
             Self::Postgres(database) => On::Postgres(database.begin().await?),
@@ -151,7 +178,7 @@ impl Database {
         Ok(Transaction { on })
     }
 
-    /// Begins one that only reads, and whose statements all see one moment.
+    /// Begins a transaction that only reads, and whose statements all see one moment.
     pub(crate) async fn snapshot(&self) -> sqlx::Result<Transaction> {
         let on = match self {
             Self::Postgres(database) => On::Postgres(database.snapshot().await?),
@@ -182,7 +209,7 @@ impl Begins for Database {
 }
 
 impl Transaction {
-    /// A statement's text for the database that this is on.
+    /// Returns a statement's text for the database of this transaction.
     pub(crate) fn text(&self, statement: &Statement) -> &'static str {
         match self.on {
             On::Postgres(_) => statement.postgres,
@@ -190,8 +217,8 @@ impl Transaction {
         }
     }
 
-    /// Waits for what somebody else holds, and takes it; then locks what is to be changed. What of it somebody else holds, which is
-    /// not waited for.
+    /// Waits for `awaited` and locks it, then locks the rows to be changed. Returns those among
+    /// them that another session holds; it does not wait for them.
     pub(crate) async fn lock(
         &mut self,
         touched: &Touched,
@@ -202,7 +229,7 @@ impl Transaction {
                 postgres::held::wait_for(transaction.connection(), awaited).await?;
                 postgres::held::lock(transaction.connection(), touched).await
             }
-            // Whoever has begun holds everything.
+            // A write transaction on SQLite locks the whole file.
             On::Sqlite(_) => Ok(HeldRows::default()),
         }
     }
@@ -224,19 +251,20 @@ impl Ends for Transaction {
     }
 }
 
-/// Why nothing is known of a transaction's end, or why there was none.
+/// Reasons why a transaction is not known to be committed.
 #[derive(Debug, thiserror::Error)]
 pub enum NotDone {
     /// Nothing was committed, for certain.
     #[error("nothing was committed")]
     Nothing(#[source] LedgerError),
-    /// It may be committed. The same again is safe: a key has one effect.
+    /// It may be committed. A retry is safe, because an idempotency key has one effect.
     #[error("it may be committed")]
     Perhaps(#[source] LedgerError),
 }
 
 impl NotDone {
-    /// How a second try failed, when nothing is known of the first: nothing is known of both.
+    /// Combines the failure of a second attempt with an unknown outcome of the first: the outcome
+    /// of both is unknown.
     pub(crate) fn after_another(self) -> Self {
         let (Self::Nothing(error) | Self::Perhaps(error)) = self;
         Self::Perhaps(error)
@@ -249,7 +277,8 @@ impl From<NotDone> for LedgerError {
     }
 }
 
-/// Commits. A database that refuses a COMMIT has rolled back; one that is gone has done either.
+/// Commits. If the database refuses a COMMIT, it has rolled back. If the database does not answer,
+/// the outcome is unknown.
 pub(crate) async fn commit(transaction: impl Ends) -> Result<(), NotDone> {
     match soon(transaction.commit()).await.map_err(LedgerError::from) {
         Err(gone @ LedgerError::Unavailable(_)) => Err(NotDone::Perhaps(gone)),
@@ -257,21 +286,21 @@ pub(crate) async fn commit(transaction: impl Ends) -> Result<(), NotDone> {
     }
 }
 
-/// What a transaction came to that commits only what was logged before it began.
+/// The result of a transaction that may commit only what was logged before it began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt<V, L> {
     /// It is committed.
     Committed(V),
-    /// Nothing is kept: this is to be logged first.
+    /// Nothing is committed, because this must be logged first.
     ToLog(L),
 }
 
-/// Commits what a transaction came to.
+/// Commits the result of a transaction.
 pub(crate) async fn commit_all<V>(transaction: impl Ends, value: V) -> Result<V, NotDone> {
     commit(transaction).await.map(|()| value)
 }
 
-/// Commits what a transaction came to, unless something of it is to be logged first.
+/// Commits the result of a transaction, unless a part of it must be logged first.
 pub(crate) async fn commit_logged<V, L>(
     transaction: impl Ends,
     attempt: Attempt<V, L>,
@@ -285,20 +314,20 @@ pub(crate) async fn commit_logged<V, L>(
     }
 }
 
-/// A database that does not answer in time is one that does not answer.
+/// Adds the time limit. A database that does not answer in time counts as unavailable.
 pub(crate) async fn soon<V, E: From<sqlx::Error>>(work: impl Future<Output = Result<V, E>>) -> Result<V, E> {
     timeout(PATIENCE, work).await.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))?
 }
 
-/// Whether it is what [`soon`] says of a database that does not answer.
+/// True if this is the error of [`soon`] after its time limit.
 pub(crate) fn is_late(error: &LedgerError) -> bool {
     matches!(error, LedgerError::Unavailable(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// When a transaction that came to nothing is tried again.
+/// Decides when a failed transaction is tried again.
 pub(crate) struct Again {
     tries: u32,
-    /// How long it has paused so far.
+    /// Sum of the pauses so far.
     paused: Duration,
     pause: Duration,
 }
@@ -308,7 +337,7 @@ impl Again {
         Self { tries: TRIES, paused: Duration::ZERO, pause: PAUSES.0 }
     }
 
-    /// After which pause another try may do better, if one may.
+    /// Returns the pause before another attempt. `None` if another attempt would not help.
     pub(crate) fn may_help(&mut self, error: &LedgerError) -> Option<Duration> {
         match error {
             LedgerError::Conflict => {
@@ -325,11 +354,13 @@ impl Again {
     }
 }
 
-/// Runs an expression in a transaction of its own, and again while other writers are in the way, or somebody holds what it needs.
-/// Between two tries it has no connection: those who wait for one row leave the others to everybody else.
+/// Runs an expression in a transaction of its own. Runs it again while other writers are in the way
+/// or another session holds a row that it needs. Between two attempts it has no connection, so
+/// requests that wait for one row do not use up the connections of others.
 ///
-/// With `logging` the expression comes to an [`Attempt`], and is committed only if nothing is to be logged first. Whoever began it logs
-/// that when no transaction is open, and begins it anew with what the log has: no lock is held while a disk is waited for.
+/// With `logging` the expression returns an [`Attempt`], which is committed only if nothing must be
+/// logged first. The caller writes that log entry without an open transaction and begins again. So
+/// no lock is held while a disk is slow.
 macro_rules! in_transaction {
     ($database:expr, logging $tx:ident => $work:expr) => {
         $crate::database::in_transaction!($database, writing $tx => $work, and commit_logged)
@@ -340,7 +371,8 @@ macro_rules! in_transaction {
     ($database:expr, $begin:ident $tx:ident => $work:expr, and $end:ident) => {{
         let mut again = $crate::database::Again::new();
         loop {
-            // Boxed: all databases' states together are too large to be moved about inside every caller's.
+            // Boxed, because the combined state of all databases would make every caller's future
+            // large.
             let work = Box::pin(async {
                 let mut own = $crate::database::Begins::$begin($database).await?;
                 let worked = {

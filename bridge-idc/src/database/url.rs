@@ -1,4 +1,4 @@
-//! Which database, by the scheme of its URL: `ledger.url` of the configuration.
+//! Chooses the database by the scheme of its URL, `ledger.url` in the configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use super::postgres;
 /// The database, by the scheme of its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerUrl {
-    /// `sqlite:PATH`, a file beside the configuration or at an absolute path.
+    /// `sqlite:PATH`, relative to the configuration file or absolute.
     Sqlite(PathBuf),
     /// `postgres://USER@HOST:PORT/DATABASE`, without a password.
     Postgres(String),
 }
 
 impl LedgerUrl {
-    /// The file that the database is, if it is one on this host.
+    /// Returns the database's file, if it is a file on this host.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::Postgres(_) => None,
@@ -24,7 +24,8 @@ impl LedgerUrl {
         }
     }
 
-    /// Why what goes to this database could be read or changed on its way; `None` if it could not.
+    /// Returns the reason why data on the way to this database could be read or changed. `None` if
+    /// the way is protected.
     pub(crate) fn unprotected(&self) -> Option<&'static str> {
         match self {
             Self::Postgres(url) => postgres::unprotected(url),
@@ -41,7 +42,7 @@ impl Setting for LedgerUrl {
         Self::Sqlite(PathBuf::new())
     }
 
-    /// No message here repeats the text: it may hold a password.
+    /// No message repeats the text, because it may contain a password.
     fn parse(text: &str, place: &BasePaths) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("sqlite:") {
             return match path {
@@ -58,7 +59,7 @@ impl Setting for LedgerUrl {
         let (authority, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
         let names_password = |parameter: &str| {
-            // A percent sign could spell any name.
+            // A percent sign could encode any name.
             let name = parameter.split('=').next().unwrap_or_default();
             name.contains("password") || name.contains('%')
         };

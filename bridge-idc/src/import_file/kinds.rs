@@ -1,11 +1,12 @@
-//! What a file is if it is no UTF-8 text, by its first bytes: people give what they have under the name that was asked for.
+//! Recognises files that are not UTF-8 text by their first bytes: users rename spreadsheets and
+//! archives to `.csv`.
 
 use std::fmt;
 
-/// Bytes that are looked at to tell UTF-16 without a byte order mark.
+/// Bytes that are checked for UTF-16 without a byte order mark.
 const LOOKED_AT: usize = 512;
 
-/// A kind of file that cannot be imported as it is.
+/// A kind of file that cannot be imported directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Compressed(&'static str),
@@ -17,7 +18,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The kind of these bytes; `None` where they may be text.
+    /// Returns the kind of a file. `None` if it may be text.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         const BEGINNINGS: [(&[u8], Kind); 12] = [
             (b"\x1f\x8b", Kind::Compressed("gzip -d")),
@@ -38,7 +39,7 @@ impl Kind {
     }
 }
 
-/// Text of mostly Latin letters has a NUL in every second byte, as UTF-16.
+/// True if every second byte is mostly zero, as in UTF-16 of mostly Latin text.
 fn is_utf_16(bytes: &[u8]) -> bool {
     let looked_at = bytes.get(..LOOKED_AT).unwrap_or(bytes);
     let nuls = |from: usize| looked_at.iter().skip(from).step_by(2).filter(|byte| **byte == 0).count();

@@ -1,31 +1,33 @@
-//! What every importer asks of a file before it believes one record of it: catalogue as CSV and as JSON Lines, and stock.
+//! Checks that every importer makes before it reads a record of a file: the catalogue as CSV and as
+//! JSON Lines, and stock.
 //!
-//! A file is judged whole. One that is no UTF-8 text, or that may be cut, is refused as a whole: what can still be read of
-//! it is not what its owner meant. Only then are its records judged one by one, by line and field.
+//! The whole file is checked first. A file that is not UTF-8 text, or that may be cut, is refused
+//! as a whole: its readable records may not be what its owner meant. Only then is each record
+//! checked, and refused by line and field.
 
-/// What a file is if it is no text.
+/// Recognises files that are not text.
 mod kinds;
 
-/// Rows under a header.
+/// Rows below a header.
 pub(crate) mod table;
 
-/// JSON that means one thing.
+/// JSON without repeated members.
 pub(crate) mod strict_json;
 
-/// What is written when, and what waits for what somebody else holds.
+/// The parts of a file, and the rows that wait for another session.
 pub mod parts;
 
 use std::fmt;
 
 use self::kinds::Kind;
 
-/// Bytes of a file that is read into memory; a larger one is to be split.
+/// Largest file that is read into memory, in bytes. A larger one must be split.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// Bytes of one record: some times what a product's columns can hold.
+/// Longest record, in bytes: several times the limit of a product's columns.
 pub(crate) const RECORD_BYTES_MAX: usize = 4 << 20;
 
-/// A file's bytes, and what its owner says about them.
+/// A file's bytes, and its owner's word on whether they are complete.
 #[derive(Debug, Clone, Copy)]
 pub struct GivenFile<'a> {
     bytes: &'a [u8],
@@ -33,18 +35,21 @@ pub struct GivenFile<'a> {
 }
 
 impl<'a> GivenFile<'a> {
-    /// Bytes that must show by themselves that they are whole: their last line ends.
+    /// Makes a file whose bytes must show that they are complete: the last line must have a line
+    /// end.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, is_whole: false }
     }
 
-    /// Bytes whose owner says that they are whole: the last line need not end (RFC 4180 section 2.2).
+    /// Makes a file whose owner says that it is complete. The last line may lack its line end (RFC
+    /// 4180 section 2, rule 2).
     pub fn whole(bytes: &'a [u8]) -> Self {
         Self { bytes, is_whole: true }
     }
 
-    /// The text, without a byte order mark; otherwise why the whole file is refused. `closes` says whether a last line shows
-    /// by itself that it is whole, as an object of JSON does and a row of CSV does not.
+    /// Returns the text without a byte order mark, or the reason to refuse the whole file. `closes`
+    /// returns true if a last line is complete without its line end, as a JSON object is and a CSV
+    /// row is not.
     pub(crate) fn text(self, closes: impl Fn(&str) -> bool) -> Result<&'a str, Refusal> {
         let refuse = |line, reason: String| Refusal { line, field: String::new(), reason };
         if let Some(kind) = Kind::of(self.bytes) {
@@ -87,14 +92,14 @@ impl<'a> From<&'a Vec<u8>> for GivenFile<'a> {
     }
 }
 
-/// Something that is not imported, or that is and looks like a mistake.
+/// A record that is not imported, or that is imported and looks like a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// On which line of the file, from 1.
+    /// Line of the file, from 1.
     pub line: u64,
-    /// Which column or member; empty for the whole line.
+    /// Column or member; empty for the whole line.
     pub field: String,
-    /// What is wrong and what would be right. Never what the file says there.
+    /// The mistake, and what would be right. It never repeats the file's content.
     pub reason: String,
 }
 
@@ -105,7 +110,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Lines with their numbers, as an editor shows them: they end with LF, CRLF, or CR alone.
+/// Returns the lines with their numbers, as an editor shows them. A line ends with LF, CRLF, or CR
+/// alone.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
     let mut rest = Some(text);
     let lines = std::iter::from_fn(move || {
@@ -120,7 +126,7 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
     (1..).zip(lines)
 }
 
-/// Lines' ends in these bytes; CRLF is one.
+/// Counts the line ends in these bytes. CRLF counts as one.
 pub(crate) fn ends_in(bytes: &[u8]) -> u64 {
     let after = bytes.iter().skip(1).map(Some).chain([None]);
     let ends = bytes.iter().zip(after).filter(|(byte, after)| match byte {
@@ -131,9 +137,9 @@ pub(crate) fn ends_in(bytes: &[u8]) -> u64 {
     ends.count() as u64
 }
 
-/// On which line a byte stands.
+/// Returns the line of a byte.
 fn line_at(bytes: &[u8], at: usize) -> u64 {
-    // The two bytes of a line's end are on the line that they end.
+    // Both bytes of a CRLF belong to the line that they end.
     let before = bytes.get(..at).unwrap_or(bytes);
     let before = match (before.last(), bytes.get(at)) {
         (Some(b'\r'), Some(b'\n')) => before.get(..before.len() - 1).unwrap_or(before),
@@ -142,7 +148,7 @@ fn line_at(bytes: &[u8], at: usize) -> u64 {
     1 + ends_in(before)
 }
 
-/// What a text says that is no mistake to a parser and one to whoever reads it, by its first line.
+/// Returns signs of damaged text that a parser accepts, each at the first line that has it.
 pub(crate) fn suspicions(text: &str) -> Vec<Refusal> {
     let first =
         |is_meant: fn(&str) -> bool| lines(text).find(|(_, line)| is_meant(line)).map(|(line, _)| line);
@@ -169,10 +175,11 @@ pub(crate) fn suspicions(text: &str) -> Vec<Refusal> {
     .collect()
 }
 
-/// A price that changes so many times at once is more likely in another unit, pence for pounds, than meant.
+/// Smallest factor of a price change that gets a warning. Such a change is more likely a wrong
+/// unit, pence for pounds, than intended.
 const LEAP: i64 = 50;
 
-/// What is said of a price that leaps.
+/// Returns the warning for a price that changes too much.
 pub(crate) fn leap(before: i64, after: i64) -> Option<String> {
     let is_times = |small: i64, large: i64| small > 0 && large / LEAP >= small;
     if is_times(before, after) {
@@ -190,8 +197,8 @@ pub(crate) fn leap(before: i64, after: i64) -> Option<String> {
     }
 }
 
-/// Whether all letters beyond ASCII could be pairs of bytes of Hangul in CP949, and stand by themselves as words of Western
-/// languages never do.
+/// True if every letter beyond ASCII could be a pair of bytes of Hangul in CP949, and these letters
+/// form words alone. Words of Western languages mix them with ASCII letters.
 fn is_misread_korean(text: &str) -> bool {
     let is_pair = |c: char| {
         let mut bytes = [0; 4];
@@ -212,13 +219,14 @@ fn is_misread_korean(text: &str) -> bool {
     found
 }
 
-/// What stands between the signs of CSV and JSON.
+/// Returns the values between the delimiters of CSV and JSON.
 fn values(line: &str) -> impl Iterator<Item = &str> {
     line.split([',', ':', '"', '{', '}', '[', ']']).map(str::trim).filter(|value| !value.is_empty())
 }
 
-/// Whether letters beyond ASCII that stand together are what Windows-1252 has for the bytes of UTF-8, or of Hangul in CP949:
-/// `ì„¸` for 세, `¼¼ÀÛ` for 세작. Words of Western languages do not look so.
+/// True if letters beyond ASCII that stand together are the Windows-1252 reading of bytes of UTF-8,
+/// or of Hangul in CP949: `ì„¸` for 세, `¼¼ÀÛ` for 세작. Words of Western languages do not look like
+/// this.
 fn is_encoded_twice(line: &str) -> bool {
     line.split(|c: char| c.is_ascii()).filter(|run| !run.is_empty()).any(|run| {
         let Some(bytes) = run.chars().map(windows_1252).collect::<Option<Vec<u8>>>() else { return false };
@@ -228,7 +236,7 @@ fn is_encoded_twice(line: &str) -> bool {
     })
 }
 
-/// The byte that Windows-1252 has for a character beyond ASCII.
+/// Returns the byte of Windows-1252 for a character beyond ASCII.
 fn windows_1252(c: char) -> Option<u8> {
     const FROM_80: &str = "€\u{81}‚ƒ„…†‡ˆ‰Š‹Œ\u{8d}Ž\u{8f}\u{90}‘’“”•–—˜™š›œ\u{9d}žŸ";
     let place = FROM_80.chars().position(|known| known == c).and_then(|place| u8::try_from(place).ok());
@@ -236,8 +244,8 @@ fn windows_1252(c: char) -> Option<u8> {
     place.map(|place| 0x80 + place).or_else(latin_1)
 }
 
-/// A code that a spreadsheet took for a number or a day, could not compute or found too wide: `8.80123E+12`, `1-Mar`,
-/// `#N/A`, `####`.
+/// True if a spreadsheet changed this code: it took the code for a number or a date, could not
+/// compute it, or found its column too narrow. Examples: `8.80123E+12`, `1-Mar`, `#N/A`, `####`.
 pub(crate) fn is_spreadsheet_s(code: &str) -> bool {
     const ERRORS: [&str; 7] = ["#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"];
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -249,7 +257,8 @@ pub(crate) fn is_spreadsheet_s(code: &str) -> bool {
     is_scientific || is_too_wide || is_day(code) || ERRORS.contains(&code)
 }
 
-/// A day as a spreadsheet writes what it took for one: `1-Mar`, `Mar-01`, `01-Mar-26`, `2026-03-01`, `3/1/2026`.
+/// True if this is a date as a spreadsheet writes it: `1-Mar`, `Mar-01`, `01-Mar-26`, `2026-03-01`,
+/// `3/1/2026`.
 fn is_day(code: &str) -> bool {
     const MONTHS: [&str; 12] =
         ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -275,7 +284,7 @@ fn is_day(code: &str) -> bool {
     }
 }
 
-/// What is said of such a code.
+/// The warning for a code that a spreadsheet changed.
 pub(crate) const SPREADSHEET_S: &str = "is what a spreadsheet makes of a long number, of a code that looks like a day, or of a mistake: format its column as text and export the file again";
 
 #[cfg(test)]

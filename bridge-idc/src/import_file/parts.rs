@@ -1,7 +1,8 @@
-//! A file's parts on their way into the database, and what of them has to wait for what somebody else holds.
+//! The parts of a file on their way into the database, and the rows that wait for another session.
 //!
-//! Nothing of a file waits for a held row but what needs it: that is set apart, and comes once everything else is written.
-//! Then it waits for the row alone, with nothing else in its hands, and not for ever.
+//! If another session holds a row, only the records that need that row wait. They are set apart
+//! until everything else is written. Then the import waits for the held row without holding any
+//! lock, up to a time limit.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,29 +10,29 @@ use std::time::{Duration, Instant};
 
 pub use crate::database::HeldItem;
 
-/// How long an import waits for what somebody else holds, unless it is said otherwise.
+/// Default of the longest wait for a held row.
 pub const WAIT: Duration = Duration::from_secs(60);
 
-/// Between two looks at what cannot be waited for by its name.
+/// Pause between two attempts, if the held item has no name that a lock statement could wait for.
 pub(crate) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// What an import tells while it runs.
+/// Progress reports of an import.
 #[derive(Debug, Clone, Copy)]
 pub enum Progress<'a> {
-    /// So many rows are done.
+    /// This many rows are done.
     Done(usize),
-    /// It waits for this. Told once of each thing.
+    /// The import waits for this item. Reported once per item.
     Waits(&'a HeldUp),
 }
 
-/// What holds an import up.
+/// An item that another session holds and that an import needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldUp {
-    /// The line of the file that needs it; 0 for all of the file.
+    /// The line of the file that needs the item; 0 for the whole file.
     pub line: u64,
-    /// What it is.
+    /// The held item.
     pub what: HeldItem,
-    /// Who has it, as far as the database tells.
+    /// The session that holds it, if the database can name it.
     pub by: Option<String>,
 }
 
@@ -46,11 +47,11 @@ impl fmt::Display for HeldUp {
     }
 }
 
-/// Some rows of a file, to be written in one transaction.
+/// Rows of a file that one transaction writes.
 #[derive(Debug)]
 pub(crate) struct Part<T> {
     pub(crate) rows: Vec<T>,
-    /// What is waited for before they are looked at.
+    /// The item to wait for before these rows are written.
     pub(crate) awaited: Option<HeldItem>,
 }
 
@@ -58,19 +59,19 @@ pub(crate) struct Part<T> {
 pub(crate) struct Parts<T> {
     rest: std::vec::IntoIter<T>,
     at_once: usize,
-    /// Pieces of a part that is tried in pieces, the next on top.
+    /// Pieces of a part that was split, the next one last.
     pieces: Vec<Vec<T>>,
-    /// What waits for something that somebody else holds.
+    /// Rows that wait for another session.
     held: VecDeque<Part<T>>,
 }
 
 impl<T> Parts<T> {
-    /// All rows of a file, so many in a transaction.
+    /// Takes all rows of a file. A part has at most `at_once` of them.
     pub(crate) fn new(rows: Vec<T>, at_once: usize) -> Self {
         Self { rest: rows.into_iter(), at_once, pieces: Vec::new(), held: VecDeque::new() }
     }
 
-    /// The next part; what waits comes last.
+    /// Returns the next part. Waiting rows come last.
     pub(crate) fn next(&mut self) -> Option<Part<T>> {
         let plain = |rows| Part { rows, awaited: None };
         self.pieces.pop().map(plain).or_else(|| {
@@ -79,29 +80,29 @@ impl<T> Parts<T> {
         })
     }
 
-    /// Whether there is a next one.
+    /// True if no part is left.
     pub(crate) fn is_over(&self) -> bool {
         self.rest.len() == 0 && self.pieces.is_empty() && self.held.is_empty()
     }
 
-    /// Has a part tried in two halves, the first one next.
+    /// Splits a part into two halves. The first half comes next.
     pub(crate) fn halve(&mut self, mut rows: Vec<T>) {
         let second = rows.split_off(rows.len() / 2);
         self.pieces.extend([second, rows]);
     }
 
-    /// Has these rows wait for what somebody else holds.
+    /// Sets rows apart until another session frees an item.
     pub(crate) fn set_apart(&mut self, rows: Vec<T>, awaited: HeldItem) {
         self.held.push_back(Part { rows, awaited: Some(awaited) });
     }
 }
 
-/// How long an import has waited since something of it was written.
+/// Limits the time that an import waits without writing anything.
 #[derive(Debug)]
 pub(crate) struct Patience {
     wait: Duration,
     since: Option<Instant>,
-    /// When the try began that is under way: it waits as well.
+    /// Start of the current attempt. Its time counts as waiting too.
     tried: Option<Instant>,
     told: Vec<HeldItem>,
 }
@@ -111,23 +112,24 @@ impl Patience {
         Self { wait, since: None, tried: None, told: Vec::new() }
     }
 
-    /// Something is tried that may have to wait; for how long it may.
+    /// Begins an attempt. Returns the time that it may wait.
     pub(crate) fn tries(&mut self) -> Duration {
         self.tried = Some(Instant::now());
         self.wait.saturating_sub(self.since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
-    /// It begins to wait, unless it waits already.
+    /// Starts the wait, unless it has started already.
     pub(crate) fn begins(&mut self) {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// Something was written.
+    /// Ends the wait, because something was written.
     pub(crate) fn ends(&mut self) {
         self.since = None;
     }
 
-    /// Says what is waited for, once; an error if it has been for long enough.
+    /// Reports the item that the import waits for, once per item. Fails if the wait has taken too
+    /// long.
     pub(crate) fn goes_on(
         &mut self,
         held_up: HeldUp,

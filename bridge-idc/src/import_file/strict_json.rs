@@ -1,4 +1,5 @@
-//! JSON in which no member stands twice. Parsers take the last of two, or the first: what the file means is not known.
+//! Reads JSON without repeated members (RFC 8259 section 4: names should be unique). Some parsers
+//! take the last of two members and others the first, so the meaning of such a file is not known.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,12 +7,12 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Why a text is not taken.
+/// Reasons to refuse a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotJson {
-    /// It is no JSON from this column on, from 1.
+    /// It is not JSON from this column on, counted from 1.
     Form { column: usize },
-    /// A member stands twice in the object at these steps from the top.
+    /// An object has a member twice. `at` is the path to the object from the top.
     Twice { at: Vec<String> },
 }
 
@@ -26,7 +27,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, NotJson> {
     })
 }
 
-/// Where the reader is. After an error it stays where that came up.
+/// The reader's position. After an error it stays at the place of the error.
 #[derive(Default)]
 struct Path {
     steps: Vec<String>,

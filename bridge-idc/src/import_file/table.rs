@@ -1,10 +1,10 @@
-//! Rows under a header, as RFC 4180 has them: CSV for every importer.
+//! Rows below a header in CSV (RFC 4180), for every importer.
 
 use csv::StringRecord;
 
 use super::{RECORD_BYTES_MAX, Refusal, ends_in};
 
-/// A header and what reads the rows under it.
+/// A header, and the reader of the rows below it.
 pub(crate) struct Table<'a> {
     /// The names of the columns, without spaces around them.
     pub(crate) header: StringRecord,
@@ -14,9 +14,9 @@ pub(crate) struct Table<'a> {
 
 /// A row whose form is right.
 pub(crate) struct Row {
-    /// On which line it begins.
+    /// The line on which the row begins.
     pub(crate) line: u64,
-    /// Its fields, without spaces around them: as many as the header has.
+    /// The fields, without spaces around them. There are as many as in the header.
     pub(crate) fields: StringRecord,
 }
 
@@ -41,8 +41,9 @@ impl<'a> Table<'a> {
         Ok(Self { header, reader, lines })
     }
 
-    /// Reads every row: hands over those of the right form, and what is wrong with the others. Rows without a value are
-    /// skipped. Where it cannot be told any more what is a row, nothing of the file is to be believed.
+    /// Reads every row. `take` gets the rows of the right form, and `refuse` the mistakes of the
+    /// others. Rows without a value are skipped. Fails if rows can no longer be told apart; then
+    /// nothing of the file may be used.
     pub(crate) fn read(
         mut self,
         mut take: impl FnMut(Row),
@@ -77,7 +78,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// What is wrong with a row's form.
+    /// Returns the mistake in a row's form.
     fn wrong(&self, record: &StringRecord, written: &[u8], quotes: Quotes) -> Option<String> {
         let inside = ends_in(written.trim_ascii_end());
         if quotes == Quotes::TextBehind {
@@ -102,7 +103,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What a header shows that is no table between commas.
+/// Returns the reason to refuse a header that is not a CSV header with commas.
 fn other_form(header: &StringRecord) -> Option<String> {
     let first = header.get(0).unwrap_or_default();
     if first.starts_with(['{', '[']) {
@@ -124,7 +125,7 @@ fn other_form(header: &StringRecord) -> Option<String> {
     Some(format!("has {name} between its columns: they must be commas, as in CSV (RFC 4180)"))
 }
 
-/// What the reader says of a row that it cannot read, never with a part of it.
+/// Returns the reason why a row cannot be read, without any part of the row.
 fn unreadable(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
@@ -132,7 +133,8 @@ fn unreadable(error: &csv::Error) -> String {
     }
 }
 
-/// Counts lines: the reader's own count begins before empty lines, and between the two bytes of a line's end.
+/// Counts lines. The reader's own count is wrong for empty lines before a row and between CR and
+/// LF.
 struct Lines<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -140,7 +142,8 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// On which line a row begins, and its bytes: those from where the reader stood to where it stands.
+    /// Returns the line on which a row begins, and the row's bytes. `begins` and `ends` are the
+    /// reader's positions before and after the row.
     fn of(&mut self, begins: u64, ends: u64) -> (u64, &'a [u8]) {
         let [begins, ends] = [begins, ends].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
         let read = self.bytes.get(begins..ends).unwrap_or_default();
@@ -152,13 +155,14 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// How a row's quotes stand (RFC 4180 section 2). One in the middle of a field is a character as any other.
+/// The state of a row's quotes (RFC 4180 section 2). A quote in the middle of an unquoted field is
+/// an ordinary character.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quotes {
     Fine,
-    /// One that nothing closes.
+    /// A quote is not closed.
     Open,
-    /// One that closes where it was not meant to.
+    /// Text follows a closing quote.
     TextBehind,
 }
 
@@ -186,7 +190,7 @@ mod tests {
 
     type RowsAndRefusals = (Vec<(u64, String)>, Vec<(u64, String)>);
 
-    /// The rows by their first field, and what is refused.
+    /// Returns the first fields of the rows, and the refusals.
     fn read(text: &str) -> Result<RowsAndRefusals, Refusal> {
         let (mut rows, mut refused) = (Vec::new(), Vec::new());
         Table::of(text)?.read(

@@ -1,6 +1,6 @@
 //! The metrics of bridge-idc, with the closed lists of their labels.
 
-/// Payments, refunds and their gateway.
+/// Metrics of payments, refunds and their gateway.
 pub mod payments;
 
 use std::sync::Arc;
@@ -18,47 +18,48 @@ use prometheus_client::registry::Unit;
 use payments::PaymentMetrics;
 
 labels! {
-    /// Why a sealed order could not be opened.
+    /// Reasons why a sealed order could not be opened.
     EnvelopeRejection as "reason" {
-        /// Not an envelope.
+        /// The bytes are not an envelope.
         Malformed = "malformed",
-        /// A suite that is not on the list.
+        /// The suite is not on the allow-list.
         UnknownSuite = "unknown_suite",
         /// Sealed to a key that this IDC does not have.
         UnknownKey = "unknown_key",
-        /// Sealed to a key whose time is over.
+        /// Sealed to an expired key.
         ExpiredKey = "expired_key",
-        /// A record of a session that was never announced.
+        /// A record of a session whose encapsulation never arrived.
         UnknownSession = "unknown_session",
         /// Changed on its way, or bound to another order.
         NotAuthentic = "not_authentic",
-        /// Opened, and its content broke the rules of an order.
+        /// Opened, but the content breaks a rule for orders.
         BadContent = "bad_content",
     }
 }
 
-/// The instruments of one agent. Counting is an atomic addition; share it in an `Arc`.
+/// The instruments of one agent. Counting is an atomic addition; share the struct in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Those of links, the audit log and files, and the registry of all.
+    /// Metrics of links, the audit log and files, and the registry of all metrics.
     pub runtime: Arc<telemetry::Metrics>,
-    /// Those that both agents have.
+    /// Metrics that both agents have.
     pub shared: SharedMetrics,
     /// Replicas that follow the catalogue on this agent now.
     pub catalogue_subscribers: Gauge,
-    /// Reads of the catalogue that its database did not answer; each is tried again.
+    /// Failed reads of the catalogue's database. Each is tried again.
     pub catalogue_read_errors: Counter,
-    /// Rows that break a rule of their kind, so that they count as gone for every replica until they are mended.
+    /// Rows that break a rule of their kind. Every replica treats them as deleted until they are
+    /// corrected.
     pub catalogue_unreadable: Gauge,
     /// Envelopes that could not be opened.
     pub envelopes_rejected: Labelled<EnvelopeRejection, Counter>,
-    /// Failures of the ledger's database, each of which is tried again or bisected.
+    /// Failures of the ledger's database. Each is tried again or bisected.
     pub ledger_errors: Counter,
     batch_orders: Histogram,
     batch_lines: Histogram,
     commit_wait_seconds: Histogram,
     commit_seconds: Histogram,
-    /// Payments, refunds and their gateway.
+    /// Metrics of payments, refunds and their gateway.
     pub payments: PaymentMetrics,
 }
 
@@ -67,17 +68,17 @@ impl Default for Metrics {
         let mut runtime = telemetry::Metrics::default();
         let registry = runtime.registry();
         let shared = SharedMetrics::entered(registry);
-        // 1 to 4096, the largest batch there can be.
+        // 1 to 4,096, the largest batch.
         let batch_orders = Histogram::new(exponential_buckets(1.0, 2.0, 13));
         registry.register("batch_orders", "Orders in one transaction", batch_orders.clone());
-        // 1 to 65,536, the largest setting that a batch's lines can have.
+        // 1 to 65,536, the largest setting for the lines of a batch.
         let batch_lines = Histogram::new(exponential_buckets(1.0, 2.0, 17));
         registry.register("batch_lines", "Lines of orders in one transaction", batch_lines.clone());
-        // 0.25 ms to 8 s: longer than a database that answers keeps anybody waiting.
+        // 0.25 ms to 8 s. A database that answers makes no order wait longer.
         let commit_wait_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let help = "Time that the oldest order of a transaction waited for it to begin";
         registry.register_with_unit("commit_wait", help, Unit::Seconds, commit_wait_seconds.clone());
-        // 0.25 ms, an SSD's fsync, to 2 s, where callers have given up.
+        // 0.25 ms (the fsync of an SSD) to 2 s. By then callers have given up.
         let commit_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
         let help = "Time of one transaction, its commit included";
         registry.register_with_unit("commit", help, Unit::Seconds, commit_seconds.clone());
@@ -108,18 +109,19 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// How much waits in a queue now.
+    /// Sets the present length of a queue.
     pub fn set_queue_depth(&self, queue: Queue, depth: usize) {
         self.shared.queues.set_depth(queue, depth);
     }
 
-    /// How much fits into a queue.
+    /// Sets the limit of a queue.
     pub fn set_queue_limit(&self, queue: Queue, limit: usize) {
         self.shared.queues.set_limit(queue, limit);
     }
 
-    /// One transaction was committed: with so many orders and so many lines, for which the oldest of them had waited for so long,
-    /// in such a time. Who waited for what somebody else held is no measure of a queue.
+    /// Observes one committed transaction: its orders, its lines, the wait of its oldest order, and
+    /// its duration. `waited` is `None` for orders that waited for a held row, because their wait
+    /// says nothing about the queue.
     pub fn batch_committed(&self, orders: usize, lines: usize, waited: Option<Duration>, took: Duration) {
         self.batch_orders.observe(count(orders));
         self.batch_lines.observe(count(lines));

@@ -10,61 +10,61 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 labels! {
-    /// What was learned of a payment; one in doubt counts each time it is asked about.
+    /// Outcomes of payments. A payment in doubt counts each time the gateway is queried.
     PaymentOutcome as "outcome" {
-        /// Money moved.
+        /// The customer was charged.
         Paid = "paid",
         /// The gateway refused.
         Declined = "declined",
-        /// Nobody can tell yet.
+        /// The outcome is not known yet.
         Unknown = "unknown",
-        /// After a time in doubt: no money moved.
+        /// The payment was in doubt, and the gateway then showed no charge.
         NotPaid = "not_paid",
-        /// Money moved after it had been said that none did: it goes back.
+        /// The customer was charged after the agent had reported no charge. The money goes back.
         ChargedLate = "charged_late",
-        /// Refused before the gateway was asked.
+        /// Refused before the gateway was called.
         Refused = "refused",
-        /// Its key had an answer already, which was given again.
+        /// The idempotency key already had an answer, which was returned again.
         Replayed = "replayed",
     }
 }
 
 labels! {
-    /// What was learned of a refund; one in doubt counts each time it is asked for.
+    /// Outcomes of refunds. A refund in doubt counts each time the gateway is called.
     RefundOutcome as "outcome" {
-        /// The money is back.
+        /// The money is back with the customer.
         Done = "done",
         /// The gateway refused.
         Refused = "refused",
-        /// Nobody can tell yet.
+        /// The outcome is not known yet.
         Unknown = "unknown",
-        /// The gateway shows it as given back after it had been called refused.
+        /// The gateway shows the refund as done, although the agent had recorded it as refused.
         Late = "given_back_late",
     }
 }
 
 labels! {
-    /// What a gateway's webhook was good for.
+    /// Uses of a gateway's webhook.
     WebhookUse as "use" {
-        /// It named a payment in doubt, which is asked about at once.
+        /// It named a payment in doubt. The agent queries the gateway about it at once.
         Hint = "hint",
-        /// It named none, or was none.
+        /// It named no payment in doubt, or was not a valid webhook.
         Ignored = "ignored",
-        /// No room, or the database did not answer.
+        /// The queue was full, or the database did not answer.
         Refused = "refused",
     }
 }
 
-/// The instruments.
+/// The instruments of payments.
 #[derive(Debug)]
 pub struct PaymentMetrics {
-    /// What was learned of payments.
+    /// Outcomes of payments.
     pub outcomes: Labelled<PaymentOutcome, Counter>,
-    /// What was learned of refunds.
+    /// Outcomes of refunds.
     pub refunds: Labelled<RefundOutcome, Counter>,
-    /// Payments and refunds that nobody can tell about now.
+    /// Payments and refunds of unknown outcome now.
     pub unknown: Gauge,
-    /// How old the oldest of them is.
+    /// Age of the oldest payment or refund of unknown outcome.
     pub unknown_age_seconds: Gauge,
     /// Payments that were charged after they had been given up, and whose money is not back.
     pub charged_late: Gauge,
@@ -82,14 +82,15 @@ impl Default for PaymentMetrics {
             unknown_age_seconds: Gauge::default(),
             charged_late: Gauge::default(),
             webhooks: Labelled::default(),
-            // 10 ms to 41 s: gateways take hundreds of milliseconds, and are given up after some seconds.
+            // 10 ms to 41 s. Gateways take hundreds of milliseconds; a call is given up after some
+            // seconds.
             gateway_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 13)),
         }
     }
 }
 
 impl PaymentMetrics {
-    /// The gateway answered a call, or was given up, after that time.
+    /// Observes one call to the gateway: the time until it answered or was given up.
     pub fn gateway_answered(&self, took: Duration) {
         self.gateway_seconds.observe(took.as_secs_f64());
     }

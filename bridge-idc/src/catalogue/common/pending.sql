@@ -1,2 +1,2 @@
--- Keys whose last change is committed and has no number yet.
+-- Keys with a committed change that has no number yet.
 SELECT DISTINCT kind, brand, code FROM catalogue_pending

@@ -1,4 +1,5 @@
-//! A catalogue as CSV: one row a variant, its columns named by a mapping; rows of the same product are its variants.
+//! Reads a catalogue as CSV: one row a variant, with columns named by a mapping. Rows with the same
+//! product are its variants.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,13 +13,13 @@ use crate::decimal;
 use crate::import_file::table::{Row, Table};
 use crate::import_file::{Refusal, SPREADSHEET_S, is_spreadsheet_s};
 
-/// Between several categories, or pictures, in one column.
+/// Separates several categories or images in one column.
 const SEPARATOR: char = '|';
 
-/// What is wrong in a row: which field, and what would be right.
+/// A mistake in a row: its field, and what would be right.
 type Wrong = (String, String);
 
-/// Reads a file's text. A mapping that the header does not fit refuses the whole file.
+/// Reads a file's text. The whole file is refused if its header does not fit the mapping.
 pub(super) fn read(text: &str, mapping: &Mapping) -> Records {
     let mut records = Records::default();
     let table = match Table::of(text) {
@@ -62,7 +63,7 @@ pub(super) fn read(text: &str, mapping: &Mapping) -> Records {
     records
 }
 
-/// Adds a row to its product, or as a new one.
+/// Adds a row to the product that an earlier row began, or begins a new product.
 fn add(records: &mut Records, products: &mut HashMap<(Brand, Code), usize>, mut product: Product, line: u64) {
     let currency = product.variants.first().map(|variant| variant.price.currency());
     if !currency.is_none_or(|currency| records.name_brand(&product.brand, currency, line, "currency")) {
@@ -153,7 +154,7 @@ fn product(line: u64, fields: &BTreeMap<&str, &str>) -> Result<Product, Wrong> {
     })
 }
 
-/// The texts of a family that the mapping names, without those that are empty.
+/// Returns the texts of a family that the mapping names, without empty ones.
 fn family(fields: &BTreeMap<&str, &str>, family: &str) -> Option<Texts> {
     let named = fields
         .iter()
@@ -164,7 +165,7 @@ fn family(fields: &BTreeMap<&str, &str>, family: &str) -> Option<Texts> {
     (!named.is_empty()).then_some(texts)
 }
 
-/// The column that a field comes from, which is what the file's owner knows it by.
+/// Returns the column that a field comes from. The file's owner knows the field by that name.
 fn column(field: &str, mapping: &Mapping, header: &csv::StringRecord) -> String {
     let places = mapping.places(header).unwrap_or_default();
     let place = places.into_iter().find(|(name, _)| *name == field);

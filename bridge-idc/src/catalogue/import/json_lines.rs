@@ -1,6 +1,7 @@
-//! A catalogue as JSON Lines: one object a line, each a brand, a category or a product. What `export` writes.
+//! Reads a catalogue as JSON Lines, the format that `export` writes. Each line is one object: a
+//! brand, a category or a product.
 //!
-//! A product is read whole or not at all.
+//! A product with a mistake is refused as a whole.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +38,7 @@ const VARIANT: [&str; 4] = ["sku", "options", "price", "quantity"];
 const CATEGORY: [&str; 5] = ["brand", "category", "parent", "names", "position"];
 const BRAND: [&str; 2] = ["brand", "currency"];
 
-/// What is wrong: where, and what would be right.
+/// A mistake: its field, and what would be right.
 type Wrong = (String, String);
 
 /// Reads a file's text.
@@ -47,7 +48,7 @@ pub(super) fn read(text: &str) -> Records {
     }
     let mut records = Records::default();
     for (number, line) in lines(text) {
-        // One in the middle of a file is where two were put together.
+        // A byte order mark in the middle of a file shows that two files were joined.
         let line = line.trim_start_matches('\u{feff}');
         if line.trim().is_empty() {
             continue;
@@ -78,12 +79,12 @@ pub(super) fn read(text: &str) -> Records {
     records
 }
 
-/// Whether a line shows by itself that it is whole.
+/// True if a line is complete without its line end: it is one JSON object.
 pub(super) fn closes(line: &str) -> bool {
     matches!(strict_json::parse(line), Ok(Value::Object(_)) | Err(NotJson::Twice { .. }))
 }
 
-/// What a text is that has no line which could be an object.
+/// Returns the reason to refuse a text in which no line could be an object.
 fn other_form(text: &str) -> Option<&'static str> {
     let is_object = |line: &str| line.trim_start_matches('\u{feff}').starts_with('{') && line.ends_with('}');
     if lines(text).any(|(_, line)| is_object(line.trim())) {
@@ -98,7 +99,8 @@ fn other_form(text: &str) -> Option<&'static str> {
     first.contains([',', ';', '\t']).then_some("is no JSON: the name of a CSV file ends in .csv")
 }
 
-/// The part of a path that is ours: names that the file made up are not repeated.
+/// Returns the part of a path that has only known names. Names that the file made up are not
+/// repeated in a message.
 fn known(path: &[String]) -> String {
     let names = [&PRODUCT[..], &VARIANT, &CATEGORY, &BRAND].concat();
     let is_known =
@@ -160,7 +162,7 @@ fn take(records: &mut Records, line: u64, object: &Map<String, Value>, text_of: 
     Ok(())
 }
 
-/// The document of a line as it is written there.
+/// The document of a line, exactly as the line has it.
 #[derive(Deserialize)]
 struct RawDocument<'a> {
     #[serde(borrow)]
@@ -285,7 +287,7 @@ fn texts(object: &Map<String, Value>, field: &str) -> Result<Option<Texts>, Wron
     })
 }
 
-/// PostgreSQL's jsonb cannot hold one.
+/// True if a value contains a NUL. PostgreSQL's jsonb cannot hold one.
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
@@ -295,7 +297,8 @@ fn has_nul(value: &Value) -> bool {
     }
 }
 
-/// Whether PostgreSQL can hold them; their length is judged by the tables.
+/// True if PostgreSQL can store these texts. Their length is checked against the tables' limits
+/// elsewhere.
 fn fits(texts: &Texts) -> bool {
     texts.iter().all(|(name, text)| !name.contains('\0') && !text.contains('\0'))
 }

@@ -1,10 +1,10 @@
-//! Which column of a CSV file is which field of the catalogue: `field=column`, or `field=@constant`.
+//! Maps columns of a CSV file to fields of the catalogue: `field=column`, or `field=@constant`.
 
 use std::collections::BTreeMap;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Fields that are there as they are called.
+/// Fields with a fixed name.
 const FIELDS: [&str; 10] = [
     "brand",
     "currency",
@@ -18,27 +18,32 @@ const FIELDS: [&str; 10] = [
     "published_until",
 ];
 
-/// Fields with a part of their own: a language, an option's or a member's name.
+/// Families of fields. The second part of such a field is a language, or the name of an option or a
+/// member.
 const FAMILIES: [&str; 4] = ["name", "description", "option", "document"];
 
-/// Without these there is no row.
+/// Fields that every mapping must have.
 const REQUIRED: [&str; 4] = ["brand", "currency", "product", "price"];
 
 /// A checked mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping(BTreeMap<String, Source>);
 
-/// Where a field's value comes from.
+/// The source of a field's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     /// A column, by its name in the header.
     Column(String),
-    /// The same for every row.
+    /// The same value for every row.
     Constant(String),
 }
 
 impl Mapping {
-    /// Reads pairs such as `product=stock_code` or `currency=@GBP`; all mistakes at once.
+    /// Reads pairs such as `product=stock_code` or `currency=@GBP`.
+    ///
+    /// # Errors
+    ///
+    /// Returns every mistake, not only the first.
     pub fn parse<'a>(pairs: impl IntoIterator<Item = &'a str>) -> Result<Self, Vec<String>> {
         let (mut fields, mut mistakes) = (BTreeMap::new(), Vec::new());
         for pair in pairs {
@@ -67,7 +72,11 @@ impl Mapping {
         if mistakes.is_empty() { Ok(Self(fields)) } else { Err(mistakes) }
     }
 
-    /// Reads the same from TOML, `field = "column"`; a family may be a table.
+    /// Reads a mapping from TOML, `field = "column"`. A family may be a table.
+    ///
+    /// # Errors
+    ///
+    /// Returns every mistake, not only the first.
     pub fn from_toml(text: &str) -> Result<Self, Vec<String>> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
         let (mut pairs, mut mistakes) = (Vec::new(), Vec::new());
@@ -89,7 +98,8 @@ impl Mapping {
         }
     }
 
-    /// Where each field stands in a file with this header; all columns that it has not.
+    /// Returns the position of each field in a file with this header. Fails with all columns that
+    /// the header lacks or repeats.
     pub(super) fn places<'a>(
         &'a self,
         header: &csv::StringRecord,
@@ -115,12 +125,13 @@ impl Mapping {
     }
 }
 
-/// Whether two names are one: a file may compose its letters (NFC) where the command line does not (NFD), or the reverse.
+/// True if two names are equal in Unicode's form NFC. A file may have composed letters (NFC) and
+/// the command line decomposed ones (NFD), or the reverse.
 fn is_same(name: &str, column: &str) -> bool {
     name == column || name.nfc().eq(column.nfc())
 }
 
-/// Where a value stands.
+/// The position of a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ValueSource<'a> {
     Column(usize),

@@ -1,28 +1,29 @@
-//! Brings a catalogue into the database: from JSON Lines, or from CSV under a mapping of its columns.
+//! Imports a catalogue into the database, from JSON Lines or from CSV with a mapping of its
+//! columns.
 //!
-//! A file is read and checked whole, then written part by part. What is wrong is refused by line and field, and the rest is
-//! imported; a second import of the same file changes nothing. No lock is held from one part to the next, whatever the
-//! options: what must be known of the whole file beforehand is found out by reading.
+//! A file is read and checked as a whole, then written in parts. Each mistake is refused by line
+//! and field, and the rest is imported. A second import of the same file changes nothing. No lock
+//! is held from one part to the next, with any options: checks of the whole file only read.
 
-/// What a file says, checked.
+/// The checked content of a file.
 pub mod record;
 
-/// Which column is which field.
+/// Maps columns of a CSV file to fields.
 pub mod mapping;
 
-/// One object a line.
+/// Reads JSON Lines: one object a line.
 mod json_lines;
 
-/// One row a variant.
+/// Reads CSV: one row a variant.
 mod csv_rows;
 
-/// What it would come to.
+/// Computes the result of an import without writing.
 mod preview;
 
-/// Into the database.
+/// Writes to the database.
 mod write;
 
-/// Brands, SKUs and stock from a CSV file.
+/// Imports brands, SKUs and stock from a CSV file.
 pub mod stock;
 
 use std::collections::HashSet;
@@ -42,24 +43,24 @@ use crate::database::held;
 use crate::import_file::parts::{HeldItem, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress, WAIT};
 use crate::import_file::{GivenFile, suspicions};
 
-/// Products in one transaction: no order waits longer than for the part that is under way.
+/// Products of one transaction. No order waits longer than for the current part.
 const PRODUCTS_AT_ONCE: usize = 1_000;
 
-/// Bytes that the tables take of a column, as JSON.
+/// Most bytes of a column as JSON. The tables have the same limits.
 const TEXTS_BYTES_MAX: usize = 16_384;
 const DESCRIPTIONS_BYTES_MAX: usize = 262_144;
 const IMAGES_BYTES_MAX: usize = 65_536;
 const OPTIONS_BYTES_MAX: usize = 4_096;
 
-/// How a file is imported.
+/// Options of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Say what it would come to, and write nothing.
+    /// Report the result, and write nothing.
     pub dry_run: bool,
-    /// Import nothing if anything is refused: the whole file is judged, by itself and by the database, before any of it is
-    /// written.
+    /// Import nothing if anything is refused: the whole file is checked, also against the database,
+    /// before the first write.
     pub all_or_nothing: bool,
-    /// How long what somebody else holds is waited for.
+    /// Longest wait for rows that another session holds.
     pub wait: Duration,
 }
 
@@ -69,21 +70,21 @@ impl Default for Options {
     }
 }
 
-/// How many rows of a kind were new, changed, and the same as before.
+/// The numbers of new, changed and unchanged rows of a kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Rows that were not there.
+    /// Rows that did not exist.
     pub new: u64,
-    /// Rows that are otherwise now.
+    /// Rows that changed.
     pub changed: u64,
-    /// Rows that were so already.
+    /// Rows that already had these values.
     pub unchanged: u64,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Brands that were new.
+    /// New brands.
     pub brands: u64,
     /// Categories.
     pub categories: Tally,
@@ -91,13 +92,14 @@ pub struct Imported {
     pub products: Tally,
     /// Variants.
     pub variants: Tally,
-    /// SKUs whose units are others now.
+    /// SKUs with a new number of units.
     pub stock: u64,
-    /// What was not imported, by line.
+    /// Refused records, by line.
     pub refused: Vec<Refusal>,
-    /// What was, and looks like a mistake.
+    /// Imported records that look like mistakes.
     pub warned: Vec<Refusal>,
-    /// Whether it was kept: not after a dry run, nor when all was wanted and something refused.
+    /// True if the import was written. False after a dry run, and after `all_or_nothing` with a
+    /// refusal.
     pub kept: bool,
 }
 
@@ -110,7 +112,7 @@ impl Tally {
 }
 
 impl Imported {
-    /// What it came to, with what was found on the way.
+    /// Adds the findings and sorts them by line.
     fn with(self, found: ImportFindings, kept: bool) -> Self {
         let ImportFindings { mut refused, mut warned } = found;
         refused.sort_by_key(|refusal| refusal.line);
@@ -125,47 +127,47 @@ impl Imported {
     }
 }
 
-/// Why an import ended before its end.
+/// Reasons why an import ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The database does not answer, or cannot work.
+    /// The database does not answer or cannot work.
     #[error("{left}")]
     Database {
         /// What is in by now.
         left: ImportRemainder,
-        /// What the database says.
+        /// The database's error.
         source: CatalogueError,
     },
-    /// All was wanted and all was right, and then something was not: another writer changed it meanwhile, or a rule of the
-    /// tables that is not Bridge's.
+    /// With `all_or_nothing`, every check passed and a later write was refused: another writer
+    /// changed the data meanwhile, or a DBA's own rule on the tables refuses a row.
     #[error(
         "{left}: the database refuses now what it would have taken when the file was judged:{}",
         listed(refused)
     )]
     Changed {
-        /// What is in by now.
+        /// Products that are written so far.
         left: ImportRemainder,
-        /// What is not.
+        /// The refused records.
         refused: Vec<Refusal>,
     },
-    /// Somebody else holds what is still to be written, for longer than it was waited for.
+    /// Another session held a needed row for longer than the import waits.
     #[error(
         "{held_up}, and kept it for the {} s that were waited: nothing of the {products} products that need it, or are in its part, \
          was written. {left}", waited.as_secs()
     )]
     HeldUp {
-        /// What is in by now.
+        /// Products that are written so far.
         left: ImportRemainder,
-        /// What, where in the file, and by whom.
+        /// The held row, its line in the file, and its holder.
         held_up: Box<HeldUp>,
-        /// How long it was waited for.
+        /// Duration of the wait.
         waited: Duration,
-        /// Products in its part.
+        /// Products of the waiting part.
         products: usize,
     },
 }
 
-/// What an import that ended early leaves.
+/// The progress of an import that ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImportRemainder {
     written: usize,
@@ -196,7 +198,7 @@ fn listed(refused: &[Refusal]) -> String {
     refused.iter().map(|refusal| format!("\n  {refusal}")).collect()
 }
 
-/// A file, read and checked.
+/// A file that was read and checked.
 #[derive(Debug)]
 pub struct CatalogueFile(Records);
 
@@ -222,17 +224,17 @@ impl CatalogueFile {
         }
     }
 
-    /// Products that are right so far.
+    /// The number of products that passed the checks so far.
     pub fn len(&self) -> usize {
         self.0.products.len()
     }
 
-    /// Whether nothing in it is right.
+    /// True if the file has no valid record.
     pub fn is_empty(&self) -> bool {
         self.0.products.is_empty() && self.0.categories.is_empty() && self.0.brands.is_empty()
     }
 
-    /// What can only be said of the whole file: products and SKUs that are in it twice, and what is too large.
+    /// Checks the whole file: repeated products and SKUs, and values that are too large.
     fn checked(mut records: Records) -> Self {
         let mut products: HashSet<(Brand, Code)> = HashSet::new();
         let mut skus: HashSet<(Brand, Sku)> = HashSet::new();
@@ -267,7 +269,8 @@ impl CatalogueFile {
                 }
                 is_new
             });
-            // With nothing left to order it is not what the file meant.
+            // A product that lost all its variants is refused. An import without them is not what
+            // the file meant.
             !had_variants || !product.variants.is_empty()
         });
         records.refused.extend(refused);
@@ -275,7 +278,8 @@ impl CatalogueFile {
     }
 }
 
-/// The field of a product that its table would not take, and what it takes.
+/// Returns the first field of a product that is too large for its table, with the table's limit in
+/// bytes.
 fn too_large(product: &Product) -> Option<(&'static str, usize)> {
     let texts = |texts: &Option<record::Texts>| texts.as_ref().map_or(0, record::bytes_of);
     let images = product.images.iter().flatten().map(|image| record::bytes_as_json(image) + 2).sum::<usize>();
@@ -291,11 +295,14 @@ fn too_large(product: &Product) -> Option<(&'static str, usize)> {
 }
 
 impl Catalogue {
-    /// Imports a file. `progress` is told how many products have been judged, where that comes first, and then how many have
-    /// been written, and what somebody else holds.
+    /// Imports a file. `progress` gets the number of checked products if the whole file is checked
+    /// first, then the number of written products, and each held row that the import waits for.
     ///
-    /// Errors when the database does not answer, or somebody keeps what is needed; what was written before that stays, and
-    /// importing again is safe.
+    /// # Errors
+    ///
+    /// Fails if the database does not answer, if another session holds a needed row for too long,
+    /// or if a check that passed before fails at the write (`all_or_nothing`). Written products
+    /// stay; importing the file again is safe.
     pub async fn import(
         &self,
         file: CatalogueFile,
@@ -336,25 +343,25 @@ impl Catalogue {
 
         let (brands, categories) = writing.heads(&records, &mut progress).await?;
         let imported = Imported { brands, categories, ..Imported::default() };
-        // Boxed, since its state is large.
+        // Boxed, because its future is large.
         Box::pin(writing.products(products, imported, found, &mut progress)).await
     }
 }
 
-/// An import that writes.
+/// An import that has begun.
 struct Writing<'a> {
     writer: Writer<'a>,
     previewer: Previewer<'a>,
     options: Options,
-    /// Products of the file.
+    /// Products in the file.
     of: usize,
-    /// Those that are in.
+    /// Written products.
     written: usize,
     patience: Patience,
 }
 
 impl Writing<'_> {
-    /// Asks the database, and waits on while somebody keeps a table that is to be read.
+    /// Runs a query, and repeats it while another session holds a table that the query reads.
     async fn asked<T>(
         &mut self,
         progress: &mut impl FnMut(Progress<'_>),
@@ -372,7 +379,7 @@ impl Writing<'_> {
         }
     }
 
-    /// What somebody else holds, if that is what an error says.
+    /// Returns the held item that an error reports. Any other error ends the import.
     async fn met(&self, error: sqlx::Error) -> Result<HeldItem, ImportError> {
         match held(&error) {
             Some(held) => Ok(self.writer.named(held).await),
@@ -412,7 +419,7 @@ impl Writing<'_> {
             if awaited.is_some() {
                 self.patience.begins();
             }
-            // Behind a judgement of the whole file it is only looked for what changed since.
+            // After a check of the whole file, this check finds only what changed since.
             let mut new = ImportFindings::default();
             let previewer = self.previewer;
             let judged = self.asked(progress, async || previewer.part(&mut part, &mut new).await).await?;
@@ -463,7 +470,7 @@ impl Writing<'_> {
         Ok(imported.with(found, true))
     }
 
-    /// Whether what is refused now may be left out.
+    /// Fails if the import must be complete and this part has a refusal.
     fn allow(&self, new: &ImportFindings) -> Result<(), ImportError> {
         if self.options.all_or_nothing && !new.refused.is_empty() {
             return Err(ImportError::Changed { left: self.left(), refused: new.refused.clone() });
@@ -471,7 +478,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// So many more products are in.
+    /// Notes that more products are written.
     async fn wrote(&mut self, products: usize, is_over: bool, progress: &mut impl FnMut(Progress<'_>)) {
         if products > 0 {
             self.written += products;
@@ -483,7 +490,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Waits on for what somebody else holds, unless it has been for long enough.
+    /// Waits for a held item, unless the import has waited for too long.
     async fn wait(
         &mut self,
         part: &[Product],
@@ -491,11 +498,11 @@ impl Writing<'_> {
         progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<(), ImportError> {
         let by = self.writer.holder(&what).await;
-        // What has a name was waited for behind its lock.
+        // The statement that locks a named row has already waited for it.
         let pause = (!what.is_a_row()).then_some(LOOK_AGAIN_AFTER);
         let held_up = HeldUp { line: line_of(part, &what), what, by };
         let (left, waited) = (self.left(), self.options.wait);
-        // Without a part it is all of the file that needs it.
+        // Without a part, the whole file needs the item.
         let products = if part.is_empty() { self.of } else { part.len() };
         let over = |held_up| ImportError::HeldUp { left, held_up: Box::new(held_up), waited, products };
         self.patience.goes_on(held_up, progress).map_err(over)?;

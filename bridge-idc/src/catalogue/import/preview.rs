@@ -1,7 +1,8 @@
-//! What an import would come to, by reading alone: no row is locked, and on SQLite no write is begun, however long the file.
+//! Computes the result of an import by reading alone. It locks no row, and on SQLite it begins no
+//! write, for a file of any length.
 //!
-//! Each question is a statement of its own, so that nothing is held between two of them. What is found out here may be
-//! otherwise when it is written: the statements that write keep the tables' rules by themselves.
+//! Each query is a transaction of its own, so nothing is held between two queries. The data may
+//! change before the write; the statements that write keep the tables' rules themselves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,13 +14,13 @@ use crate::import_file::leap;
 use bridge_protocol::domain::Brand;
 use serde_json::{Value, json};
 
-/// Asks a database's readers.
+/// Runs queries on a database's connections for reading.
 #[derive(Clone, Copy)]
 pub(super) struct Previewer<'a> {
     database: &'a Database,
 }
 
-/// What was found on the way.
+/// Findings of the checks.
 #[derive(Default)]
 pub(super) struct ImportFindings {
     pub(super) refused: Vec<Refusal>,
@@ -27,22 +28,22 @@ pub(super) struct ImportFindings {
 }
 
 impl ImportFindings {
-    /// What comes again is judged again.
+    /// Removes warnings for products that are set aside. They are checked again later.
     pub(super) fn forget_warnings_of(&mut self, products: &[Product]) {
         let is_of = |line| products.iter().any(|of| of.variants.iter().any(|variant| variant.line == line));
         self.warned.retain(|warning| !is_of(warning.line));
     }
 }
 
-/// What a part would come to.
+/// The expected result of a part.
 pub(super) struct Preview {
     pub(super) imported: Imported,
-    /// What it would change.
+    /// The rows that the part would change.
     pub(super) touched: Touched,
 }
 
 row! {
-    /// How a SKU stands in the database.
+    /// A SKU in the database.
     struct ExistingSku {
         brand: String,
         sku: String,
@@ -55,7 +56,7 @@ row! {
 }
 
 row! {
-    /// A category that is there, and whether it changes.
+    /// A category in the database, and whether the import changes it.
     struct CategoryRow {
         _brand: String,
         _category: String,
@@ -64,7 +65,7 @@ row! {
 }
 
 row! {
-    /// A product that is there, and whether it changes.
+    /// A product in the database, and whether the import changes it.
     struct ProductRow {
         brand: String,
         product: String,
@@ -74,7 +75,7 @@ row! {
     }
 }
 
-/// How SKUs stand in the database, by brand and SKU.
+/// SKUs in the database, by brand and SKU.
 struct Skus(HashMap<(String, String), ExistingSku>);
 
 impl Skus {
@@ -83,7 +84,7 @@ impl Skus {
     }
 }
 
-/// A product that is there.
+/// A product that exists.
 struct ExistingProduct {
     changes: bool,
     from: Option<i64>,
@@ -91,7 +92,7 @@ struct ExistingProduct {
 }
 
 impl ExistingProduct {
-    /// Whether a product would still be shown before it is hidden.
+    /// True if the product's publication still begins before it ends after this change.
     fn window_fits(&self, new: &Product) -> bool {
         let (from, until) =
             (new.published_from.unwrap_or(self.from), new.published_until.unwrap_or(self.until));
@@ -108,7 +109,8 @@ impl<'a> Previewer<'a> {
         Self { database }
     }
 
-    /// Judges brands and categories: refuses what is of a brand that sells in another currency, or of none.
+    /// Checks brands and categories. Refuses records of a brand that sells in another currency, and
+    /// of an unknown brand without a currency.
     pub(super) async fn heads(&self, records: &mut Records) -> sqlx::Result<Imported> {
         let known = self.currencies(records).await?;
         let brands = records.brands.keys().filter(|brand| !known.contains_key(brand.as_str())).count() as u64;
@@ -121,7 +123,8 @@ impl<'a> Previewer<'a> {
         Ok(Imported { brands, categories, ..Imported::default() })
     }
 
-    /// Judges some products: leaves what can be imported of them, and says what that would come to.
+    /// Checks some products. Products that cannot be imported are removed from the part. Returns
+    /// the expected result.
     pub(super) async fn part(
         &self,
         part: &mut Vec<Product>,
@@ -140,7 +143,8 @@ impl<'a> Previewer<'a> {
                 Refusal { line: variant.line, field: "sku".to_owned(), reason }
             }));
             product.variants = free;
-            // With nothing left to order it is not what the file meant.
+            // A product that lost all its variants is refused. An import without them is not what
+            // the file meant.
             taken.is_empty() || !product.variants.is_empty()
         });
         let products = self.products(part).await?;
@@ -204,7 +208,7 @@ impl<'a> Previewer<'a> {
         Ok(rows.collect())
     }
 
-    /// What the brands of a file that are there sell in.
+    /// Returns the currencies of the existing ones among a file's brands.
     async fn currencies(&self, records: &Records) -> sqlx::Result<HashMap<String, String>> {
         let known: Vec<(String, String)> = self.ask(&CURRENCIES, &named_brands(records)).await?;
         Ok(known.into_iter().collect())
@@ -220,7 +224,8 @@ impl<'a> Previewer<'a> {
     }
 }
 
-/// How many of so many rows are new, where of those that are there each says whether it changes.
+/// Counts new, changed and unchanged rows of `all`. Each item of `there` is an existing row: true
+/// if it changes.
 fn tally(all: u64, there: impl Iterator<Item = bool>) -> Tally {
     let (mut changed, mut unchanged) = (0, 0);
     there.for_each(|changes| if changes { changed += 1 } else { unchanged += 1 });
@@ -238,8 +243,9 @@ fn judge_variant(product: &Product, variant: &Variant, standing: Option<&Existin
     tally(1, [!is_same].into_iter())
 }
 
-/// Gives variants their places in the file's order: those that they have, if these are in that order. A file that names
-/// some of a product's variants leaves them where they are.
+/// Gives variants their positions in the order of the file. They keep their present positions if
+/// these are already in that order. So a file that names only some of a product's variants does not
+/// move them.
 fn give_places(variants: &mut [Variant], places: &[Option<i32>]) {
     let standing =
         variants.iter().zip(places).map(|(variant, place)| place.map(|place| (place, &variant.sku)));
@@ -250,7 +256,7 @@ fn give_places(variants: &mut [Variant], places: &[Option<i32>]) {
     }
 }
 
-/// Every brand that a file speaks of.
+/// Returns every brand that a file names.
 fn named_brands(records: &Records) -> Value {
     let named: BTreeSet<&str> = (records.brands.keys())
         .chain(records.categories.keys().map(|(brand, _)| brand))
@@ -260,7 +266,8 @@ fn named_brands(records: &Records) -> Value {
     named.into_iter().map(|brand| json!({"brand": brand})).collect()
 }
 
-/// A brand sells in one currency for ever: its orders are in it.
+/// Refuses records of a brand in another currency than its own. A brand's currency never changes,
+/// because its orders are in it.
 fn refuse_other_currencies(records: &mut Records, known: &HashMap<String, String>) {
     let others: BTreeMap<Brand, (u64, String)> = records
         .brands
@@ -289,7 +296,8 @@ fn refuse_other_currencies(records: &mut Records, known: &HashMap<String, String
     }
 }
 
-/// A brand that is not there can be made only with its currency, which a line of its own or a price says.
+/// Refuses records of an unknown brand. A brand is created only with its currency, from a line of
+/// its own or from a price.
 fn refuse_unknown_brands(records: &mut Records, known: &HashMap<String, String>) {
     const REASON: &str = "is not in this database, and nothing in the file says its currency";
     let Records { brands, categories, products, refused, .. } = records;

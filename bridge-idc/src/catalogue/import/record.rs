@@ -1,4 +1,5 @@
-//! What a catalogue file says, checked: brands, categories and products, and what was refused of it and why.
+//! The checked content of a catalogue file: brands, categories and products, and the refused
+//! records with reasons.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +13,13 @@ pub use crate::import_file::Refusal;
 /// Texts by language.
 pub type Texts = BTreeMap<String, String>;
 
-/// Bytes that a table counts for texts, at most: a database may write a space after each colon and comma.
+/// Returns the most bytes that a table counts for these texts. A database may write a space after
+/// each colon and comma.
 pub fn bytes_of(texts: &Texts) -> usize {
     texts.iter().map(|(name, text)| bytes_as_json(name) + bytes_as_json(text) + 4).sum()
 }
 
-/// Bytes of a text as JSON, with its quotes.
+/// Returns the length of a text as JSON, with its quotes.
 pub fn bytes_as_json(text: &str) -> usize {
     let bytes = text.bytes().map(|byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
@@ -27,11 +29,12 @@ pub fn bytes_as_json(text: &str) -> usize {
     bytes.sum::<usize>() + 2
 }
 
-/// Digits of a number, as a database writes it out, that every database takes.
+/// Most digits of a number, written without an exponent. Every database takes this many.
 const DIGITS_MAX: usize = 10_000;
 
-/// Bytes of JSON as a table counts them: as it is written, or as a database writes it, with a space after each colon and
-/// comma and without exponents. `None` for a number that a database cannot hold.
+/// Returns the length of JSON as a table counts it: as written, or as a database writes it, with a
+/// space after each colon and comma and without exponents, whichever is longer. `None` for a number
+/// that a database cannot hold.
 pub fn stored_bytes(json: &str) -> Option<usize> {
     let (mut bytes, mut rest) = (0, json);
     while let Some(c) = rest.chars().next() {
@@ -53,7 +56,7 @@ pub fn stored_bytes(json: &str) -> Option<usize> {
     Some(bytes.max(json.len()))
 }
 
-/// Behind the quote that ends a string.
+/// Returns the index after the quote that ends a string.
 fn string_end(text: &str) -> Option<usize> {
     let mut is_escaped = false;
     let end = text.bytes().position(|byte| {
@@ -64,77 +67,79 @@ fn string_end(text: &str) -> Option<usize> {
     end.map(|end| end + 1)
 }
 
-/// Characters of a number without its exponent.
+/// Returns the number of characters of a number without its exponent.
 fn digits(number: &str) -> Option<usize> {
     let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else { return Some(number.len()) };
     let exponent: usize = exponent.trim_start_matches(['+', '-']).parse().ok()?;
     number.len().checked_add(exponent).filter(|_| !mantissa.is_empty())
 }
 
-/// The most units of one SKU.
+/// Most units of one SKU.
 pub const QUANTITY_MAX: i64 = 1_000_000_000_000;
 
-/// Bytes of a document, and of a product's descriptions, as the tables have it.
+/// Most bytes of a document, and of a product's descriptions. The tables have the same limit.
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 
-/// What a file says, without what was refused of it.
+/// The content of a file, without refused records.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// The currency of each brand, and the line that said it first.
+    /// The currency of each brand, and the line that named it first.
     pub brands: BTreeMap<Brand, (Currency, u64)>,
-    /// Categories by brand and code; those that are only mentioned are there without names.
+    /// Categories by brand and code. A category that is only mentioned has no names.
     pub categories: BTreeMap<(Brand, Code), Category>,
-    /// In the order of the file.
+    /// Products, in the order of the file.
     pub products: Vec<Product>,
-    /// What is wrong in the file.
+    /// Mistakes in the file.
     pub refused: Vec<Refusal>,
-    /// What looks wrong, and is imported.
+    /// Records that look wrong and are imported.
     pub warned: Vec<Refusal>,
-    /// Nothing of the file is believed: what is refused is said of all of it.
+    /// True if nothing of the file is imported. `refused` then gives the reasons for the whole
+    /// file.
     pub refused_whole: bool,
 }
 
-/// A category; what is `None` stays as it is in the database.
+/// A category. A field that is `None` stays unchanged in the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Category {
-    /// On which line; `None` where it is only mentioned.
+    /// Line of the file, from 1. `None` if the category is only mentioned.
     pub line: Option<u64>,
-    /// The category above; `Some(None)` for none.
+    /// The parent category; `Some(None)` for a root.
     pub parent: Option<Option<Code>>,
     /// Its names.
     pub names: Option<Texts>,
-    /// Its place among its siblings.
+    /// Its position among its siblings.
     pub position: Option<i32>,
 }
 
-/// A product; what is `None` stays as it is in the database.
+/// A product. A field that is `None` stays unchanged in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
-    /// On which line.
+    /// Line of the file, from 1.
     pub line: u64,
-    /// Whose.
+    /// Brand of the product.
     pub brand: Brand,
-    /// Which.
+    /// Code of the product.
     pub product: Code,
     /// Its names.
     pub names: Option<Texts>,
     /// Its descriptions.
     pub descriptions: Option<Texts>,
-    /// Whatever else there is about it.
+    /// Further data of the product.
     pub document: Option<Document>,
-    /// Where its pictures are.
+    /// Addresses of its images.
     pub images: Option<Vec<String>>,
-    /// In which categories it stands: these and no others.
+    /// Its categories. They replace those in the database.
     pub categories: Option<Vec<Code>>,
-    /// From when on it is shown, in microseconds since 1970; `Some(None)` for always.
+    /// First moment at which it is shown, in microseconds since 1970; `Some(None)` for no limit.
     pub published_from: Option<Option<i64>>,
-    /// Until when.
+    /// First moment at which it is no longer shown, in microseconds since 1970; `Some(None)` for no
+    /// limit.
     pub published_until: Option<Option<i64>>,
-    /// What can be ordered of it; others that it has stay.
+    /// Its variants. Other variants in the database stay.
     pub variants: Vec<Variant>,
 }
 
-/// A JSON object as the file writes it: its numbers keep every digit.
+/// A JSON object as the file has it, so that its numbers keep every digit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document(pub String);
 
@@ -148,37 +153,38 @@ impl Serialize for Document {
 /// A variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
-    /// On which line.
+    /// Line of the file, from 1.
     pub line: u64,
     /// Its SKU.
     pub sku: Sku,
-    /// What sets it apart.
+    /// The options that distinguish it from other variants.
     pub options: Option<Texts>,
-    /// What one unit costs.
+    /// Price of one unit.
     pub price: Money,
     /// Units for sale from now on.
     pub quantity: Option<i64>,
-    /// Its place among the variants.
+    /// Its position among the variants.
     pub position: i32,
 }
 
 impl Records {
-    /// What a file says that is not believed.
+    /// Returns the records of a file that is refused as a whole.
     pub fn none(refused: Vec<Refusal>) -> Self {
         Self { refused, refused_whole: true, ..Self::default() }
     }
 
-    /// Notes what looks wrong.
+    /// Adds a warning.
     pub fn warn(&mut self, line: u64, field: impl Into<String>, reason: impl Into<String>) {
         self.warned.push(Refusal { line, field: field.into(), reason: reason.into() });
     }
 
-    /// Notes what is wrong.
+    /// Adds a refusal.
     pub fn refuse(&mut self, line: u64, field: impl Into<String>, reason: impl Into<String>) {
         self.refused.push(Refusal { line, field: field.into(), reason: reason.into() });
     }
 
-    /// Notes a brand's currency; false if it is known to sell in another one.
+    /// Notes a brand's currency. Returns false, with a refusal, if an earlier line named another
+    /// currency.
     pub fn name_brand(&mut self, brand: &Brand, currency: Currency, line: u64, field: &str) -> bool {
         let (first, named_on) = *self.brands.entry(brand.clone()).or_insert((currency, line));
         if first != currency {
@@ -188,7 +194,7 @@ impl Records {
         first == currency
     }
 
-    /// Mentions categories, so that they are there.
+    /// Adds mentioned categories, so that the import creates them if they are missing.
     pub fn mention<'a>(&mut self, brand: &Brand, categories: impl IntoIterator<Item = &'a Code>) {
         for category in categories {
             self.categories.entry((brand.clone(), category.clone())).or_default();

@@ -1,11 +1,11 @@
-//! Writes what a catalogue file says: some products a transaction, so that orders are not held up and what is refused is
-//! refused alone.
+//! Writes a catalogue file: each transaction has some products. So orders do not wait for long, and
+//! a refused product stays alone.
 //!
-//! What is changed is locked first, but for what somebody else holds: that is left for later, and nobody waits for it with
-//! anything in their hands.
+//! The rows to change are locked first. Rows that another session holds are set aside for later: a
+//! transaction with locks never waits for them.
 //!
-//! Each statement takes a table of rows as one JSON text. It inserts what is new, or changes what is otherwise; a row that is so
-//! already is not touched and does not enter the log of changes.
+//! Each statement takes its rows as one JSON text. It inserts new rows or updates changed rows. An
+//! unchanged row is not written, so it does not enter the change log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,14 +27,14 @@ const ADD_BRANDS: Statement = Statement {
     sqlite: "INSERT INTO brands (brand, currency) SELECT value ->> 'brand', value ->> 'currency'
         FROM json_each($1) WHERE true ON CONFLICT (brand) DO NOTHING",
 };
-/// What these brands sell in, of those that are there.
+/// The currencies of the existing ones among these brands.
 pub(super) const CURRENCIES: Statement = Statement {
     postgres: "SELECT brands.brand, brands.currency FROM brands
         JOIN jsonb_to_recordset(CAST($1::text AS jsonb)) AS new (brand text) ON brands.brand = new.brand",
     sqlite: "SELECT brand, currency FROM brands WHERE brand IN (SELECT value ->> 'brand' FROM json_each($1))",
 };
 
-/// Runs a statement over these rows; how many it changed.
+/// Runs a statement over these rows. Returns the number of changed rows.
 async fn run(
     transaction: &mut Transaction,
     statement: &Statement,
@@ -46,18 +46,18 @@ async fn run(
         Ok(sqlx::query(sql).bind(rows).execute(connection).await?.rows_affected()))
 }
 
-/// Writes brands, categories and products, some at a time.
+/// Writes brands, categories and products in parts.
 pub(super) struct Writer<'a> {
     pub(super) database: &'a Database,
 }
 
-/// Why a part could not be written.
+/// Reasons why a part could not be written.
 pub(super) enum Failed {
-    /// A rule of the tables, which one row of it breaks.
+    /// A row breaks a rule of the tables.
     Rule,
-    /// Somebody else holds what it needs; nothing of it was written.
+    /// Another session holds a needed row. Nothing of the part was written.
     Held(HeldItem),
-    /// The database.
+    /// The database failed.
     Database(sqlx::Error),
 }
 
@@ -72,7 +72,8 @@ impl From<sqlx::Error> for Failed {
             refusal.kind(),
             ErrorKind::CheckViolation | ErrorKind::NotNullViolation | ErrorKind::ForeignKeyViolation
         );
-        // PostgreSQL's classes of data exceptions, of a view's CHECK OPTION, and of what a trigger raises; SQLite's
+        // PostgreSQL's SQLSTATE classes for data exceptions (22), for the CHECK OPTION of a view
+        // (44), and for errors raised by a trigger (P0). SQLite's code 1811 is
         // SQLITE_CONSTRAINT_TRIGGER.
         let is_data = refusal.code().is_some_and(|code| match code.len() {
             5 => ["22", "44", "P0"].iter().any(|class| code.starts_with(class)),
@@ -87,17 +88,18 @@ impl<'a> Writer<'a> {
         Self { database }
     }
 
-    /// What that is which somebody else holds, as far as the database tells.
+    /// Adds the name of a held item, if the database can find it.
     pub(super) async fn named(&self, held: HeldItem) -> HeldItem {
         self.database.named(held).await
     }
 
-    /// Who holds this, as far as the database tells.
+    /// Returns the holder of an item, if the database can name it.
     pub(super) async fn holder(&self, held: &HeldItem) -> Option<String> {
         self.database.holder(held).await
     }
 
-    /// Adds the brands, then adds and changes categories. How many brands were new, and what became of the categories.
+    /// Adds the brands, then adds and changes categories. Returns the number of new brands and the
+    /// tally of categories.
     pub(super) async fn heads(&self, records: &Records, within: Duration) -> sqlx::Result<(u64, Tally)> {
         let mut transaction = self.database.begin_import(within).await?;
         let brands: Vec<Value> = records
@@ -114,8 +116,8 @@ impl<'a> Writer<'a> {
         Ok((brands, Tally { new, changed, unchanged: all.saturating_sub(new + changed) }))
     }
 
-    /// Writes these products, once what is waited for is free; nothing of them if one breaks a rule. Those that somebody else
-    /// holds are taken out of the part and handed back.
+    /// Writes these products, after `awaited` is free. If one breaks a rule, none is written.
+    /// Products that another session holds are removed from `products` and returned.
     pub(super) async fn part(
         &self,
         products: &mut Vec<Product>,
@@ -151,21 +153,21 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// What a part came to.
+/// The result of a part.
 pub(super) struct Written {
     pub(super) imported: Imported,
-    /// What was not written.
+    /// Products that were not written.
     pub(super) apart: SetAside,
 }
 
-/// Products that need what somebody else holds.
+/// Products that need rows held by another session.
 pub(super) struct SetAside {
     pub(super) products: Vec<Product>,
-    /// What the first of them needs.
+    /// The held row that the first of them needs.
     pub(super) on: Option<HeldItem>,
 }
 
-/// What a product needs that somebody else holds.
+/// Returns the first held row that a product needs.
 fn needs(product: &Product, held: &HeldRows) -> Option<HeldItem> {
     let key = |code: &str| (product.brand.as_str().to_owned(), code.to_owned());
     let named = held.products.get(&key(product.product.as_str())).cloned();
@@ -175,7 +177,7 @@ fn needs(product: &Product, held: &HeldRows) -> Option<HeldItem> {
     named.or_else(sku)
 }
 
-/// The line of a part that needs what somebody else holds.
+/// Returns the first line of a part that needs a held item.
 pub(super) fn line_of(part: &[Product], held: &HeldItem) -> u64 {
     let lines = part.iter().filter_map(|of| match held {
         HeldItem::Product { brand, product } => {
@@ -222,7 +224,7 @@ pub(super) fn category_rows(categories: &BTreeMap<(Brand, Code), Category>) -> V
     rows.collect()
 }
 
-/// A product's row; what is `None` is not spoken of.
+/// A product's row. `None` leaves the column unchanged.
 #[derive(Serialize)]
 pub(super) struct ProductRow<'a> {
     brand: &'a str,

@@ -1,2 +1,2 @@
--- $1 how many changes are kept, $2 for how many microseconds, $3 how many rows are looked at.
+-- $1 number of changes to keep, $2 longest age in microseconds, $3 most rows to check.
 SELECT catalogue_forget($1, $2, $3)

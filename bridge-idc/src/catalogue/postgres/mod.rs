@@ -1,4 +1,4 @@
-//! What the catalogue asks of PostgreSQL in its own way: rows by their keys, and rounds of the sequencer.
+//! The catalogue's statements on PostgreSQL: rows by their keys, and rounds of the sequencer.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Statements for PgConnection {
 }
 
 row! {
-    /// What a round came to.
+    /// The result of a round.
     struct RoundColumns {
         held: bool,
         numbered: i64,
@@ -48,7 +48,8 @@ row! {
 }
 
 impl Rounds for Postgres {
-    /// A function of `0002_catalogue.sql`, which is all that the agent's role may do to the log.
+    /// Calls a function of `0002_catalogue.sql`. The agent's role has no other right to write to
+    /// the log.
     async fn round(&self, kept: &mut KeptConnection, agent: &str, lease: Duration) -> sqlx::Result<Round> {
         let mut connection = self.take(kept).await?;
         let round: RoundColumns = sqlx::query_as(include_str!("round.sql"))

@@ -1,7 +1,8 @@
--- One round of the sequencer: $1 agent, $2 lease in microseconds, $3 how many pending rows at most.
+-- One round of the sequencer: $1 agent, $2 lease in microseconds, $3 most pending rows.
 --
--- Not waited for by fsync: a crash that loses a round brings its pending rows back. They are numbered again, with
--- another mark, by which readers that had the lost numbers see that they must start anew.
+-- The commit does not wait for fsync. If a crash loses a round, its pending rows exist again and
+-- get new numbers with another mark. A reader that has the lost numbers notices the other mark and
+-- starts again.
 SELECT
     round.held, round.numbered, round.emptied, round.last_seq, round.last_mark, round.swept_ago,
     set_config('synchronous_commit', 'off', true)

@@ -1,4 +1,5 @@
--- $1 how many changes are kept, $2 the oldest mark that is kept, $3 how many rows are looked at. The newest stays.
+-- $1 number of changes to keep, $2 oldest mark to keep, $3 most rows to check. The newest change
+-- always stays.
 DELETE FROM catalogue_changes
 WHERE seq IN (
     SELECT seq

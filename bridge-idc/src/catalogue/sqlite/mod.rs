@@ -1,7 +1,7 @@
-//! What the catalogue asks of SQLite in its own way: rows by their keys, and rounds of the sequencer.
+//! The catalogue's statements on SQLite: rows by their keys, and rounds of the sequencer.
 //!
-//! A statement costs no round trip here, so the steps of `catalogue_sequence()` in PostgreSQL's `0002_catalogue.sql` are run one
-//! by one.
+//! A statement costs no round trip here. So this file runs the steps of `catalogue_sequence()` (in
+//! PostgreSQL's `0002_catalogue.sql`) one by one.
 
 use std::time::Duration;
 
@@ -18,12 +18,13 @@ use crate::database::{AnyRow, KeptConnection, row};
 
 pub(super) const DIALECT: Dialect = Dialect {
     json_cast: "",
-    // The planner takes this as the order to read in.
+    // SQLite's planner keeps the written order of a CROSS JOIN.
     join: "CROSS JOIN",
     wanted: "(SELECT value ->> 0 AS brand, value ->> 1 AS code FROM json_each($1)) AS wanted",
 };
 
-/// A lease that ends later than this was written before the clock was set back. As in 0002_catalogue.sql.
+/// Longest valid lease. A lease that ends later was written before the clock was set back. The same
+/// limit is in 0002_catalogue.sql.
 const LEASE_MICROS_MAX: i64 = 60_000_000;
 
 impl Dialects for Sqlite {
@@ -45,7 +46,7 @@ impl Statements for SqliteConnection {
 }
 
 row! {
-    /// How far the log has come, who has the lease, and whether something is pending.
+    /// The position of the log, the lease, and true if changes are pending.
     struct StateColumns {
         seq: i64,
         mark: i64,
@@ -57,11 +58,12 @@ row! {
 }
 
 impl Rounds for Sqlite {
-    /// The steps of `catalogue_sequence()` in 0002_catalogue.sql.
+    /// Runs the steps of `catalogue_sequence()` in 0002_catalogue.sql.
     async fn round(&self, _: &mut KeptConnection, agent: &str, lease: Duration) -> sqlx::Result<Round> {
         let lease = micros(lease);
         let state_sql = include_str!("state.sql");
-        // Before the first look at what is pending: what is committed by now will be seen.
+        // Read the clock before the pending changes: every change that was committed before
+        // `started` is then visible.
         let started = clock::now().get();
         let state: StateColumns = sqlx::query_as(state_sql).fetch_one(&self.pool).await?;
         let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = &state;
@@ -72,7 +74,7 @@ impl Rounds for Sqlite {
             return Ok(came_to(held, 0, !is_pending, (*seq, *mark), started - swept));
         }
 
-        // From here on no other agent numbers anything.
+        // The write transaction keeps other agents from numbering.
         let mut open = self.begin().await?;
         let state: StateColumns = sqlx::query_as(state_sql).fetch_one(open.connection()).await?;
         let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = state;
@@ -80,7 +82,7 @@ impl Rounds for Sqlite {
             open.commit().await?;
             return Ok(came_to(false, 0, !is_pending, (seq, mark), started - swept));
         }
-        // A moment of its own for each round, whatever the clock does.
+        // Each round has a mark of its own, even if the clock stands still or goes back.
         let new_mark = started.max(mark + 1);
         let number = sqlx::query(include_str!("number.sql")).bind(seq).bind(new_mark).bind(PENDING_MAX);
         let numbered = number.execute(open.connection()).await?.rows_affected().cast_signed();
@@ -96,7 +98,7 @@ impl Rounds for Sqlite {
         Ok(came_to(true, numbered, emptied, (seq, mark), started - swept))
     }
 
-    /// There is one agent: one process at a time serves a file.
+    /// Does nothing: only one process serves a file, so there is no other agent.
     async fn tell(&self, _: &mut KeptConnection) -> sqlx::Result<()> {
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Rows as PostgreSQL takes them: a column of them as an array, for `UNNEST`.
+//! Passes rows to PostgreSQL as one array for each column, for `UNNEST`.
 
-/// One array: a column of the rows.
+/// Returns the array of one column.
 pub(crate) fn column<'a, R, V>(rows: &'a [R], value: impl Fn(&'a R) -> V) -> Vec<V> {
     rows.iter().map(value).collect()
 }

@@ -1,10 +1,12 @@
-//! A COMMIT that PostgreSQL answers with a warning, and what is known of what it committed.
+//! COMMITs that PostgreSQL answers with a warning, and the later confirmation that they last.
 //!
-//! While a standby is waited for (`synchronous_standby_names`), a cancelled wait does not fail the COMMIT: it is done on this server,
-//! no standby is known to have it, and a warning is all that says so. After a failover it would be gone, so nobody may be told of
-//! it yet. From such a warning on, whoever begins a transaction first has a standby confirm all that was committed before.
+//! With synchronous replication (`synchronous_standby_names`), a COMMIT waits for a standby. If
+//! that wait is cancelled, the COMMIT still succeeds on this server, and only a warning says that
+//! no standby is known to have it. After a failover it would be lost, so no caller may hear of it
+//! yet. After such a warning, each new transaction first has a standby confirm all earlier commits.
 //!
-//! The driver gives warnings to nobody but its log; so a COMMIT runs where its log is listened to.
+//! The driver gives warnings only to its log. So a COMMIT runs with a subscriber that listens to
+//! that log.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -21,17 +23,18 @@ use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 use crate::database::open::Open;
 
-/// Where the driver logs what the server says beside its answers.
+/// The log target for the server's notices in the driver.
 const NOTICES: &str = "sqlx::postgres::notice";
 
-/// Writes to the log of the server, so that its COMMIT waits for a standby as any other that writes.
+/// Writes to the server's write-ahead log, so that its COMMIT waits for a standby like any commit
+/// of data.
 const MARK: &str = "SELECT pg_logical_emit_message(true, 'bridge', 'confirmed')";
 
 /// COMMITs of one ledger that came with a warning.
 #[derive(Debug, Default)]
 pub(super) struct CommitWarnings {
     seen: AtomicU64,
-    /// So many of them were confirmed since.
+    /// The number of them that were confirmed since.
     confirmed: AtomicU64,
 }
 
@@ -39,7 +42,8 @@ impl CommitWarnings {
     /// Commits.
     ///
     /// # Errors
-    /// Also when it was done with a warning: then nobody can tell whether it lasts.
+    ///
+    /// Fails if the commit fails, or if it came with a warning: then its outcome is unknown.
     pub(super) async fn commit(&self, open: Open<sqlx::Postgres>) -> sqlx::Result<()> {
         match heard(open.commit()).await {
             (Ok(()), Some(warning)) => {
@@ -54,10 +58,12 @@ impl CommitWarnings {
         }
     }
 
-    /// Has what was committed with a warning confirmed, if there is any. Waits as long as a COMMIT does.
+    /// Has earlier commits with a warning confirmed, if there are any. Waits as long as a COMMIT
+    /// does.
     ///
     /// # Errors
-    /// It is not confirmed: nothing that is read now may be told to anybody.
+    ///
+    /// Fails if they are not confirmed. Then no caller may hear of any data that is read now.
     pub(super) async fn confirm(&self, pool: &PgPool) -> sqlx::Result<()> {
         let seen = self.seen.load(Ordering::SeqCst);
         if self.confirmed.load(Ordering::SeqCst) >= seen {
@@ -73,17 +79,19 @@ impl CommitWarnings {
 }
 
 task_local! {
-    /// The last warning that the server gave while this future ran.
+    /// The server's last warning while this future ran.
     static WARNING: RefCell<Option<String>>;
 }
 
-/// One for all, since making one has every place in the program that logs asked again.
+/// One subscriber for all commits, because each new one makes every log statement of the program
+/// check its interest again.
 ///
-/// The second is never used. While a program has a single subscriber, a place that logs for the first
-/// time asks only the thread that it is on; if nobody listens there, it is silent on all threads.
+/// The second is never used, but it must exist. With a single subscriber, a log statement that runs
+/// for the first time asks only its own thread; if no subscriber listens there, it stays silent on
+/// all threads.
 static LISTENERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Listener)));
 
-/// Runs to the end what talks with the server; with the last warning that came meanwhile.
+/// Runs a future to its end. Returns its result and the last warning of the server meanwhile.
 async fn heard<T>(talk: impl Future<Output = T>) -> (T, Option<String>) {
     WARNING
         .scope(RefCell::default(), async {
@@ -93,7 +101,7 @@ async fn heard<T>(talk: impl Future<Output = T>) -> (T, Option<String>) {
         .await
 }
 
-/// Hears the driver's log of warnings, and nothing else.
+/// Receives the driver's warnings, and no other log line.
 struct Listener;
 
 impl Subscriber for Listener {
@@ -104,11 +112,11 @@ impl Subscriber for Listener {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
-        // It is always within `heard`.
+        // This always runs within `heard`.
         let _outside = WARNING.try_with(|warning| warning.replace(Some(text.0)));
     }
 
-    /// No span is enabled.
+    /// Never called, because no span is enabled.
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
     }
@@ -122,7 +130,7 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// An event's fields as text.
+/// The fields of an event as text.
 struct Text(String);
 
 impl Visit for Text {

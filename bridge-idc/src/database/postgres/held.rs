@@ -1,4 +1,5 @@
-//! What somebody else holds and an import needs: left out where it is met, waited for by itself, and by whom it is held.
+//! Rows and tables that another session holds and an import needs: skips them, waits for them, and
+//! names their holder.
 
 use std::collections::HashSet;
 
@@ -9,11 +10,12 @@ use super::{AWAITED_FOR, LOCK_TIMEOUT};
 use crate::database::held::{HeldItem, HeldRows, Key, Touched};
 use crate::database::row::row;
 
-/// Waits for a SKU's stock, by brand and SKU, and takes it.
+/// Waits for the stock of a SKU, by brand and SKU, and locks it.
 pub(crate) const WAIT_FOR_STOCK: &str = include_str!("wait_for_stock.sql");
 
-/// Waits for what somebody else holds, for as long as a turn takes, and takes it. No stock is held meanwhile, so no order waits
-/// behind it. From then on in this transaction nothing is waited for that could be left out, and the rest not for long.
+/// Waits for an item that another session holds, up to `AWAITED_FOR`, and locks it. It holds no
+/// stock meanwhile, so no order waits behind it. Afterwards the transaction waits only for locks
+/// that it cannot skip, and only for `LOCK_TIMEOUT`.
 pub(crate) async fn wait_for(connection: &mut PgConnection, awaited: Option<&HeldItem>) -> sqlx::Result<()> {
     set_lock_timeout(connection, AWAITED_FOR).await?;
     match awaited {
@@ -31,18 +33,18 @@ pub(crate) async fn wait_for(connection: &mut PgConnection, awaited: Option<&Hel
     set_lock_timeout(connection, LOCK_TIMEOUT).await
 }
 
-/// For what follows in its transaction.
+/// Sets the lock time-out for the rest of the transaction.
 pub(crate) async fn set_lock_timeout(connection: &mut PgConnection, time: &'static str) -> sqlx::Result<()> {
     let set = sqlx::query("SELECT set_config('lock_timeout', $1, true)").bind(time);
     set.execute(connection).await.map(drop)
 }
 
-/// Locks what is to be changed, but for what somebody else holds.
+/// Locks the rows to be changed. Returns those that another session holds.
 pub(crate) async fn lock(connection: &mut PgConnection, touched: &Touched) -> sqlx::Result<HeldRows> {
     let Touched { products, skus, stock } = touched;
     let products = held(connection, include_str!("held_products.sql"), products).await?;
     let mut held_skus = held(connection, include_str!("held_skus.sql"), skus).await?;
-    // Last, since orders wait for it.
+    // Stock comes last, because orders wait for it.
     held_skus.extend(held(connection, include_str!("held_stock.sql"), stock).await?);
     Ok(HeldRows { products, skus: held_skus })
 }
@@ -56,13 +58,13 @@ async fn held(connection: &mut PgConnection, sql: &'static str, keys: &[Key]) ->
     Ok(HashSet::from_iter(sqlx::query_as(sql).bind(keys).fetch_all(connection).await?))
 }
 
-/// The table that somebody has locked as a whole, if that is what an import met.
+/// Returns the table that another session has locked, if an import needs it.
 pub(crate) async fn locked_table(pool: &PgPool) -> Option<HeldItem> {
     locked(pool, None).await.map(|lock| HeldItem::Table(lock.table))
 }
 
 row! {
-    /// A table that somebody has locked as a whole, and who.
+    /// A locked table and its holder.
     struct LockRow {
         table: String,
         process: i32,
@@ -72,7 +74,7 @@ row! {
 }
 
 row! {
-    /// Who holds a row.
+    /// The holder of a row.
     struct HolderRow {
         process: i32,
         user: String,
@@ -82,11 +84,11 @@ row! {
 
 async fn locked(pool: &PgPool, table: Option<&str>) -> Option<LockRow> {
     let ask = sqlx::query_as(include_str!("who_holds_table.sql")).bind(table);
-    // It is said beside what is known for certain: an error says no more than nothing.
+    // The name only adds to a message, so an error counts as no name.
     ask.fetch_optional(pool).await.ok()?
 }
 
-/// Who holds it, as far as the database tells.
+/// Returns the holder of an item, if the database can name it.
 pub(crate) async fn holder(pool: &PgPool, held: &HeldItem) -> Option<String> {
     let (sql, brand, code) = match held {
         HeldItem::Sku { brand, sku } => (include_str!("who_holds_sku.sql"), brand, sku),
@@ -98,7 +100,7 @@ pub(crate) async fn holder(pool: &PgPool, held: &HeldItem) -> Option<String> {
         HeldItem::Unnamed | HeldItem::File => return None,
     };
     let ask = sqlx::query_as(sql).bind(brand).bind(code);
-    // It is said beside what is known for certain: an error says no more than nothing.
+    // The name only adds to a message, so an error counts as no name.
     let found: Option<HolderRow> = ask.fetch_optional(pool).await.ok()?;
     found.map(named)
 }

@@ -1,5 +1,5 @@
--- Locks these products ($1: [[brand, product], ..]) as a change of them does, and names those that somebody else holds. None is
--- waited for.
+-- Locks these products ($1: [[brand, product], ..]) as an update does. Returns those that another
+-- session holds, without waiting for them.
 WITH wanted AS MATERIALIZED (
     SELECT products.brand, products.product
     FROM jsonb_array_elements(CAST($1::text AS jsonb)) AS named

@@ -1,5 +1,5 @@
--- Locks these SKUs ($1: [[brand, sku], ..]) as a change of their price does, and names those that somebody else holds. None is
--- waited for.
+-- Locks these SKUs ($1: [[brand, sku], ..]) as an update of their price does. Returns those that
+-- another session holds, without waiting for them.
 WITH wanted AS MATERIALIZED (
     SELECT skus.sku_id, skus.brand, skus.sku
     FROM jsonb_array_elements(CAST($1::text AS jsonb)) AS named

@@ -1,5 +1,5 @@
--- Locks the stock of these SKUs ($1: [[brand, sku], ..]), where there is any, and names those whose stock somebody else holds.
--- None is waited for.
+-- Locks the stock of these SKUs ($1: [[brand, sku], ..]), where it exists. Returns the SKUs whose
+-- stock another session holds, without waiting for them.
 WITH wanted AS MATERIALIZED (
     SELECT stock.sku_id, skus.brand, skus.sku
     FROM jsonb_array_elements(CAST($1::text AS jsonb)) AS named

@@ -1,21 +1,21 @@
-//! PostgreSQL: how it is connected to, and how a transaction on it begins.
+//! PostgreSQL: connections and transactions.
 
-/// Whose fault its errors are.
+/// The cause of each error of PostgreSQL.
 pub(super) mod blame;
 
-/// Rows as arrays.
+/// Passes rows as arrays.
 pub(crate) mod arrays;
 
-/// What each connection is asked for, and whether it lasts.
+/// Makes sessions durable, and checks that their settings are in force.
 mod session;
 
 /// COMMITs that come with a warning.
 mod commit_warnings;
 
-/// What somebody else holds and an import needs.
+/// Rows and tables that another session holds and an import needs.
 pub(crate) mod held;
 
-/// What it tells its listeners.
+/// Receives notifications.
 pub(super) mod notify;
 
 use std::net::IpAddr;
@@ -35,50 +35,57 @@ use session::make_durable;
 
 /// Settings of each connection.
 const SETTINGS: [(&str, &str); 5] = [
-    // An agent that is cut off in the middle of a transaction keeps its locks no longer than this.
+    // An agent that is cut off within a transaction keeps its locks no longer than this.
     ("idle_in_transaction_session_timeout", "15s"),
-    // Every statement goes by a key. A plan that was made while a table was small is kept, and would scan it for ever.
+    // Every statement finds rows by a key. PostgreSQL keeps a plan from when a table was small;
+    // without this, that plan would scan the table for ever.
     ("enable_seqscan", "off"),
     ("plan_cache_mode", "force_generic_plan"),
-    // The price that the planner puts on a sequential scan now would make it compile the query first.
+    // With enable_seqscan off, a sequential scan has a huge estimated cost, and such a cost would
+    // start the JIT compiler.
     ("jit", "off"),
-    // And so would starting processes for a page of a thousand rows: a generic plan takes it for a tenth of the table.
+    // A generic plan expects a tenth of the table for a page of a thousand rows, and would start
+    // parallel processes.
     ("max_parallel_workers_per_gather", "0"),
 ];
 
-/// Whoever waits longer for a row is told so, and the row's holder is looked for.
+/// A statement that waits longer for a row fails, and the agent then looks for the row's holder.
 const PATIENT: [(&str, &str); 1] = [("lock_timeout", "5s")];
 
-/// How long a batch waits for what somebody else holds and no statement can leave out, a table for one: others wait behind it.
+/// Longest wait of a batch for a lock that no statement can skip, such as a table's. Other batches
+/// wait behind it.
 pub(crate) const LOCK_TIMEOUT: &str = "500ms";
 
-/// What batches have of their own.
+/// Settings of connections for batches only.
 const OF_BATCHES: [(&str, &str); 2] = [
     ("lock_timeout", LOCK_TIMEOUT),
-    // A role's or a database's own limit, shorter than a lock is waited for, would make a batch that waits look like one whose
-    // statement fails. Nor may it end a COMMIT that waits for a standby. The flow has its own patience with all of them.
+    // A time-out of the role or the database may be shorter than the wait for a lock. It would make
+    // a waiting batch look like a failed statement, and could end a COMMIT that waits for a
+    // standby. The agent has its own time limits for all of these.
     ("statement_timeout", "0"),
 ];
 
-/// How long a row is waited for by those who need it, and nobody else: then it is another row's turn.
+/// Longest wait for a held row in one attempt. Then another row gets its turn.
 pub(crate) const AWAITED_FOR: &str = "2s";
 
-/// The committers' connections at most: one for the batch under way of each, one for each row that is waited for, and as many again
-/// while a connection that was lost is being closed. None is opened before it is needed.
+/// Most connections of the committers: one for each committer's batch, one for each awaited row,
+/// and as many again while lost connections are being closed. Each is opened only when it is
+/// needed.
 pub(crate) const COMMIT_CONNECTIONS: u32 = 24;
 
-/// Connections to a PostgreSQL. Clones share them.
+/// Connections to a PostgreSQL server. Clones share them.
 #[derive(Clone)]
 pub struct Postgres {
-    /// For everybody's questions, payments, the catalogue.
+    /// For look-ups, payments and the catalogue.
     pub(crate) pool: PgPool,
-    /// For batches of orders, and for nothing else: whatever is asked meanwhile, they wait for nobody's connection.
+    /// For batches of orders only, so that no other work can make a batch wait for a connection.
     pub(crate) committer: PgPool,
     warned: Arc<CommitWarnings>,
 }
 
 impl Postgres {
-    /// Connects when first used: the database may come up later than the agent.
+    /// Makes the pools. They connect when first used, because the database may start later than the
+    /// agent.
     pub(super) fn open(url: &str, password: Option<&Secret>, connections: u32) -> Result<Self, LedgerError> {
         let mut options: PgConnectOptions = url.parse().map_err(LedgerError::Unavailable)?;
         if let Some(password) = password {
@@ -88,7 +95,8 @@ impl Postgres {
         }
         let options = options.application_name("bridge-idc").options(SETTINGS).disable_statement_logging();
         let pool = |connections, own: &[(&str, &str)]| {
-            // Connecting is tried again for this long: a server that is down is said to be so soon, and callers do not wait.
+            // Time limit for connecting, with retries. It is short, so that callers soon hear that
+            // a server is down.
             let pool =
                 PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
             let pool = pool.after_connect(|connection, _| Box::pin(make_durable(connection)));
@@ -98,7 +106,7 @@ impl Postgres {
         Ok(Self { pool, committer, warned: Arc::default() })
     }
 
-    /// Whether what is set for the connections is in force in them.
+    /// Fails if a setting of the connections is not in force in them.
     pub(super) async fn check(&self) -> Result<(), NotReady> {
         for (pool, own) in [(&self.pool, PATIENT.as_slice()), (&self.committer, &OF_BATCHES)] {
             let mut connection = pool.acquire().await.map_err(NotReady::of_connecting)?;
@@ -107,8 +115,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Takes out a connection that is kept outside the pools, or makes one. Each statement on it sees what was committed before
-    /// it, whatever a DBA made the default.
+    /// Takes out the connection that is kept outside the pools, or opens one. Each statement on it
+    /// sees every earlier commit, with any default isolation level of the database.
     pub(crate) async fn take(&self, kept: &mut KeptConnection) -> sqlx::Result<PgConnection> {
         match kept.postgres.take() {
             Some(connection) => Ok(connection),
@@ -122,7 +130,7 @@ impl Postgres {
         }
     }
 
-    /// For a statement that writes.
+    /// Returns the pool for a single writing statement.
     pub(crate) fn writer(&self) -> &PgPool {
         &self.pool
     }
@@ -132,28 +140,30 @@ impl Postgres {
         self.begin_on(&self.pool).await
     }
 
-    /// Begins one of the committer's, on a connection that nothing else uses.
+    /// Begins a committer's transaction, on a connection that nothing else uses.
     pub(super) async fn begin_batch(&self) -> sqlx::Result<Transaction> {
         self.begin_on(&self.committer).await
     }
 
-    /// Begins one of an import's, which waits no longer than a batch for what it cannot leave out.
+    /// Begins an import's transaction. It waits for a lock that it cannot skip no longer than a
+    /// batch does.
     pub(super) async fn begin_import(&self) -> sqlx::Result<Transaction> {
         let mut transaction = self.begin().await?;
         set_lock_timeout(transaction.connection(), LOCK_TIMEOUT).await?;
         Ok(transaction)
     }
 
-    /// Begins one that only reads, and sees one moment.
+    /// Begins a transaction that only reads, and whose statements all see one moment.
     pub(super) async fn snapshot(&self) -> sqlx::Result<Transaction> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let open = Open::begin(self.pool.acquire().await?, begin).await?;
         Ok(Transaction { open, warned: self.warned.clone() })
     }
 
-    /// Each statement sees what was committed before it began: after a lock, also what its last holder wrote.
+    /// Begins a transaction in which each statement sees every commit before it began. After
+    /// waiting for a lock, it also sees the changes of the lock's last holder.
     async fn begin_on(&self, pool: &PgPool) -> sqlx::Result<Transaction> {
-        // Boxed: its state is large, and there is hardly ever anything to confirm.
+        // Boxed, because the future is large and a confirmation is rare.
         Box::pin(self.warned.confirm(pool)).await?;
         let open = Open::begin(pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         Ok(Transaction { open, warned: self.warned.clone() })
@@ -172,7 +182,7 @@ impl Transaction {
     }
 
     pub(super) async fn commit(self) -> sqlx::Result<()> {
-        // Boxed, since what is around it would be that much larger.
+        // Boxed, because its state would make the caller's future larger.
         Box::pin(self.warned.commit(self.open)).await
     }
 
@@ -181,8 +191,9 @@ impl Transaction {
     }
 }
 
-/// Why what goes to the database at this URL could be read or changed on its way; `None` if nobody is in between, or the
-/// server has to prove that it is the one that the URL names. The driver's own environment counts, as when it connects.
+/// Returns the reason why data on the way to this database could be read or changed. `None` if the
+/// database is on this host, or if the server must prove that it is the host of the URL. The
+/// driver's environment variables count, as they do when it connects.
 pub(super) fn unprotected(url: &str) -> Option<&'static str> {
     let Ok(options) = url.parse::<PgConnectOptions>() else {
         return Some("it is no URL that PostgreSQL's driver can read");
@@ -196,7 +207,7 @@ pub(super) fn unprotected(url: &str) -> Option<&'static str> {
     match options.get_ssl_mode() {
         _ if is_here => None,
         PgSslMode::VerifyFull => None,
-        // The driver trusts the public authorities beside the one that is named.
+        // The driver also trusts the public certificate authorities.
         PgSslMode::VerifyCa => Some("sslmode=verify-ca takes anybody's certificate of any public authority"),
         PgSslMode::Require => Some("sslmode=require takes any certificate"),
         PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {

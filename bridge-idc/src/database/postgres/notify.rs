@@ -1,4 +1,4 @@
-//! What PostgreSQL tells its listeners (NOTIFY), heard on a connection of its own.
+//! Receives PostgreSQL's notifications (NOTIFY) on a connection of its own.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use tokio::time::sleep;
 
 use super::Postgres;
 
-/// How long it may take to connect.
+/// Time limit for connecting.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(3);
 
-/// Between two attempts to listen.
+/// Pause between two attempts to listen.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// Hears what is said on some channels, on a connection of its own, for ever.
+/// Calls `hear` for each notification on these channels, on a connection of its own, and does not
+/// return.
 pub(in crate::database) async fn listen<const N: usize>(
     database: &Postgres,
     channels: [&'static str; N],
@@ -30,7 +31,7 @@ pub(in crate::database) async fn listen<const N: usize>(
     }
 }
 
-/// Hears until the connection is lost.
+/// Listens until the connection is lost.
 async fn until_lost<const N: usize>(
     pool: &PgPool,
     channels: [&'static str; N],
@@ -39,7 +40,7 @@ async fn until_lost<const N: usize>(
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
     listener.listen_all(channels).await?;
-    // What was said until now went unheard.
+    // Notifications before this moment were not received, so each channel counts as notified.
     channels.into_iter().for_each(hear);
     while let Some(said) = listener.try_recv().await? {
         hear(said.channel());

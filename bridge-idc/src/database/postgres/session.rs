@@ -1,18 +1,21 @@
-//! A session of PostgreSQL: durable commits are asked for in each, and a pooler that does not keep what is set is found.
+//! Settings of a session of PostgreSQL: makes its commits durable, and detects a pooler that does
+//! not keep settings.
 
 use sqlx::{PgConnection, Row as _};
 
 use crate::database::error::{LedgerError, NotReady};
 
-/// Has the session's commits wait for the disk, and for a standby where one is configured: never less than what the server was
-/// set to, whatever a role or a database was.
+/// Makes the session's commits wait for the disk, and for a standby if one is configured. It never
+/// weakens the server's own setting, and overrides weaker settings of a role or a database.
 pub(crate) async fn make_durable(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(include_str!("make_durable.sql")).execute(connection).await.map(drop)
 }
 
-/// Whether what is set for this connection is in force in it, now and in its next statement, and its commits are durable.
+/// Fails if the session's settings are not in force in this or the next statement, or if its
+/// commits are not durable.
 ///
-/// Each question is one message without a prepared statement, which a pooler may send to another server.
+/// Each query is one message without a prepared statement. A pooler may send such a message to
+/// another server, which this check then notices.
 pub(crate) async fn check(
     connection: &mut PgConnection,
     set: &[(&'static str, &'static str)],

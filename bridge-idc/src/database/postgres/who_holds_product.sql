@@ -1,5 +1,5 @@
--- Whose transaction has the product ($1 brand, $2 product), as who_holds_sku.sql. A question of its own: who imports stock may not
--- read products.
+-- The transaction that holds a product ($1 brand, $2 product), found as in who_holds_sku.sql. It is
+-- a query of its own because the role that imports stock may not read products.
 SELECT activity.pid, coalesce(activity.usename::text, ''), coalesce(activity.application_name, '')
 FROM pg_locks AS held
 JOIN pg_stat_activity AS activity ON activity.pid = held.pid

@@ -1,4 +1,5 @@
--- Whose transaction has the SKU ($1 brand, $2 sku) or its stock, as far as their rows tell: what several hold together names nobody.
+-- The transaction that holds a SKU ($1 brand, $2 sku) or its stock, found by the row's xmax. If
+-- several transactions share the lock, xmax names none of them.
 SELECT activity.pid, coalesce(activity.usename::text, ''), coalesce(activity.application_name, '')
 FROM pg_locks AS held
 JOIN pg_stat_activity AS activity ON activity.pid = held.pid

@@ -1,7 +1,8 @@
-//! The file behind a ledger in SQLite: whether it is still the one at its path.
+//! Checks that the file of an SQLite ledger is still the file at its path.
 //!
-//! A file that is moved or removed stays open, and what is committed to it afterwards is where nobody looks: the next start would
-//! not find it. So whoever writes asks first, and every new connection is one to the same file.
+//! A file that is moved or removed stays open, and later commits to it would be lost: the next
+//! start would not find them. So each write checks the file first, and each new connection must be
+//! to the same file.
 
 use std::fs;
 use std::io;
@@ -11,13 +12,13 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::task::spawn_blocking;
 
-/// The file that a ledger was opened with. Clones are the same.
+/// The file that a ledger was opened with. Clones share it.
 #[derive(Clone)]
 pub(super) struct LedgerFile(Arc<Known>);
 
 struct Known {
     path: PathBuf,
-    /// Its device and its number there; set when it was asked about first.
+    /// Device and inode number, set at the first check.
     id: OnceLock<(u64, u64)>,
 }
 
@@ -26,10 +27,10 @@ impl LedgerFile {
         Self(Arc::new(Known { path: path.to_owned(), id: OnceLock::new() }))
     }
 
-    /// Whether the file at its path is still the one that it was when this was asked first.
+    /// Fails if the file at the path is not the one of the first check.
     pub(super) async fn check(&self) -> sqlx::Result<()> {
         let file = self.clone();
-        // Its disk may not answer: then only this waits.
+        // The disk may not answer. Then only this task waits.
         let checked = spawn_blocking(move || file.0.check()).await;
         checked.map_err(io::Error::other).flatten().map_err(sqlx::Error::Io)
     }

@@ -1,12 +1,12 @@
-//! SQLite, the embedded default: how its file is opened, and how a transaction on it begins.
+//! SQLite, the embedded default: connections and transactions.
 
-/// Whose fault its errors are.
+/// The cause of each error of SQLite.
 pub(super) mod blame;
 
-/// Rows as JSON.
+/// Passes rows as JSON.
 pub(crate) mod tables;
 
-/// Whether the file is still the one at its path.
+/// Checks that the file is still the one at its path.
 mod file;
 
 use std::path::Path;
@@ -23,20 +23,20 @@ use super::open::Open;
 /// Connections to an SQLite file. Clones share them.
 #[derive(Clone)]
 pub struct Sqlite {
-    /// SQLite has one writer at a time; a second connection would only wait for the first.
+    /// SQLite has one writer at a time. A second connection would only wait for the first.
     pub(crate) writer: SqlitePool,
-    /// Readers see the last commit and wait for nobody (WAL).
+    /// Readers see the last commit and wait for no writer (write-ahead log).
     pub(crate) pool: SqlitePool,
     file: LedgerFile,
 }
 
 impl Sqlite {
-    /// Opens the file; makes it if there is none.
+    /// Opens the file. Creates it if it is missing.
     pub(super) async fn open(path: &Path, connections: u32) -> sqlx::Result<Self> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
-            // A commit is on the disk before it is answered.
+            // A commit is on the disk before the caller gets its answer.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(PATIENCE)
@@ -51,13 +51,13 @@ impl Sqlite {
             })
         };
         let writer = pool(1).connect_with(options.clone().create_if_missing(true)).await?;
-        // Only its first connection may make the file.
+        // Only the first connection may create the file.
         writer.set_connect_options(options.clone());
         let readers = pool(connections.saturating_sub(1).max(1));
         Ok(Self { writer, pool: readers.connect_lazy_with(options.read_only(true)), file })
     }
 
-    /// For a statement that writes.
+    /// Returns the pool for a single writing statement.
     pub(crate) fn writer(&self) -> &SqlitePool {
         &self.writer
     }
@@ -68,8 +68,8 @@ impl Sqlite {
         Open::begin(self.writer.acquire().await?, "BEGIN IMMEDIATE").await
     }
 
-    /// Begins one of an import's, which waits no longer than this for whoever holds the file, nor longer than until whoever imports
-    /// is to be told.
+    /// Begins an import's transaction. It waits for the lock of the file up to `within`, but no
+    /// longer than `TOLD_AFTER`, so that the import can report the wait.
     pub(super) async fn begin_import(&self, within: Duration) -> sqlx::Result<Transaction> {
         self.file.check().await?;
         let within = within.clamp(LEAST_PATIENCE, TOLD_AFTER);
@@ -79,7 +79,7 @@ impl Sqlite {
         Ok(open)
     }
 
-    /// Begins one that sees one moment and cannot write.
+    /// Begins a transaction that cannot write, and whose statements all see one moment.
     pub(super) async fn begin_reading(&self) -> sqlx::Result<Transaction> {
         Open::begin(self.pool.acquire().await?, "BEGIN").await
     }
@@ -88,20 +88,21 @@ impl Sqlite {
 /// A transaction on SQLite.
 pub(crate) type Transaction = Open<sqlx::Sqlite>;
 
-/// How long another process (a DBA's shell) may hold the file.
+/// Longest wait for another process that holds the file, such as a DBA's shell.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The least that an import waits for the file: an order holds it now and then.
+/// Shortest wait of an import for the file. Orders hold it for short times.
 const LEAST_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The most that an import waits for the file before it says so.
+/// Longest wait of an import for the file before it reports the wait.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 
-/// Has a connection wait so long for whoever holds the file.
+/// Returns the statement that sets the wait for the lock of the file.
 fn busy_timeout(time: Duration) -> String {
     format!("PRAGMA busy_timeout = {}", time.as_millis())
 }
 
-/// Whoever waits for SQLite's lock looks again after 100 ms at most (`sqliteDefaultBusyCallback`). Without a pause longer
-/// than that, an import would take it again before an order sees that it was free.
+/// Pause that lets another session take the lock. A session that waits for SQLite's lock tries
+/// again after 100 ms at most (`sqliteDefaultBusyCallback`). With a shorter pause, an import would
+/// take the lock again before an order sees it free.
 pub(super) const TURN: Duration = Duration::from_millis(120);

@@ -1,8 +1,8 @@
-//! Rows as SQLite takes them: all of them as one JSON text, `[[..], [..]]`, which `json_each` takes apart again.
+//! Passes rows to SQLite as one JSON text, `[[..], [..]]`, for `json_each`.
 
 use serde::Serialize;
 
-/// A text of these columns of the rows.
+/// Returns the JSON text of these columns of the rows.
 pub(crate) fn table<'a, R, V: Serialize>(
     rows: &'a [R],
     columns: impl Fn(&'a R) -> V,
@@ -10,7 +10,7 @@ pub(crate) fn table<'a, R, V: Serialize>(
     json(&rows.iter().map(columns).collect::<Vec<_>>())
 }
 
-/// A text of a value.
+/// Returns the JSON text of a value.
 pub(crate) fn json<V: Serialize + ?Sized>(value: &V) -> sqlx::Result<String> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }

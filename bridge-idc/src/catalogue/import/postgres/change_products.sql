@@ -1,4 +1,4 @@
--- What the file does not speak of stays, and a row that is so already is not touched.
+-- A column that the file does not name stays unchanged. An unchanged row is not written.
 UPDATE products
 SET names = coalesce(new.names, products.names),
     descriptions = coalesce(new.descriptions, products.descriptions),

@@ -1,4 +1,4 @@
--- A SKU that became another product's meanwhile stays there.
+-- If a SKU became a variant of another product meanwhile, it stays there.
 UPDATE skus
 SET price = new.price,
     product = new.product,

@@ -1,4 +1,5 @@
--- Of these categories those that are there, and whether they would change; the same comparison as in change_categories.sql.
+-- The existing ones of these categories, and whether they would change. Same comparison as in
+-- change_categories.sql.
 SELECT
     categories.brand, categories.category,
     CAST((categories.parent, categories.names, categories.position) IS DISTINCT FROM (

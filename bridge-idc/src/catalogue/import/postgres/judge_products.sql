@@ -1,4 +1,5 @@
--- Of these products those that are there, and whether they would change; the same comparison as in change_products.sql.
+-- The existing ones of these products, and whether they would change. Same comparison as in
+-- change_products.sql.
 SELECT
     products.brand, products.product,
     CAST((

@@ -1,4 +1,5 @@
--- So many units are available from now on; without a number, none of a new SKU. Sorted, as every writer takes its locks.
+-- Sets the available units. Rows without a number are skipped; open_units.sql gives a new SKU zero
+-- units. The rows are sorted because every writer takes its locks in this order.
 INSERT INTO stock (sku_id, initial, available, sold)
 SELECT skus.sku_id, new.quantity, new.quantity, 0
 FROM skus

@@ -1,4 +1,4 @@
--- How these SKUs stand: whose they are and their places there, their prices, options and units. Nothing is locked.
+-- The present state of these SKUs: product, position, price, options and units. Locks nothing.
 SELECT skus.brand, skus.sku, skus.product, skus.position, skus.price, skus.options::text, stock.available
 FROM skus
 JOIN jsonb_to_recordset(CAST($1::text AS jsonb)) AS new (brand text, sku text)

@@ -1,4 +1,5 @@
--- Only what is missing is tried: the trigger that looks for rows in the way notes a SKU even if nothing comes of it.
+-- Inserts only missing SKUs: a trigger notes a SKU as changed even if its INSERT has a conflict and
+-- does nothing.
 INSERT INTO skus (brand, sku, price, product, options, position)
 SELECT
     value ->> 'brand', value ->> 'sku', value ->> 'price', value ->> 'product',

@@ -1,4 +1,5 @@
--- So many units are available from now on; without a number, none of a new SKU.
+-- Sets the available units. Rows without a number are skipped; open_units.sql gives a new SKU zero
+-- units.
 INSERT INTO stock (sku_id, initial, available, sold)
 SELECT skus.sku_id, new.value ->> 'quantity', new.value ->> 'quantity', 0
 FROM json_each($1) AS new

@@ -1,4 +1,4 @@
--- How these SKUs stand: whose they are and their places there, their prices, options and units. Nothing is locked.
+-- The present state of these SKUs: product, position, price, options and units. Locks nothing.
 SELECT skus.brand, skus.sku, skus.product, skus.position, skus.price, skus.options, stock.available
 FROM json_each($1) AS new
 CROSS JOIN skus ON skus.brand = new.value ->> 'brand' AND skus.sku = new.value ->> 'sku'

@@ -1,16 +1,18 @@
-//! Brands, SKUs and stock from a CSV file with the header `brand,sku,unit_price,currency,quantity`.
+//! Imports brands, SKUs and stock from a CSV file with the header
+//! `brand,sku,unit_price,currency,quantity`.
 //!
-//! The whole file is checked before anything is written, by itself and by the database: every bad row is named, and nothing
-//! is imported if one is bad. Then it is written part by part, so that no order waits for more than one of them. What somebody
-//! else holds comes last, and is waited for with nothing else in the import's hands.
+//! The whole file is checked before the first write, by itself and against the database. If a row
+//! is wrong, every wrong row is reported and nothing is imported. The rows are then written in
+//! parts, so no order waits for more than one part. Rows that another session holds come last: the
+//! import waits for them without holding anything else.
 
-/// What it asks of a database.
+/// The statements that an import needs.
 mod statements;
 
-/// Its statements on PostgreSQL.
+/// The statements on PostgreSQL.
 mod postgres;
 
-/// Its statements on SQLite.
+/// The statements on SQLite.
 mod sqlite;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -31,19 +33,19 @@ use crate::orders::store::{self, Ledger};
 
 const HEADER: [&str; 5] = ["brand", "sku", "unit_price", "currency", "quantity"];
 
-/// The most units of one SKU.
+/// Most units of one SKU.
 const QUANTITY_MAX: i64 = 1_000_000_000_000;
 
-/// Rows in one transaction: no order waits longer than for the part that is under way.
+/// Rows of one transaction. No order waits longer than for the current part.
 const PART: usize = 2_500;
 
-/// A file's rows, each of them right.
+/// The checked rows of a file.
 #[derive(Debug)]
 pub struct StockFile {
     rows: Vec<Row>,
     /// The currency of each brand, and the line that named it first.
     brands: BTreeMap<Brand, (Currency, u64)>,
-    /// What looks like a mistake.
+    /// Rows that look like mistakes.
     warned: Vec<Refusal>,
 }
 
@@ -56,60 +58,64 @@ struct Row {
     quantity: i64,
 }
 
-/// What an import changed.
+/// The result of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Imported {
-    /// Brands that were new.
+    /// New brands.
     pub brands: u64,
-    /// SKUs that were new.
+    /// New SKUs.
     pub skus_new: u64,
-    /// SKUs that were there and now have the file's price and quantity.
+    /// Existing SKUs that now have the file's price and quantity.
     pub skus_updated: u64,
 }
 
-/// Why nothing, or not all, was imported.
+/// Reasons why nothing, or not everything, was imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// These rows are wrong.
     #[error("nothing is imported, correct this first:{}", listed(.0))]
     Mistakes(Vec<Refusal>),
-    /// The database is to blame, before anything was written.
+    /// The database failed before the first write.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The database is to blame, in the middle.
+    /// The database failed after some rows were written.
     #[error("{written} of {of} rows are in the database; {AGAIN}")]
     Interrupted {
-        /// Rows that are in.
+        /// Written rows.
         written: usize,
         /// Rows of the file.
         of: usize,
-        /// What the database says.
+        /// The database's error.
         source: LedgerError,
     },
-    /// Somebody else holds what is still to be written, for longer than it was waited for.
+    /// Another session held a needed row for longer than the import waits.
     #[error(
         "{held_up}, and kept it for the {} s that were waited: nothing of the {rows} rows that need it, or are in its part, was \
          written. {written} of {of} rows are in the database; {AGAIN}", waited.as_secs()
     )]
     HeldUp {
-        /// What, where in the file, and by whom.
+        /// The held row, its line in the file, and its holder.
         held_up: Box<HeldUp>,
-        /// How long it was waited for.
+        /// Duration of the wait.
         waited: Duration,
-        /// Rows in its part.
+        /// Rows of the waiting part.
         rows: usize,
-        /// Rows that are in.
+        /// Written rows.
         written: usize,
         /// Rows of the file.
         of: usize,
     },
 }
 
-/// What to do about an import that ended in its middle.
+/// Advice after an import that ended early.
 const AGAIN: &str = "the same command, given again, brings in the rest and does what is done once more";
 
 impl StockFile {
     /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// Fails with every mistake, or with one refusal of the whole file.
     pub fn read<'a>(given: impl Into<GivenFile<'a>>) -> Result<Self, ImportError> {
         let wrong = |refusal| ImportError::Mistakes(vec![refusal]);
         let text = given.into().text(|_| false).map_err(wrong)?;
@@ -130,12 +136,12 @@ impl StockFile {
         checker.finish()
     }
 
-    /// How many SKUs it names.
+    /// The number of SKUs in the file.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether it names none; such a file is refused.
+    /// True if the file names no SKU. Reading refuses such a file.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -144,8 +150,12 @@ impl StockFile {
 const PRICES: Statement = each!("prices");
 
 impl Ledger {
-    /// What of a file looks like a mistake, also by what the database has. A table that somebody has locked is waited for, for so
-    /// long.
+    /// Returns the file's rows that look like mistakes, also in comparison with the database. It
+    /// waits up to `wait` for a table that another session has locked.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer, or if a table stays locked for longer than `wait`.
     pub async fn doubts(
         &self,
         file: &StockFile,
@@ -157,7 +167,7 @@ impl Ledger {
         for part in file.rows.chunks(PART) {
             let keys = part.iter().map(|row| json!([row.brand.as_str(), row.sku.as_str()]));
             let keys = serde_json::Value::from_iter(keys).to_string();
-            // Reads alone: nothing is locked.
+            // These queries only read and lock nothing.
             let prices = loop {
                 waiting.patience.tries();
                 match self.database().ask::<PriceRow>(&PRICES, keys.clone()).await {
@@ -178,10 +188,18 @@ impl Ledger {
         Ok(warned)
     }
 
-    /// Imports a file part by part. A SKU that is there already gets the file's price, and the file's quantity becomes what
-    /// is available from now on; what was sold stays sold. What somebody else holds is waited for, for so long.
+    /// Imports a file in parts. An existing SKU gets the file's price, and the file's quantity
+    /// becomes its available units. Sold units stay sold. The import waits up to `wait` for rows
+    /// that another session holds.
     ///
-    /// `progress` is told how many SKUs have been written, now and then, and what is waited for.
+    /// `progress` gets the number of written SKUs from time to time, and each held row that the
+    /// import waits for.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a brand has another currency in the database, if the database does not answer, or
+    /// if another session holds a needed row for longer than `wait`. Written rows stay; importing
+    /// the file again is safe.
     pub async fn import_stock(
         &self,
         file: &StockFile,
@@ -193,30 +211,30 @@ impl Ledger {
     }
 }
 
-/// An import under way.
+/// An import that has begun.
 struct Import<'a> {
     file: &'a StockFile,
     waiting: ImportWait<'a>,
 }
 
-/// How far an import has come, and how long it has waited.
+/// Progress of an import, and the time it has waited.
 struct ImportWait<'a> {
     database: &'a Database,
     waits: Duration,
     patience: Patience,
-    /// Rows that are in.
+    /// Written rows.
     written: usize,
     /// Rows of the file.
     of: usize,
 }
 
-/// What a part came to.
+/// The result of a part.
 struct Written<'a> {
-    /// Those that are in,
+    /// The number of written rows.
     rows: usize,
-    /// of which so many are new,
+    /// The number of new SKUs among them.
     new: u64,
-    /// and those that somebody else holds.
+    /// Rows that another session holds.
     held: Vec<&'a Row>,
 }
 
@@ -234,7 +252,7 @@ impl<'a> Import<'a> {
             }
         };
         self.waiting.patience.ends();
-        // By SKU, so that two imports add rows in the same order and never wait for each other in a circle.
+        // Sorted by SKU, so that two imports add rows in the same order and cannot deadlock.
         let mut rows: Vec<&Row> = self.file.rows.iter().collect();
         rows.sort_unstable_by_key(|row| (row.brand.as_str(), row.sku.as_str()));
         let (all, mut skus_new, mut parts) = (rows.len(), 0, Parts::new(rows, PART));
@@ -279,14 +297,14 @@ impl<'a> Import<'a> {
         Ok(Imported { brands, skus_new, skus_updated: all as u64 - skus_new })
     }
 
-    /// Adds the brands; how many were new.
+    /// Adds the brands. Returns the number of new ones.
     async fn brands(&self, within: Duration) -> Result<u64, Failed> {
         let mut transaction = self.waiting.database.begin_import(within).await?;
         let brands: Vec<(&str, &str)> = (self.file.brands.iter())
             .map(|(brand, (currency, _))| (brand.as_str(), currency.as_str()))
             .collect();
         let new = transaction.add_brands(&brands).await?;
-        // What is in another currency takes the new brands back with it.
+        // A mistake here also rolls back the new brands.
         check_currencies(&mut transaction, self.file).await?;
         transaction.commit().await?;
         Ok(new)
@@ -298,7 +316,7 @@ impl<'a> ImportWait<'a> {
         Self { database, waits: wait, patience: Patience::new(wait), written: 0, of: file.rows.len() }
     }
 
-    /// So many more rows are in.
+    /// Notes that more rows are written.
     async fn wrote(&mut self, rows: usize, is_over: bool, progress: &mut (impl FnMut(Progress<'_>) + Send)) {
         if rows == 0 {
             return;
@@ -311,7 +329,7 @@ impl<'a> ImportWait<'a> {
         }
     }
 
-    /// What somebody else holds, if that is what an error says.
+    /// Returns the held item that an error reports. Any other error ends the import.
     async fn met(&self, error: sqlx::Error) -> Result<HeldItem, ImportError> {
         match held(&error) {
             Some(held) => Ok(self.database.named(held).await),
@@ -319,7 +337,7 @@ impl<'a> ImportWait<'a> {
         }
     }
 
-    /// Waits on for what all of the file needs, if that is what an error says.
+    /// Waits for an item that the whole file needs, if the error reports one.
     async fn for_all(
         &mut self,
         error: sqlx::Error,
@@ -330,7 +348,8 @@ impl<'a> ImportWait<'a> {
         self.wait_for(0, what, self.of, progress).await
     }
 
-    /// Waits on for what this line needs, or all of the file, unless it has been for long enough.
+    /// Waits for an item that one line needs, or the whole file, unless the import has waited for
+    /// too long.
     async fn wait_for(
         &mut self,
         line: u64,
@@ -339,7 +358,7 @@ impl<'a> ImportWait<'a> {
         progress: &mut (impl FnMut(Progress<'_>) + Send),
     ) -> Result<(), ImportError> {
         let by = self.database.holder(&what).await;
-        // What has a name was waited for behind its lock.
+        // The statement that locks a named row has already waited for it.
         let pause = (!what.is_a_row()).then_some(LOOK_AGAIN_AFTER);
         let held_up = HeldUp { line, what, by };
         let (waited, written, of) = (self.waits, self.written, self.of);
@@ -356,7 +375,7 @@ impl<'a> ImportWait<'a> {
     }
 }
 
-/// Why the brands are not in.
+/// Reasons why the brands were not added.
 enum Failed {
     Database(sqlx::Error),
     Import(ImportError),
@@ -368,7 +387,7 @@ impl From<sqlx::Error> for Failed {
     }
 }
 
-/// Writes a part, but for what somebody else holds.
+/// Writes a part without the rows that another session holds.
 async fn write<'a>(
     database: &Database,
     rows: &[&'a Row],
@@ -406,7 +425,8 @@ async fn write_in<'a>(
     Ok(Written { rows: free.len(), new, held })
 }
 
-/// A brand sells in one currency for ever: its orders are in it.
+/// Fails if a brand has another currency than its own. A brand's currency never changes, because
+/// its orders are in it.
 async fn check_currencies(transaction: &mut Transaction, file: &StockFile) -> Result<(), Failed> {
     let names: Vec<&str> = file.brands.keys().map(Brand::as_str).collect();
     let mut mistakes = Vec::new();
@@ -426,7 +446,7 @@ impl Row {
         ForSaleRow { brand, sku, price: self.price.amount(), quantity: self.quantity }
     }
 
-    /// What of it somebody else may hold.
+    /// Returns the item of this row that another session may hold.
     fn held(&self) -> HeldItem {
         HeldItem::Sku { brand: self.brand.as_str().to_owned(), sku: self.sku.as_str().to_owned() }
     }
@@ -454,10 +474,10 @@ impl Checker {
             mistake(1, "must be 1 to 64 printable ASCII characters".to_owned());
         }
         let currency = decimal::currency(currency).map_err(|reason| mistake(3, reason)).ok();
-        // In the same notation as the catalogue's: with the decimals of its currency.
+        // Same notation as in the catalogue: with the decimals of the currency.
         let price = currency
             .and_then(|currency| decimal::parse(price, currency).map_err(|reason| mistake(2, reason)).ok());
-        // Digits alone: "+1" and "1e3" are more likely a mistake than meant.
+        // Digits alone: "+1" and "1e3" are more likely a mistake than intended.
         let plain = !quantity.is_empty() && quantity.bytes().all(|byte| byte.is_ascii_digit());
         let quantity = quantity.parse().ok().filter(|units| plain && (0..=QUANTITY_MAX).contains(units));
         if quantity.is_none() {
@@ -567,7 +587,7 @@ mod tests {
 
     #[test]
     fn the_reader_is_the_catalogue_s() {
-        // One that is cut, one of another encoding, one between semicolons: each as a whole.
+        // A cut file, another encoding, and semicolons: each refuses the whole file.
         assert_eq!(mistakes(&format!("{HEADED}acme,A,1,KRW,4")), [(2, String::new())]);
         let whole = format!("{HEADED}acme,A,1,KRW,4");
         assert_eq!(StockFile::read(GivenFile::whole(whole.as_bytes())).unwrap().len(), 1);
@@ -578,7 +598,8 @@ mod tests {
             mistakes("brand;sku;unit_price;currency;quantity\nacme;A;1;KRW;1\n"),
             [(1, String::new())]
         );
-        // Lines' ends, rows without a value, spaces around fields, and a code that a spreadsheet ruined.
+        // Line ends, rows without a value, spaces around fields, and a code that a spreadsheet
+        // changed.
         let file =
             "\u{feff}brand, sku,unit_price,currency,quantity\rx,A , 1,KRW,1\r,,,,\rx,1.5E+12,1,KRW,1\r";
         let file = StockFile::read(file.as_bytes()).unwrap();

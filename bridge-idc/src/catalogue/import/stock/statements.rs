@@ -1,4 +1,4 @@
-//! What an import of stock asks of a database: the statements of its transactions, and their rows.
+//! The statements of a stock import's transactions, and their rows.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use crate::database::{HeldItem, Transaction, handed_over, row};
 use crate::orders::store::BrandRow;
 
 row! {
-    /// What a SKU costs.
+    /// The price of a SKU.
     pub(super) struct PriceRow {
         pub(super) brand: String,
         pub(super) sku: String,
@@ -26,22 +26,22 @@ pub(super) struct ForSaleRow<'a> {
 pub(super) trait SaleStatements {
     async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>>;
 
-    /// Before an import's part: waits for what somebody else holds, with no stock in its hands, and takes it.
+    /// Waits for a held item and locks it. Runs before the import locks any stock.
     async fn wait_for_sale(&mut self, awaited: Option<&HeldItem>) -> sqlx::Result<()>;
 
-    /// Locks what is there of these SKUs and changes; names those, by brand and SKU, that somebody else holds, which are not
-    /// waited for.
+    /// Locks the existing ones of these SKUs that will change. Returns those that another session
+    /// holds, by brand and SKU; it does not wait for them.
     async fn lock_for_sale(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>>;
 
-    /// Returns how many of these (brand, currency) were new.
+    /// Adds brands with their currencies. Returns the number of new ones.
     async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64>;
 
-    /// Returns how many were new; the others keep their price.
+    /// Adds SKUs. Returns the number of new ones; existing ones keep their price.
     async fn add_skus(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64>;
 
     async fn set_prices(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
 
-    /// Makes so many units available from now on.
+    /// Sets the available units.
     async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
 }
 

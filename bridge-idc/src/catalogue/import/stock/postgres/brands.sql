@@ -1,2 +1,2 @@
--- Which of these brands exist, and what they sell in.
+-- The existing ones of these brands, with their currencies.
 SELECT brand, currency FROM brands WHERE brand = ANY($1)

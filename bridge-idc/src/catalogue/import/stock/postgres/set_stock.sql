@@ -1,4 +1,4 @@
--- So many units are available from now on. Sorted, as every writer takes its locks.
+-- Sets the available units. The rows are sorted because every writer takes its locks in this order.
 INSERT INTO stock (sku_id, initial, available, sold)
 SELECT skus.sku_id, new.quantity, new.quantity, 0
 FROM skus

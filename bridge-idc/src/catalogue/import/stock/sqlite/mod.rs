@@ -1,4 +1,4 @@
-//! SQLite: hands rows over as JSON arrays to the statements beside this file.
+//! SQLite: passes rows as JSON arrays to the statements beside this file.
 
 use std::collections::HashSet;
 
@@ -35,7 +35,7 @@ impl SaleStatements for SqliteConnection {
         sqlx::query(include_str!("set_stock.sql")).bind(rows).execute(self).await.map(drop)
     }
 
-    /// Whoever has begun holds everything.
+    /// Does nothing: a write transaction on SQLite locks the whole file.
     async fn wait_for_sale(&mut self, _: Option<&HeldItem>) -> sqlx::Result<()> {
         Ok(())
     }

@@ -1,4 +1,4 @@
--- So many units are available from now on.
+-- Sets the available units.
 INSERT INTO stock (sku_id, initial, available, sold)
 SELECT skus.sku_id, new.quantity, new.quantity, 0
 FROM (SELECT value ->> 0 AS brand, value ->> 1 AS sku, value ->> 2 AS quantity FROM json_each($1)) AS new
