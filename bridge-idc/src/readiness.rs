@@ -1,7 +1,8 @@
-//! What is in this agent's way, for the cloud agents that are linked with it, and for its own operator.
+//! Obstacles of this agent, for the linked cloud agents and for its own operator.
 //!
-//! The tunnel tells each link of it, and again when it changes. It names kinds, and never a brand, an order or a text: a cloud
-//! agent need not know whose shop is concerned, and this agent's `/readyz` has the sentence.
+//! The tunnel sends the obstacles to each link, and again when they change. It sends kinds of
+//! obstacles only, and never a brand, an order or a text: a cloud agent need not know which brand
+//! is affected. This agent's `/readyz` has the full sentence.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,38 +20,39 @@ use crate::orders::core::Input;
 use crate::orders::denied;
 use crate::orders::driver::DriverState;
 
-/// How often is looked for what nobody is woken for.
+/// Interval of the checks for changes without a notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Between two looks, however much changes: cloud agents are told of what lasts.
+/// Shortest pause between two reports, so that cloud agents hear only of states that last.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// For so long the database need not tell of the catalogue's changes: more than it takes another agent to number them.
+/// The catalogue counts as stopped after this time without news from the database. Another agent
+/// needs less time to take over the numbering.
 const CATALOGUE_STANDS_AFTER: Duration = Duration::from_secs(5);
 
-/// A database that fails again is believed after this, and not as soon as an empty batch shows that it answers: that says nothing of
-/// its disk.
+/// After repeated failures, the database counts as failing for this long after the last one. An
+/// empty batch shows that it answers, but not that its disk works.
 const BELIEVED_AFTER: Duration = Duration::from_secs(5);
 
-/// Between two questions to a database of which nothing else tells.
+/// Shortest interval between two queries to a database that is silent.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// Where to look.
+/// The sources of obstacles.
 pub(crate) struct Readiness {
-    /// How the last batches ended.
+    /// Results of the last batches.
     pub(crate) load: watch::Receiver<DriverState>,
-    /// How far the catalogue's changes are numbered; `None` before the first time.
+    /// Position of the catalogue's log; `None` before the first round.
     pub(crate) head: watch::Receiver<Option<Head>>,
-    /// Whether it can be written and published.
+    /// State of the audit log.
     pub(crate) audit: AuditLog,
-    /// Has the agent ask its database.
+    /// Makes the order core query its database.
     pub(crate) agent: mpsc::Sender<Input>,
-    /// Whether the database fails, now or again and again, for this agent's own `/readyz`.
+    /// True if the database fails now or repeatedly, for this agent's own `/readyz`.
     pub(crate) failing: watch::Sender<bool>,
 }
 
 impl Readiness {
-    /// What is in the way now.
+    /// Returns the present obstacles.
     fn obstacles(&self, database: &mut Failing) -> BTreeSet<Obstacle> {
         let load = self.load.borrow();
         let is_writable = self.audit.is_writable();
@@ -65,7 +67,7 @@ impl Readiness {
         found.into_iter().filter_map(|(obstacle, is_there)| is_there.then_some(obstacle)).collect()
     }
 
-    /// Has the tunnel tell each link, until the agent ends.
+    /// Makes the tunnel send the obstacles to each link, until the agent ends.
     pub(crate) async fn keep_reporting(mut self, greetings: watch::Sender<Greeting>, shutdown: Shutdown) {
         let mut audit = self.audit.standing();
         let (mut database, mut silence) = (Failing::default(), Silence::since(Instant::now()));
@@ -80,7 +82,7 @@ impl Readiness {
             });
             let heard = self.head.borrow().map(|head| head.swept);
             if silence.is_question_due(heard, Instant::now()) {
-                // What the agent does not take now is asked again soon.
+                // If the channel is full, the next round asks again.
                 let _full = self.agent.try_send(Input::AskDatabase);
             }
             tokio::select! {
@@ -98,11 +100,12 @@ fn tell(failing: &watch::Sender<bool>, fails: bool) {
     failing.send_if_modified(|known| std::mem::replace(known, fails) != fails);
 }
 
-/// A database that tells nothing: without orders only the numbering of the catalogue's changes tells that it works.
+/// Decides when to query a silent database. Without orders, only the numbering of the catalogue's
+/// changes shows that it works.
 struct Silence {
-    /// When this agent began.
+    /// Start of this agent.
     since: Instant,
-    /// When the database was asked last.
+    /// Time of the last query.
     asked: Option<Instant>,
 }
 
@@ -111,7 +114,7 @@ impl Silence {
         Self { since: start, asked: None }
     }
 
-    /// Whether the database is to be asked now; `heard` is when it told something last.
+    /// True if the database must be queried now. `heard` is the time of its last sign of life.
     fn is_question_due(&mut self, heard: Option<Instant>, now: Instant) -> bool {
         let is_past = |then: Instant, after| now.saturating_duration_since(then) >= after;
         let is_due = is_past(heard.unwrap_or(self.since), CATALOGUE_STANDS_AFTER)
@@ -123,19 +126,20 @@ impl Silence {
     }
 }
 
-/// Whether the database fails: now, or again and again.
+/// Detects a database that fails now, or repeatedly.
 #[derive(Default)]
 struct Failing {
-    /// How often it had ceased to work when last looked.
+    /// Number of outages at the last check.
     outages: u64,
-    /// When it failed last.
+    /// Time of the last failure.
     last: Option<Instant>,
-    /// It did so lately, and worked in between.
+    /// True if it failed twice within `BELIEVED_AFTER`.
     again: bool,
 }
 
 impl Failing {
-    /// `now_fails`: its last batch has failed. `outages`: how often it has ceased to work, also between two looks.
+    /// Returns true if the database fails. `now_fails`: its last batch failed. `outages`: the
+    /// number of its outages so far, including those between two checks.
     fn is_failing(&mut self, now_fails: bool, outages: u64, now: Instant) -> bool {
         let lately = self.last.is_some_and(|last| now.saturating_duration_since(last) < BELIEVED_AFTER);
         let has_failed = now_fails || outages > self.outages;
@@ -150,12 +154,12 @@ impl Failing {
     }
 }
 
-/// Whether the database has told nothing of the catalogue's changes for a while.
+/// True if the database has sent no news of the catalogue's changes for a while.
 fn stands_still(head: Option<Head>) -> bool {
     head.is_some_and(|head| head.swept.elapsed() > CATALOGUE_STANDS_AFTER)
 }
 
-/// What an operator of this agent is told of that.
+/// Returns the note for the operator if the catalogue has stopped.
 pub(crate) fn catalogue_note(head: Option<Head>) -> Option<String> {
     let head = head.filter(|_| stands_still(head))?;
     let seconds = head.swept.elapsed().as_secs();

@@ -1,7 +1,8 @@
-//! The process: waits for the ledger, starts the tunnel, the orders' driver, the catalogue's sequencer and its publication,
-//! and ends them in order.
+//! The process: waits for the ledger, starts the tunnel, the orders' driver and the catalogue's
+//! sequencer and publication, and stops them in order.
 //!
-//! The end: the peers are told goodbye, what was received is committed and answered, then the tunnel is closed.
+//! At the end it says goodbye to the peers, commits and answers every received request, and then
+//! closes the tunnel.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,22 +49,26 @@ use crate::served_before::ServedBefore;
 use crate::vault::current::CurrentKeys;
 use crate::vault::keyring::Keyring;
 
-/// How long what was begun may take to end.
+/// Time limit for the shutdown.
 const DRAIN_FOR: Duration = Duration::from_secs(15);
 
-/// Longer than a goodbye and what crossed it take on any line.
+/// Time to wait for requests that crossed the goodbye. Longer than a round trip on any line.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Rows of the catalogue in one read: some pages of the feed, and less than the memory of one large row.
+/// Rows of the catalogue in one read: a few pages of the feed, with less memory than one large row.
 const ROWS_READ_AT_ONCE: usize = 512;
 
-/// Pages that a replica may have waiting for it: 4 MiB, more than any line holds.
+/// Most pages on their way to a replica: 4 MiB, more than any line holds.
 const PAGES_UNDER_WAY: u32 = 16;
 
-/// Between two looks at a ledger that is not ready.
+/// Interval of checks while the ledger is not ready.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends the process.
+///
+/// # Errors
+///
+/// Fails if the agent cannot start, or if one of its tasks ends with an error.
 pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.on_signals(DRAIN_FOR).context("listen for signals")?;
@@ -113,7 +118,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     };
     let admin = admin::serve(admin_listener, metrics.runtime.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
-    // Started is not ready: what is still in the way, `/readyz` says from here on.
+    // Ready for systemd means started. `/readyz` reports any obstacle from here on.
     shutdown::tell_systemd(ServiceState::Ready);
 
     if let Some(why) = config.ledger.unprotected {
@@ -127,7 +132,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let ledger = match ledger_ready(&config.ledger, &first, &served, &state, &shutdown).await {
         Ok(Some(ledger)) => Arc::new(ledger),
         ended => {
-            // Whether a signal or an obstacle ends it: its parts are not lost.
+            // Close the audit log in order, after a signal and after an error.
             shutdown.start(Duration::ZERO);
             audit_log::stopped(&audit, audit_end).await;
             return ended.map(drop);
@@ -157,7 +162,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         payment_window: window_of_a_link(config.payments.window_max),
         manifest,
         features,
-        // Before anything was looked at nothing is said.
+        // No obstacle is reported before the first check.
         readiness: None,
     };
     let (greetings, greeting) = watch::channel(greeting);
@@ -220,13 +225,13 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     Ok(())
 }
 
-/// What peers are told of these keys, signed.
+/// Returns the signed manifest of these keys for peers.
 fn manifest(keys: &Keyring) -> Result<(Bytes, Manifest), ManifestError> {
     let told = keys.manifest().told_at(clock::now());
     Ok((told.sign(keys.signer())?, told))
 }
 
-/// Tells live links of new keys; the agent has them already.
+/// Sends new keys to live links. The agent itself has them already.
 fn take_keys(keys: &Keyring, greetings: &watch::Sender<Greeting>, last: &LastLogged, log: &AuditLog) {
     match manifest(keys) {
         Ok((manifest, told)) => {
@@ -243,7 +248,8 @@ fn take_keys(keys: &Keyring, greetings: &watch::Sender<Greeting>, last: &LastLog
     }
 }
 
-/// What moves money: the service, and the tasks that ask about what is in doubt and take the gateway's hints.
+/// The payment service, and its tasks: queries about payments in doubt, and webhooks from the
+/// gateway.
 struct PaymentTasks {
     service: Option<Service>,
     tasks: Vec<JoinHandle<()>>,
@@ -303,11 +309,12 @@ fn publishing(catalogue: Catalogue, config: &CatalogueConfig, metrics: Arc<Metri
     FeedDriver::new(catalogue, limits, config.reads_max, metrics)
 }
 
-/// Waits until everything is answered and nothing more has come for a while: what was on the line when the peers were
-/// told goodbye is committed and answered as well.
+/// Waits until every request is answered and no new one has come for a while. So requests that
+/// crossed the goodbye are committed and answered as well.
 async fn quiet(load: &mut watch::Receiver<DriverState>) {
     loop {
-        // Without the driver there is nothing left to wait for, as `changed` says next.
+        // Without the driver nothing is left to wait for. The next call of `changed` then fails and
+        // ends the wait.
         drop(load.wait_for(|load| load.under_way == 0).await);
         if !matches!(timeout(LINGER, load.changed()).await, Ok(Ok(()))) {
             return;
@@ -315,14 +322,18 @@ async fn quiet(load: &mut watch::Receiver<DriverState>) {
     }
 }
 
-/// Opens the ledger that the configuration names.
+/// Opens the ledger of the configuration.
+///
+/// # Errors
+///
+/// Fails if the URL or the password cannot be used, or if an SQLite file cannot be opened.
 pub async fn open_ledger(config: &LedgerConfig) -> anyhow::Result<Ledger> {
     let password: Option<&Secret> = config.password.as_ref();
     Ledger::connect(&config.url, password, config.connections).await.context("open the ledger")
 }
 
-/// Opens the ledger and waits until it can take orders; `None` if the agent is to end before that. What no waiting mends is an
-/// error.
+/// Opens the ledger and waits until it can take orders. `None` if the agent ends before that. Fails
+/// if waiting cannot help.
 async fn ledger_ready(
     config: &LedgerConfig,
     keys: &Keyring,
@@ -335,14 +346,14 @@ async fn ledger_ready(
         return Ok(None);
     }
     let ledger = open_ledger(config).await?;
-    // Before the first connection, which is kept.
+    // Before the first connection, which stays open.
     ledger.notifies_sequencer();
     let ready =
         wait_for(async || prepare(&ledger, keys, config.migrate, served).await, state, shutdown).await?;
     Ok(ready.map(|()| ledger))
 }
 
-/// Tries until it is so; `None` if the agent is to end before that.
+/// Repeats an attempt until it succeeds. `None` if the agent ends before that.
 async fn wait_for(
     attempt: impl AsyncFn() -> anyhow::Result<()>,
     state: &watch::Sender<Phase>,
@@ -389,33 +400,35 @@ async fn prepare(
     Ok(())
 }
 
-/// How far the agent has come.
+/// The phase of the agent.
 enum Phase {
-    /// The tunnel is not up: what could not be committed is not taken.
+    /// The tunnel is not up, because the agent takes no order that it cannot commit.
     WaitingForLedger(String),
-    /// The tunnel is up, and the catalogue's log is numbered up to here; and whether the database fails, now or again and again.
+    /// The tunnel is up. The first receiver has the position of the catalogue's log, the second is
+    /// true if the database fails now or repeatedly.
     Serving(TunnelHandle, watch::Receiver<Option<sequencer::Head>>, watch::Receiver<bool>),
 }
 
 impl Phase {
-    /// Whether the database fails, also where an empty batch has gone through meanwhile.
+    /// True if the database fails, even if an empty batch has succeeded meanwhile.
     fn is_failing(&self) -> bool {
         matches!(self, Self::Serving(_, _, failing) if *failing.borrow())
     }
 }
 
-/// What the admin listener tells.
+/// The state that the admin listener reports.
 struct Status {
     name: String,
     keys: CurrentKeys,
     state: watch::Receiver<Phase>,
     load: watch::Receiver<DriverState>,
     audit: AuditLog,
-    /// Why what goes to the database is not protected, if the configuration takes that risk.
+    /// Reason why data on the way to the database is not protected, if the configuration accepts
+    /// that risk.
     unprotected: Option<&'static str>,
-    /// Where webhooks are taken.
+    /// Address of the listener for webhooks.
     webhooks: Option<SocketAddr>,
-    /// That this process may open fewer files than it needs, if so.
+    /// Note that this process may open fewer files than it needs, if so.
     few_files: Option<String>,
 }
 

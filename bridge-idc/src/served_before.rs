@@ -1,7 +1,8 @@
 //! The note in `agent.state_dir` that this agent has served with a ledger.
 //!
-//! An agent's first start makes an empty ledger, if there is none. A later one must not: a volume that is not mounted, or a file
-//! that was moved, would be replaced by an empty ledger, and every order and key in the real one forgotten without a word.
+//! The first start of an agent creates an empty ledger if there is none. A later start must not: if
+//! a volume is not mounted or a file was moved, an empty ledger would replace the real one, and all
+//! its orders and keys would be missing without any error.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -14,7 +15,7 @@ const FILE: &str = "served-with-a-ledger";
 
 const TEXT: &str = "This agent has served with a ledger. While this file is here, `serve` makes no new, empty one; `bridge-idc migrate` does.\n";
 
-/// The ledger of an agent that had one is not there.
+/// The ledger of an agent that has served is missing.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{what}, although this agent has served with a ledger: its orders would be forgotten. Mount or restore it; if a new, empty one \
@@ -24,22 +25,23 @@ pub struct LedgerLost {
     what: String,
 }
 
-/// Whether this agent has served with a ledger.
+/// Remembers whether this agent has served with a ledger.
 #[derive(Debug, Clone)]
 pub struct ServedBefore {
     path: PathBuf,
 }
 
 impl ServedBefore {
-    /// As the agent's folder says.
+    /// Reads the note in the agent's state folder.
     pub fn in_dir(state_dir: &Path) -> Self {
         Self { path: state_dir.join(FILE) }
     }
 
-    /// Refuses to go on where opening the ledger would make an empty file.
+    /// Checks that opening the ledger would not create an empty file.
     ///
     /// # Errors
-    /// It has served, and the file is not there.
+    ///
+    /// Fails if the agent has served and the file is missing.
     pub fn check_file(&self, url: &LedgerUrl) -> Result<(), LedgerLost> {
         match url.file() {
             Some(path) if self.is_noted() && !path.exists() => {
@@ -49,10 +51,11 @@ impl ServedBefore {
         }
     }
 
-    /// Refuses to go on with a database that has no ledger in it, whoever would make one.
+    /// Checks that the database of an agent that has served has a ledger.
     ///
     /// # Errors
-    /// It has served, and the database has no ledger in it.
+    ///
+    /// Fails if the agent has served and the database has no ledger.
     pub async fn check_tables(&self, ledger: &Ledger) -> Result<(), LedgerLost> {
         if self.is_noted() && matches!(ledger.ready().await, Err(NotReady::Empty)) {
             return Err(LedgerLost { what: "the database has no ledger in it".to_owned() });
@@ -60,10 +63,11 @@ impl ServedBefore {
         Ok(())
     }
 
-    /// Notes that it serves.
+    /// Notes that the agent has served.
     ///
     /// # Errors
-    /// The note cannot be written.
+    ///
+    /// Fails if the note cannot be written.
     pub fn note(&self) -> io::Result<()> {
         if self.is_noted() {
             return Ok(());

@@ -46,8 +46,7 @@ impl Catalogue {
     /// Writes the catalogue of these brands and returns the number of products. Stock is read
     /// before the products, so its numbers are those of that moment.
     ///
-    /// Stock comes last in the order of keys, but its product's line needs it. So a first pass
-    /// reads the stock.
+    /// # Errors
     ///
     /// Fails if the database cannot be read or `out` cannot be written.
     pub async fn export(
@@ -56,7 +55,8 @@ impl Catalogue {
         out: &mut impl Write,
         mut progress: impl FnMut(u64),
     ) -> Result<u64, ExportError> {
-        // Stock comes last in the order of the keys, and is written with its product.
+        // Stock comes last in the order of keys, but its product's line needs it. So a first pass
+        // reads the stock.
         let mut units: HashMap<(Brand, String), i64> = HashMap::new();
         self.each(brands, |Row { key, row }| {
             if let (EntityKind::Stock, Some(Ok(stock))) = (key.kind, row.map(StockRow::decode)) {

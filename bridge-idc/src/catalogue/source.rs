@@ -66,10 +66,11 @@ impl Catalogue {
     /// position after these changes. It reads at most `changes_max` changes. `None` if the log no
     /// longer has that position, or if the position is from another history, such as before a
     /// restore.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available or the login lacks a right.
     pub async fn changes(
-        /// # Errors
-        ///
-        /// Fails if the database is not available or the login lacks a right.
         &self,
         brands: &[Brand],
         after: Position,

@@ -1,4 +1,4 @@
-//! `bridge-idc catalogue import|export`: what is on sale, from a file and into one.
+//! `bridge-idc catalogue import|export`: imports a catalogue from a file, and exports it to a file.
 
 use std::fs;
 use std::io::{self, BufWriter, Write as _};
@@ -21,14 +21,14 @@ pub(super) enum Command {
     /// Import brands, categories, products, variants, prices and stock from CSV or JSON Lines.
     #[command(after_help = IMPORT_HELP)]
     Import(Import),
-    /// Write the catalogue as JSON Lines, which import reads.
+    /// Export the catalogue as JSON Lines, which import reads.
     #[command(
         after_help = "Examples:\n  bridge-idc catalogue export catalogue.jsonl\n  bridge-idc catalogue export --brand tea | gzip > tea.jsonl.gz"
     )]
     Export(Export),
 }
 
-/// A paragraph is one line, which the command line breaks where the terminal wants it.
+/// Each paragraph is one line, so that clap wraps it at the width of the terminal.
 const IMPORT_HELP: &str = "\
 A file that ends in .csv is CSV with a header, one row a variant; every other file is JSON Lines, one object a line. Standard \
 input (-) and a pipe are CSV where there is a mapping:
@@ -71,34 +71,35 @@ Examples:
 pub(super) struct Import {
     /// The file, or - for standard input.
     file: PathBuf,
-    /// Which column of a CSV file is which field, as FIELD=COLUMN or FIELD=@CONSTANT; between commas or several times.
+    /// Source of a field, as FIELD=COLUMN or FIELD=@CONSTANT; separate several by commas, or repeat
+    /// the option.
     #[arg(long, value_name = "FIELD=COLUMN", value_delimiter = ',', conflicts_with = "map_file")]
     map: Vec<String>,
-    /// The same from a TOML file: field = "column".
+    /// The same mapping from a TOML file: field = "column".
     #[arg(long, value_name = "FILE")]
     map_file: Option<PathBuf>,
-    /// Say what it would come to. Nothing is written, and nothing locked.
+    /// Report the result of an import, without writing or locking anything.
     #[arg(long)]
     dry_run: bool,
     /// Import nothing if anything is refused.
     #[arg(long)]
     all_or_nothing: bool,
-    /// The file is whole, although its last line does not end.
+    /// The file is complete, although its last line has no line end.
     #[arg(long)]
     whole: bool,
-    /// How many seconds to wait for what somebody else holds, once everything else is written.
+    /// Seconds to wait for rows that another session holds, once everything else is written.
     #[arg(long, value_name = "SECONDS", default_value_t = WAIT.as_secs(), value_parser = clap::value_parser!(u64).range(..=86_400))]
     wait: u64,
-    /// Where what is refused is written [default: FILE.refused.csv]
+    /// File for the refusals [default: FILE.refused.csv]
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(super) struct Export {
-    /// The file; without it, or with -, standard output.
+    /// The file [default: standard output, as with -]
     file: Option<PathBuf>,
-    /// Only this brand; may be given several times.
+    /// Only this brand; repeat the option for several.
     #[arg(long)]
     brand: Vec<String>,
 }
@@ -146,7 +147,7 @@ async fn run_import(catalogue: &Catalogue, import: Import) -> Outcome {
     let progress = ProgressBar::new(file.len() as u64).with_style(style);
     let wait = Duration::from_secs(import.wait);
     let options = Options { dry_run: import.dry_run, all_or_nothing: import.all_or_nothing, wait };
-    // Boxed, since its state is large.
+    // Boxed, because its future is large.
     let imported = Box::pin(catalogue.import(file, options, |told| files::show(&progress, told))).await?;
     progress.finish_and_clear();
     files::warn(&imported.warned);
@@ -154,7 +155,7 @@ async fn run_import(catalogue: &Catalogue, import: Import) -> Outcome {
     if imported.refused.is_empty() {
         return Ok(told?);
     }
-    // Whether somebody reads the report or not.
+    // Write the file even if standard output is closed.
     let count = imported.refused.len();
     let place = refused.map_or(String::new(), |path| match files::write_refused(&path, &imported.refused) {
         Ok(()) => format!(", see {}", path.display()),
@@ -201,7 +202,7 @@ async fn run_export(catalogue: &Catalogue, export: Export) -> Outcome {
         return Ok(());
     };
     let named = shown(&path.display().to_string()).to_string();
-    // An export that ends early leaves the one before as it was.
+    // If the export ends early, the file of an earlier export stays unchanged.
     let mut file =
         UserFile::create(&path, Access::AsItIs).map_err(|error| cli::failed(format!("{named}: {error}")))?;
     let products = catalogue.export(&brands, &mut file, |done| progress.set_position(done)).await?;

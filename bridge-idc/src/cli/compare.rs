@@ -1,4 +1,5 @@
-//! `audit compare`: the ledger beside what the IDC agents' logs say was committed, after a database was put back.
+//! `audit compare`: compares the ledger, after its database was restored, with the commits in the
+//! IDC agents' logs.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -20,19 +21,19 @@ use crate::orders::store::Ledger;
 use crate::orders::store::by_key::Keys;
 use crate::payments::store::PaymentLedger as _;
 
-/// Requests whose keys are held in memory at a time, about.
+/// Approximate number of requests whose keys are held in memory at a time.
 const REQUESTS_AT_ONCE: u64 = 200_000;
 
-/// A request has two entries at least.
+/// A request has at least two entries.
 const ENTRIES_AT_ONCE: u64 = 2 * REQUESTS_AT_ONCE;
 
-/// Entries between two words about how far it is.
+/// Entries between two updates of the progress bar.
 const TOLD_EVERY: u64 = 8_192;
 
-/// Findings that are held in memory at a time, to be sorted.
+/// Most findings that are held in memory for sorting.
 const SORTED_MAX: usize = 100_000;
 
-/// What is compared.
+/// The logs to compare with the ledger.
 #[derive(Args)]
 #[command(
     after_help = "Findings are sorted by brand and order. Of more than 100,000 each 100,000 are sorted by themselves, since memory is not \
@@ -41,31 +42,31 @@ const SORTED_MAX: usize = 100_000;
                   \"cut\": true and without counts."
 )]
 pub(super) struct Compare {
-    /// The logs of all IDC agents of this ledger, or copies of them, those that were begun anew as well; without one, the log
-    /// in audit.dir of the configuration.
+    /// The logs of all IDC agents of this ledger, or copies, with logs that an agent started anew
+    /// [default: audit.dir of the configuration]
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
-    /// A log's verifier key, as `audit key` prints it; one for each log. Then each log is verified first. Without keys nothing is
-    /// verified.
+    /// Verifier key of a log, as `audit key` prints it; one for each log. Each log is then verified
+    /// first. Without keys no log is verified.
     #[arg(long = "key", value_name = "VKEY")]
     keys: Vec<String>,
-    /// As a JSON object.
+    /// Print a JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// Where findings go: there may be more than memory has room for.
+/// Prints findings in sorted blocks, because there may be more than fit into memory.
 struct FindingPrinter {
     json: bool,
-    /// Those that are to be sorted.
+    /// Findings of the present block.
     held: Vec<Finding>,
     is_first: bool,
     progress: ProgressBar,
-    /// Standard output did not take one.
+    /// The error of standard output, if a write failed.
     failed: Option<io::Error>,
 }
 
-/// Compares.
+/// Runs the comparison.
 pub(super) fn run(
     Compare { folders, keys, json }: Compare,
     config: impl FnOnce() -> Result<IdcConfig, Failure>,
@@ -93,7 +94,7 @@ pub(super) fn run(
     }
 }
 
-/// What an operator is told of differences, and what may account for them.
+/// Returns the message for the operator: the number of differences, and a likely reason.
 fn differ(requests: u64, not_logged: u64) -> String {
     let differ = format!("the ledger and the logs differ about {requests} requests");
     if not_logged == 0 {
@@ -109,7 +110,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     if let Some(path) = config.ledger.url.file()
         && !path.exists()
     {
-        // To open it would make an empty one.
+        // Opening a missing file would create an empty ledger.
         return Err(cli::usage(format!("{}: there is no ledger", path.display())));
     }
     let ledger = super::open_ledger(&config.ledger).await.map_err(not_compared)?;
@@ -140,7 +141,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     Ok(counts)
 }
 
-/// A ledger that cannot be read differs from nothing.
+/// Makes the exit code 2: a ledger that cannot be read is not a difference.
 fn not_compared(failure: Failure) -> Failure {
     match failure {
         Failure::Failed(why) => Failure::Usage(why),
@@ -148,7 +149,7 @@ fn not_compared(failure: Failure) -> Failure {
     }
 }
 
-/// How far a log goes.
+/// Returns the extent of a log.
 fn reach(log: &Log<'_>, progress: &ProgressBar) -> Result<Reach, Failure> {
     let mut reach = Reach::default();
     read(log, |bytes| {
@@ -165,8 +166,8 @@ fn read(log: &Log<'_>, mut take: impl FnMut(&[u8])) -> Result<(), Failure> {
     log.each(|_, bytes| take(bytes)).map(drop).map_err(failed)
 }
 
-/// Compares one range of keys: the logs first, so that what they say was committed is in the ledger by then. How many entries
-/// do not read.
+/// Compares one range of keys. It reads the logs first, so that each commit in them is already in
+/// the ledger. Returns the number of entries that cannot be read.
 async fn compare_part(
     ledger: &Ledger,
     logs: &[Log<'_>],
@@ -228,7 +229,7 @@ impl FindingPrinter {
         }
     }
 
-    /// Writes the findings that are held, by brand and order.
+    /// Writes the held findings, sorted by brand and order.
     fn write_held(&mut self) -> io::Result<()> {
         let mut held = std::mem::take(&mut self.held);
         held.sort_by(|one, other| {
@@ -238,7 +239,8 @@ impl FindingPrinter {
         held.iter().try_for_each(|finding| if self.json { self.object(finding) } else { self.line(finding) })
     }
 
-    /// It cannot go on: what is known is told, and that it is not all.
+    /// Ends a comparison that cannot go on: writes the findings so far, and says that they are
+    /// incomplete.
     fn cut(&mut self, failure: Failure) -> Failure {
         self.progress.finish_and_clear();
         let why = match failure {
@@ -291,7 +293,7 @@ impl FindingPrinter {
             }
         };
         let nothing = || "nothing".to_owned();
-        // What an operator said is shown as it is said again.
+        // An operator's decision is shown as the command that repeats it.
         let log = word.as_ref().map(OperatorWord::command).or_else(|| log.clone());
         let (log, ledger) = (log.unwrap_or_else(nothing), ledger.clone().unwrap_or_else(nothing));
         let about = match about {

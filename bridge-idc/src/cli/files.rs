@@ -1,4 +1,4 @@
-//! Files that commands are given, and what is said of them: read whole, doubts on standard error, refusals in a file.
+//! Files that users name in commands: reads them, prints warnings, and writes refusals to a file.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -10,18 +10,18 @@ use indicatif::ProgressBar;
 use crate::import_file::parts::Progress;
 use crate::import_file::{FILE_BYTES_MAX, GivenFile, Refusal};
 
-/// Refusals, or doubts, that are printed; all refusals are in the file.
+/// Most refusals or warnings that are printed. The file has all refusals.
 const SHOWN: usize = 10;
 
-/// The header of a file of refusals, by which one of an earlier run is known.
+/// The header of a file of refusals. A file of an earlier run is recognised by it.
 const REFUSED: [&str; 3] = ["line", "field", "reason"];
 
-/// Whether a path means standard input, or standard output.
+/// True if a path means standard input or standard output.
 pub(super) fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// The bytes of a file; `-` is standard input.
+/// Returns the bytes of a file; `-` is standard input.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let named = shown(&path.display().to_string()).to_string();
     let read = || {
@@ -41,12 +41,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Bytes as their owner speaks of them.
+/// Wraps a file's bytes with its owner's word on whether they are complete.
 pub(super) fn given(bytes: &[u8], is_whole: bool) -> GivenFile<'_> {
     if is_whole { GivenFile::whole(bytes) } else { GivenFile::new(bytes) }
 }
 
-/// Shows how far an import has come; what it waits for is said on standard error.
+/// Shows the progress of an import. Waits for another session are reported on standard error.
 pub(super) fn show(bar: &ProgressBar, told: Progress<'_>) {
     match told {
         Progress::Done(rows) => bar.set_position(rows as u64),
@@ -57,7 +57,7 @@ pub(super) fn show(bar: &ProgressBar, told: Progress<'_>) {
     }
 }
 
-/// Says on standard error what looks like a mistake.
+/// Prints warnings on standard error.
 pub(super) fn warn(warned: &[Refusal]) {
     if !warned.is_empty() {
         let text = format!("{} doubtful, and taken as they are:{}", warned.len(), first(warned));
@@ -65,7 +65,7 @@ pub(super) fn warn(warned: &[Refusal]) {
     }
 }
 
-/// The first of a list, and how many there are more.
+/// Returns the first items of a list, and the number of further ones.
 pub(super) fn first(refused: &[Refusal]) -> String {
     let lines = refused.iter().take(SHOWN).map(|refusal| format!("\n  {}", shown(&refusal.to_string())));
     let more = refused.len().saturating_sub(SHOWN);
@@ -73,12 +73,12 @@ pub(super) fn first(refused: &[Refusal]) -> String {
     lines.chain([more]).collect()
 }
 
-/// Whether a path names a plain file, and no pipe such as a shell's `<(...)`.
+/// True if a path names a regular file. A shell's `<(...)` is a pipe.
 pub(super) fn is_plain(path: &Path) -> bool {
     !is_standard(path) && fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Where the refusals of a file go, unless it is said: beside a plain one.
+/// Returns the default path for the refusals of a file: beside it, if it is a regular file.
 pub(super) fn beside(file: &Path) -> Option<PathBuf> {
     is_plain(file).then(|| {
         let mut path = file.to_owned().into_os_string();
@@ -87,7 +87,7 @@ pub(super) fn beside(file: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Takes away what an earlier run refused, which is not what this one does.
+/// Deletes the refusals of an earlier run.
 pub(super) fn forget_refused(path: &Path) -> io::Result<()> {
     let is_plain = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
     let mut beginning = Vec::new();
@@ -98,7 +98,7 @@ pub(super) fn forget_refused(path: &Path) -> io::Result<()> {
     if is_plain && beginning == header.as_bytes() { fs::remove_file(path) } else { Ok(()) }
 }
 
-/// Writes refusals into a file.
+/// Writes refusals to a file.
 pub(super) fn write_refused(path: &Path, refused: &[Refusal]) -> io::Result<()> {
     let mut file = csv::Writer::from_writer(UserFile::create(path, Access::AsItIs)?);
     file.write_record(REFUSED)?;

@@ -41,7 +41,7 @@ use crate::vault::keyring::{self, Keyring};
                   Exit codes: 0 done, 1 failed, 2 usage or configuration."
 )]
 struct Arguments {
-    /// The configuration; samples/bridge-idc.toml explains every key.
+    /// The configuration file; samples/bridge-idc.toml explains every key.
     #[arg(long, value_name = "FILE", default_value = "bridge-idc.toml", global = true)]
     config: PathBuf,
     #[command(subcommand)]
@@ -52,40 +52,41 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM, then drain and exit 0.
     Serve,
-    /// Read the configuration and everything it names; say all mistakes.
+    /// Check the configuration and every file that it names, and report all mistakes.
     Check {
-        /// Show the effective configuration, secrets left out.
+        /// Also show the effective configuration without secrets.
         #[arg(long)]
         print_config: bool,
     },
     /// Show the state of the running agent.
     Status {
-        /// As one JSON object.
+        /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
     /// Bring the ledger's tables up to date.
     Migrate,
-    /// What is on sale: brands, categories, products, variants, prices and stock.
+    /// Import and export the catalogue: brands, categories, products, variants, prices and stock.
     #[command(subcommand)]
     Catalogue(catalogue::Command),
-    /// Prices and stock alone.
+    /// Import prices and stock alone.
     #[command(subcommand)]
     Stock(Stock),
-    /// The keys that only this side has.
+    /// Manage the keys that only the IDC has.
     #[command(subcommand)]
     Keys(Keys),
-    /// Personal data, for those who must see it.
+    /// Show personal data to people who must see it.
     #[command(subcommand)]
     Personal(PersonalData),
-    /// The append-only log of what passed the tunnel: read it, verify it, prove and compare what is in it.
+    /// Read, verify, prove and compare the audit log, the append-only log of everything that passed
+    /// the tunnel.
     Audit(Audit),
-    /// Payments, and an end to what the gateway leaves in doubt.
+    /// Show payments, and resolve those whose outcome the gateway leaves unknown.
     #[command(subcommand)]
     Payments(payments::Command),
 }
 
-/// What can be asked of an audit log, and of the ledger beside it.
+/// Commands on an audit log, and on the ledger beside it.
 #[derive(Args)]
 #[command(after_help = format!("Examples:\n  audit compare                            # the ledger, after its database was put back\n{}", audit_log::command::HELP))]
 struct Audit {
@@ -97,14 +98,14 @@ struct Audit {
 enum AuditCommand {
     #[command(flatten)]
     Log(audit_log::command::Command),
-    /// Compare the ledger with what was committed, as the IDC agents' logs tell it: what a database has lost that was put back
-    /// to an earlier time.
+    /// Compare the ledger with the commits in the IDC agents' logs: finds what a database lost when
+    /// it was restored to an earlier time.
     Compare(compare::Compare),
 }
 
 #[derive(Subcommand)]
 enum Stock {
-    /// Import brands, SKUs, prices and stock: all of the file, or nothing if a row is wrong.
+    /// Import brands, SKUs, prices and stock: the whole file, or nothing if a row is wrong.
     #[command(
         after_help = "The header is brand,sku,unit_price,currency,quantity. Prices are in the currency's own unit, as in a catalogue's CSV: \
                       3 and 3.00 of GBP are 300 pence, 18000 of KRW is 18000 won; one that is 50 times what it was is warned of. \
@@ -116,10 +117,10 @@ enum Stock {
     Import {
         /// The CSV file, or - for standard input.
         file: PathBuf,
-        /// The file is whole, although its last line does not end.
+        /// The file is complete, although its last line has no line end.
         #[arg(long)]
         whole: bool,
-        /// How many seconds to wait for what somebody else holds, once everything else is written.
+        /// Seconds to wait for rows that another session holds, once everything else is written.
         #[arg(long, value_name = "SECONDS", default_value_t = WAIT.as_secs(), value_parser = clap::value_parser!(u64).range(..=86_400))]
         wait: u64,
     },
@@ -127,27 +128,29 @@ enum Stock {
 
 #[derive(Subcommand)]
 enum Keys {
-    /// Make the keys of a new data centre; never overwrites one. Back the folder up: without it no personal data can be read.
+    /// Create the keys of a new data centre; never overwrites a key. Back up the folder: without it
+    /// no personal data can be read.
     Init {
         #[command(flatten)]
         folder: KeysFolder,
-        /// What the signing key is called; the cloud's configuration pins it under this name.
+        /// Name of the signing key; the cloud's configuration pins the key under this name.
         #[arg(long, default_value = "idc")]
         name: String,
     },
-    /// Print the verifier key that goes into the cloud's sealing.verifier_keys.
+    /// Print the verifier key for sealing.verifier_keys in the cloud's configuration.
     Show {
         #[command(flatten)]
         folder: KeysFolder,
     },
-    /// Add a key; the ones before stay in use for what they closed. A running agent takes it within seconds. With several
-    /// agents, copy the new file to the keys' folder of each: a sealing key is used once all of them have it.
+    /// Add a key. Older keys stay in use for data that they encrypted. A running agent loads the
+    /// new key within seconds. With several agents, copy the new file to the keys' folder of each:
+    /// a sealing key is used once all of them have it.
     Rotate {
-        /// Which kind.
+        /// Kind of key.
         kind: Rotated,
         #[command(flatten)]
         folder: KeysFolder,
-        /// Days that a new sealing key is valid.
+        /// Days for which a new sealing key is valid.
         #[arg(long, default_value_t = keyring::SEALING_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
     },
@@ -155,36 +158,37 @@ enum Keys {
 
 #[derive(Args)]
 struct KeysFolder {
-    /// The keys' folder; without it, keys.dir of the configuration.
+    /// Folder of the keys [default: keys.dir of the configuration]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Rotated {
-    /// What the cloud seals to.
+    /// The key to which the cloud seals orders.
     Sealing,
-    /// What wraps the keys of personal data at rest.
+    /// The key that wraps the keys of stored personal data.
     Kek,
 }
 
 #[derive(Subcommand)]
 enum PersonalData {
-    /// Decrypt and print one order's personal data. That it was read, by whom and why is recorded first.
+    /// Decrypt and print one order's personal data. First records that it was read, by whom and
+    /// why.
     Show {
         /// The order's id.
         order: String,
-        /// Why it must be read: one word, a code such as TICKET_4711. It stands in the ledger and in the audit log, which has no
-        /// free text.
+        /// Reason for reading it, as one word: a code such as TICKET_4711. The ledger and the audit
+        /// log keep it, and the audit log has no free text.
         #[arg(long)]
         purpose: String,
-        /// One JSON object instead of lines, for programs.
+        /// Print one JSON object instead of lines.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command of this process's command line.
 pub fn run() -> ExitCode {
     cli::exit(execute(Arguments::parse()))
 }
@@ -237,9 +241,9 @@ fn load(path: &Path) -> Result<IdcConfig, Failure> {
     IdcConfig::load(path, config::environment()).map_err(cli::usage)
 }
 
-/// Opens the ledger for a command, unless that would make a file which the agent could not open, or what it commits
-/// through a pooler could be less durable than it asks for. SQLite gives what it makes beside a file to that file's
-/// owner.
+/// Opens the ledger for a command. Fails if this would create a file that the agent cannot open, or
+/// if a pooler could make commits less durable than requested. SQLite gives its extra files to the
+/// owner of the database file.
 async fn open_ledger(config: &LedgerConfig) -> Result<Ledger, Failure> {
     if let Some(path) = config.url.file()
         && !path.exists()
@@ -249,7 +253,7 @@ async fn open_ledger(config: &LedgerConfig) -> Result<Ledger, Failure> {
     let ledger = serve::open_ledger(config).await?;
     match ledger.connections().await {
         Err(pooled @ NotReady::Pooled(_)) => Err(pooled.into()),
-        // Whatever else is wrong, the command says of what it needs.
+        // The command itself reports any other problem.
         Ok(()) | Err(_) => Ok(ledger),
     }
 }
@@ -273,7 +277,7 @@ async fn import_stock(config: &IdcConfig, path: &Path, is_whole: bool, wait: Dur
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {eta} left")?;
     let progress = ProgressBar::new(stock.len() as u64).with_style(style);
     let ledger = open_ledger(&config.ledger).await?;
-    // Before anything is written: a price is live at once.
+    // Before the first write, because a new price is public at once.
     files::warn(&ledger.doubts(&stock, wait, |told| files::show(&progress, told)).await?);
     let imported = ledger.import_stock(&stock, wait, |told| files::show(&progress, told)).await?;
     progress.finish_and_clear();
@@ -320,7 +324,7 @@ fn keys(config: &Path, command: Keys) -> Outcome {
 
 async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: bool) -> Outcome {
     let order: OrderId = order.parse().map_err(cli::usage)?;
-    // Of a sentence the audit log could have a part only, and a part of it may say nothing.
+    // The audit log could store only a part of a sentence, and a part may be misleading.
     let code = Word::new(purpose).map_err(|error| {
         cli::usage(format!(
             "--purpose must say why, in one word, such as TICKET_4711, which is recorded: it {error}"
@@ -343,7 +347,8 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: boo
         return Ok(());
     }
     for (field, value) in personal.iter() {
-        // A shopper wrote it: what a terminal would obey is told and not sent. An address has several lines.
+        // The text comes from a shopper, so control characters are escaped before they reach the
+        // terminal. An address has several lines.
         let lines = value.expose().split('\n').map(|line| cli::shown(line).to_string());
         writeln!(out, "{}: {}", field.column(), lines.collect::<Vec<_>>().join(" / "))?;
     }

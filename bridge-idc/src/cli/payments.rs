@@ -1,4 +1,5 @@
-//! `bridge-idc payments list|show|resolve`: what was charged, and an end to what the gateway leaves in doubt.
+//! `bridge-idc payments list|show|resolve`: shows payments, and resolves those whose outcome the
+//! gateway leaves unknown.
 
 use std::io::{self, Write as _};
 
@@ -19,14 +20,15 @@ use crate::payments::{Payment, Refund, operator};
 pub(super) enum Command {
     /// List the newest payments.
     List {
-        /// Those alone of which, or of a refund of which, nobody can tell whether money moved, and those whose money is to be
-        /// back and is not: charged after they had been given up, or the gateway refused the refund of a cancelled order.
+        /// Only payments that are, or have a refund that is, of unknown outcome; and payments whose
+        /// money should be back and is not: charged after they had been given up, or refund of a
+        /// cancelled order refused by the gateway.
         #[arg(long)]
         unknown: bool,
-        /// How many.
+        /// Most payments to list.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
-        /// One JSON object instead of a table.
+        /// Print one JSON object instead of a table.
         #[arg(long)]
         json: bool,
     },
@@ -34,12 +36,12 @@ pub(super) enum Command {
     Show {
         /// The payment's id.
         payment: String,
-        /// One JSON object instead of lines.
+        /// Print one JSON object instead of lines.
         #[arg(long)]
         json: bool,
     },
-    /// End the doubt about a payment or a refund by what the gateway's people or its console say, or say that money went back
-    /// which the gateway would not give back by itself.
+    /// Resolve a payment or a refund of unknown outcome, by the gateway's console or its staff. Or
+    /// record that money went back in another way, after the gateway refused an automatic refund.
     #[command(
         after_help = "Two things can be resolved. What is unknown, a payment or a refund: say what the gateway's console shows. And a refund that \
                       the agent asked for by itself (its order was cancelled, or it was charged late) and that the gateway refused: \
@@ -58,20 +60,22 @@ pub(super) enum Command {
     Resolve {
         /// The payment's id.
         payment: String,
-        /// The id of a refund of it, if it is about that: `payments show` has it.
+        /// Id of the refund to resolve, instead of the payment; see `payments show`.
         #[arg(long)]
         refund: Option<String>,
-        /// Whether money moved.
+        /// Outcome: whether money moved.
         #[arg(long = "as", value_name = "STATE")]
         resolution: Resolution,
-        /// How much went back in another way, in minor units: of an automatic refund that was refused, where less than that is left
-        /// of the payment. It must be all that is left.
+        /// Amount that went back in another way, in minor units. Needed for a refused automatic
+        /// refund if less than its amount is left of the payment. It must be everything that is
+        /// left.
         #[arg(long, value_name = "AMOUNT", requires = "refund", value_parser = clap::value_parser!(i64).range(1..))]
         amount: Option<i64>,
-        /// Why that is known: a code of capital letters, digits and underscores, such as a ticket's number. It is kept.
+        /// Reason, as a code of capital letters, digits and underscores, such as a ticket's number.
+        /// It is kept.
         #[arg(long, value_name = "CODE")]
         reason: String,
-        /// One JSON object instead of lines.
+        /// Print one JSON object instead of lines.
         #[arg(long)]
         json: bool,
     },
@@ -81,7 +85,7 @@ pub(super) enum Command {
 pub(super) enum Resolution {
     /// Money moved.
     Paid,
-    /// None moved, and none will.
+    /// No money moved, and none will.
     NotPaid,
 }
 
@@ -143,7 +147,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
     Ok(())
 }
 
-/// Why a refund's money cannot be said to be back, with so much left of its payment.
+/// Explains why a refund cannot be resolved as paid, with this much left of its payment.
 fn not_left(payment: &Payment, left: i64) -> String {
     if left <= 0 {
         return "nothing is left of the payment: that money is back by another refund, or on its way"
@@ -156,7 +160,7 @@ fn not_left(payment: &Payment, left: i64) -> String {
     )
 }
 
-/// Why it cannot be said yet that no money moved, and what to do.
+/// Explains why `not-paid` cannot be recorded yet, and what to do.
 fn on_its_way(refund: Option<RefundId>, until: UnixMicros) -> String {
     if refund.is_none() {
         return format!(
@@ -170,7 +174,7 @@ fn on_its_way(refund: Option<RefundId>, until: UnixMicros) -> String {
     )
 }
 
-/// How a payment stands, or a refund of it, and whether nobody asked for that.
+/// Returns the state of a payment, or of one of its refunds, and true if the refund is automatic.
 fn state_of(payment: &Payment, refund: Option<RefundId>) -> Result<(&'static str, bool), cli::Failure> {
     let Some(refund) = refund else { return Ok((payment.state.code(), false)) };
     let found = payment.refund(refund).ok_or_else(|| {
@@ -198,7 +202,7 @@ fn table(payments: &[Payment]) -> io::Result<()> {
             payment.created_at.to_string(),
             payment.code.as_ref().map_or("", ReasonCode::as_str),
         )?;
-        // Those that an operator may have something to say of.
+        // Refunds that an operator may have to resolve.
         let is_back = payment.left() == 0;
         let asks = |refund: &&Refund| {
             refund.state.is_open() || (refund.automatic && refund.state == RefundState::Refused && !is_back)
@@ -227,7 +231,7 @@ fn show(payment: &Payment, json: bool) -> Outcome {
     Ok(())
 }
 
-/// An amount of the payment's currency, for people.
+/// Formats an amount in the payment's currency for people.
 fn in_whole_units(minor: i64, payment: &Payment) -> String {
     let currency = payment.charge.amount.currency();
     Money::new(minor, currency)

@@ -1,9 +1,10 @@
-//! Compares the ledger with what the IDC agents' audit logs say was committed: what a ledger has lost that was put back to an
-//! earlier time, what it has otherwise, and what it has that no log tells.
+//! Compares the ledger with the commits in the IDC agents' audit logs: finds what a restored ledger
+//! lost, what it has differently, and what it has without any log entry.
 //!
-//! Both know a request by the digest of its brand and key. The keys are digests, so any range of them has its share of all
-//! requests: range by range, what the logs say of its keys is held in memory, and the ledger's rows are read beside it in the
-//! order of their keys. Nothing here is personal: ids, codes and digests.
+//! Both know a request by the digest of its brand and key. Digests are evenly distributed, so the
+//! comparison runs over ranges of keys, each with its share of the requests. For each range it
+//! holds the logs' entries in memory and reads the ledger's rows in the order of their keys. It
+//! handles no personal data: only ids, codes and digests.
 
 use std::collections::HashMap;
 
@@ -12,103 +13,106 @@ use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentState, UnixMicro
 
 use crate::orders::store::by_key::{Keys, OutcomeOfKey, PaymentOfKey};
 
-/// The time for which the logs tell everything.
+/// The time range that the logs cover completely.
 mod span;
 pub use span::{Reach, Span};
 
-/// What operators said.
+/// Operators' decisions.
 mod words;
 pub use words::{OperatorWord, StandingPayment, StandingRefund};
 
-/// What the ledger and the logs tell differently of one request.
+/// A difference between the ledger and the logs about one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
     /// The order.
     pub order: OrderId,
-    /// What of it.
+    /// The part of the order that differs.
     pub about: ComparedItem,
-    /// What the logs say it came to, if they say so.
+    /// The outcome in the logs, if they have one.
     pub log: Option<String>,
-    /// What the ledger says, if it does.
+    /// The outcome in the ledger, if it has one.
     pub ledger: Option<String>,
-    /// What is wrong.
+    /// The kind of difference.
     pub what: FindingKind,
-    /// The operator's word, if it is about one.
+    /// The operator's decision, if the finding is about one.
     pub word: Option<OperatorWord>,
 }
 
-/// What of an order is told differently.
+/// The part of an order that a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComparedItem {
     /// The order itself.
     Order,
-    /// That it was, or was not, cancelled.
+    /// Its cancellation, or the refusal of one.
     Cancellation,
     /// A payment.
     Payment,
     /// A refund.
     Refund,
-    /// An operator's word about a payment or a refund.
+    /// An operator's decision about a payment or a refund.
     Resolution,
 }
 
-/// What is wrong with a request.
+/// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FindingKind {
-    /// The logs say that it was committed, and the ledger has nothing of it.
+    /// The logs have a commit, and the ledger has nothing.
     Lost,
-    /// The ledger has it otherwise than the logs say.
+    /// The ledger and the logs have different outcomes.
     Otherwise,
-    /// The ledger has it, and no log tells of it.
+    /// The ledger has the request, and no log does.
     NotLogged,
-    /// The ledger has it, and the logs that it was received alone: its agent ended in between.
+    /// The ledger has the request, and the logs have only its arrival. The agent ended between the
+    /// commit and its entry.
     OnlyReceived,
-    /// The ledger has it in doubt, and the logs how it ended: the agent asks the gateway about it.
+    /// The ledger has the payment or refund in doubt, and the logs have its outcome. The agent will
+    /// query the gateway.
     Open,
-    /// The logs have that a payment, a refund or a cancellation was received, and neither they nor the ledger what became of it. Its
-    /// agent ended right then; or the ledger was put back to before it, and money that moved is known to the gateway alone.
+    /// The logs have the arrival of a payment, refund or cancellation, and neither they nor the
+    /// ledger have its outcome. Either the agent ended at that moment, or the ledger was restored
+    /// to a time before; then only the gateway knows if money moved.
     Unaccounted,
 }
 
-/// How many requests and operators' words there are of each kind.
+/// The numbers of requests and operators' decisions of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// The ledger has them as the logs say.
+    /// The ledger and the logs agree.
     pub agreed: u64,
-    /// Of [`FindingKind::Lost`].
+    /// Number of [`FindingKind::Lost`].
     pub lost: u64,
-    /// Of [`FindingKind::Otherwise`].
+    /// Number of [`FindingKind::Otherwise`].
     pub otherwise: u64,
-    /// Of [`FindingKind::NotLogged`].
+    /// Number of [`FindingKind::NotLogged`].
     pub not_logged: u64,
-    /// Of the others: each settles itself, or may.
+    /// Number of the other kinds. Each of these may settle without an operator.
     pub in_doubt: u64,
-    /// Of the ledger alone, from before the logs begin.
+    /// Rows of the ledger from before the logs begin.
     pub before: u64,
-    /// Of the ledger alone, from after the logs end.
+    /// Rows of the ledger from after the logs end.
     pub after: u64,
 }
 
-/// A request about an order, or about a payment: one key may have been used for both.
+/// A request about an order or a payment. Both may have used the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Request {
     Order(KeyDigest),
     Payment(KeyDigest),
 }
 
-/// What the logs say of one request.
+/// The logs' entries about one request.
 #[derive(Debug, Default)]
 struct LoggedRequest {
-    /// What it came to, each once; of a payment how far it came.
+    /// Its outcomes, each once. A payment has only its last one.
     ended: Vec<LoggedEnd>,
     is_refund: bool,
-    /// Tries at something about money that were received, and of which nothing else is said yet.
+    /// Received requests about money that have no outcome in the logs yet.
     open: Vec<Received>,
 }
 
-/// A try that was received.
+/// A request that was received.
 #[derive(Debug)]
 struct Received {
     brand: Brand,
@@ -123,9 +127,10 @@ struct LoggedEnd {
     outcome: Word,
     position: Option<i64>,
     at: UnixMicros,
-    /// The log that has it, by its number.
+    /// Number of the log with this entry.
     log: u32,
-    /// The same log has behind it that it stands so instead: it was about to be committed, and was not.
+    /// A later outcome in the same log that withdraws this one: the agent logged this one before
+    /// its commit, and then did not commit it.
     instead: Option<Word>,
 }
 
@@ -135,7 +140,7 @@ pub struct Part<'span> {
     span: &'span Span,
     said: HashMap<Request, LoggedRequest>,
     words: words::Words,
-    /// The log that is read, by its number.
+    /// Number of the present log.
     log: u32,
 }
 
@@ -176,7 +181,7 @@ impl FindingKind {
 }
 
 impl Counts {
-    /// Requests that are told differently, for which nothing accounts.
+    /// The number of differences that need an explanation.
     pub fn differ(&self) -> u64 {
         self.lost + self.otherwise + self.not_logged
     }
@@ -191,10 +196,10 @@ impl Counts {
     }
 }
 
-/// The request that an entry is about, without reading all of it.
+/// Returns the key that an entry is about, without parsing the whole entry.
 fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
     let text = std::str::from_utf8(bytes).ok()?;
-    // The canonical form has no blanks, and no member of another kind is called so.
+    // The canonical JSON form has no spaces, and no other kind of member has this name.
     let (_, rest) = text.split_once("\"event\":\"")?;
     let (about, rest) = rest.split_once('-')?;
     let kinds = ["received\"", "committed\"", "answered\"", "resolved\""];
@@ -204,22 +209,23 @@ fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
 }
 
 impl<'span> Part<'span> {
-    /// Nothing is said yet of these keys.
+    /// Creates a range without entries.
     pub fn new(keys: Keys, span: &'span Span) -> Self {
         Self { keys, span, said: HashMap::new(), words: words::Words::default(), log: 0 }
     }
 
-    /// The entries that come now are another log's. In a log the order of entries is certain, between two of them it is not.
+    /// Begins the entries of the next log. The order of entries is certain within a log, and not
+    /// between two logs.
     pub fn begin_log(&mut self) {
         self.log += 1;
     }
 
-    /// Which keys.
+    /// The range of keys.
     pub fn keys(&self) -> Keys {
         self.keys
     }
 
-    /// Takes an entry of a log. `false` if it is in no form that this version reads.
+    /// Takes an entry of a log. Returns false if its form is unknown to this version.
     pub fn take(&mut self, bytes: &[u8]) -> bool {
         let Some(key) = key_of(bytes) else { return true };
         if !self.keys.has(&key) {
@@ -229,7 +235,8 @@ impl<'span> Part<'span> {
         match event {
             Event::OrderReceived(carried) => {
                 let said = self.said(Request::Order(carried.key));
-                // An order that was not committed has had no effect; what is cancelled goes back by itself.
+                // An order that was not committed has had no effect. A cancellation moves money,
+                // because its refund is automatic.
                 if carried.action.as_str() == "cancel" {
                     said.open.push(Received::of(carried));
                 }
@@ -239,7 +246,7 @@ impl<'span> Part<'span> {
                 said.is_refund |= carried.action.as_str() == "refund";
                 said.open.push(Received::of(carried));
             }
-            // What was refused has had no effect.
+            // A refused request has had no effect.
             Event::OrderAnswered(Ended { key, .. }) => self.said(Request::Order(key)).refused(None),
             Event::PaymentAnswered(Ended { key, payment, .. }) => {
                 self.said(Request::Payment(key)).refused(payment.as_ref());
@@ -268,7 +275,7 @@ impl<'span> Part<'span> {
         self.said.entry(request).or_default()
     }
 
-    /// What the ledger has of a request about an order; `told` is given what is wrong with that.
+    /// Compares a row about an order with the logs. `told` gets each difference.
     pub fn outcome(&mut self, row: OutcomeOfKey, counts: &mut Counts, mut told: impl FnMut(Finding)) {
         let said = self.said.remove(&Request::Order(row.key));
         let is_logged = said.as_ref().is_some_and(|said| !said.ended.is_empty());
@@ -317,7 +324,7 @@ impl<'span> Part<'span> {
         }
     }
 
-    /// The same of a request for a payment or a refund.
+    /// Compares a row about a payment or a refund with the logs. `told` gets each difference.
     pub fn payment(&mut self, row: PaymentOfKey, counts: &mut Counts, mut told: impl FnMut(Finding)) {
         let Some(said) = self.said.remove(&Request::Payment(row.key)) else {
             let Some(asked) = row.asked else { return };
@@ -330,7 +337,8 @@ impl<'span> Part<'span> {
         };
         let about = if row.is_refund { ComparedItem::Refund } else { ComparedItem::Payment };
         let Some(end) = said.ended.into_iter().next() else {
-            // What was received is begun, and concluded once it is logged.
+            // The agent writes the row after it has logged the arrival, and concludes it after it
+            // has logged the outcome.
             let Some(asked) = row.asked else { return };
             if is_open(&asked.state) {
                 counts.agreed += 1;
@@ -345,7 +353,7 @@ impl<'span> Part<'span> {
             None => Some(FindingKind::Lost),
             Some(asked) if asked.order != end.order => Some(FindingKind::Otherwise),
             Some(asked) if end.may_stand_as(&asked.state) => None,
-            // What would have gone back by itself was refused.
+            // The outcome is that of the payment's automatic refund, which the gateway refused.
             Some(_) if outcome == "refused" && !row.is_refund => None,
             Some(asked) if is_open(&asked.state) => Some(FindingKind::Open),
             Some(_) => Some(FindingKind::Otherwise),
@@ -359,8 +367,8 @@ impl<'span> Part<'span> {
         told(Finding { brand: end.brand, order: end.order, about, log, ledger, what, word: None });
     }
 
-    /// All of the ledger's rows of these keys were given: what the logs say was committed and was not among them is lost, and what
-    /// was received and may have moved money is unaccounted for.
+    /// Ends the range, after all rows of the ledger. A commit in the logs without a row is lost. A
+    /// received request about money without an outcome is unaccounted for.
     pub fn finish(self, counts: &mut Counts, mut told: impl FnMut(Finding)) {
         for (request, said) in self.said {
             if said.ended.is_empty()
@@ -401,7 +409,8 @@ impl<'span> Part<'span> {
         }
     }
 
-    /// What it is that the ledger alone has something; `None` if the logs are of another time.
+    /// Returns the kind of difference if only the ledger has a row. `None` if the logs do not cover
+    /// its time.
     fn unlogged(&self, was_received: bool, at: UnixMicros, counts: &mut Counts) -> Option<FindingKind> {
         if self.span.begins_after(at) && !was_received {
             counts.before += 1;
@@ -418,14 +427,15 @@ impl<'span> Part<'span> {
 }
 
 impl LoggedRequest {
-    /// One try was refused: the payment's that this is about, where it is about one.
+    /// Removes one received request, because it was refused: the one about this payment, if it is
+    /// about a payment.
     fn refused(&mut self, payment: Option<&Word>) {
         if let Some(at) = self.open.iter().position(|received| received.payment.as_ref() == payment) {
             self.open.swap_remove(at);
         }
     }
 
-    /// A payment or a refund has come to that.
+    /// Takes an outcome of a payment or a refund.
     fn conclude(&mut self, end: LoggedEnd, is_replayed: bool) {
         match self.ended.first_mut() {
             Some(known) if known.place() > end.place() => {
@@ -449,34 +459,37 @@ impl LoggedEnd {
         Self { brand, order, outcome, position, at, log, instead: None }
     }
 
-    /// An agent logs that a payment was charged late, and commits it after that. If another payment by the same token is begun in
-    /// between, the charge is that one's: the agent logs how the first one stands, and commits nothing.
+    /// An agent logs a late charge before it commits it. If another payment with the same token
+    /// begins in between, the charge belongs to that payment. Then the agent logs the first
+    /// payment's old state again and does not commit the late charge.
     fn is_withdrawn_by(&self, later: &Self, is_replayed: bool) -> bool {
         let is_given_up =
             PaymentState::from_code(later.outcome.as_str()).is_some_and(PaymentState::is_given_up);
         self.outcome.as_str() == "charged_late" && is_given_up && !is_replayed && self.log == later.log
     }
 
-    /// Whether what has come to that may stand so now.
+    /// True if a request with this outcome may have this state now.
     fn may_stand_as(&self, now: &str) -> bool {
         let instead = self.instead.as_ref().is_some_and(|instead| follows(instead.as_str(), now));
         instead || follows(self.outcome.as_str(), now)
     }
 
-    /// Where it stands among all that became of a payment or a refund: agents' clocks differ, and what became of it has one order.
+    /// Rank of an outcome in the life of a payment or a refund, then its time. The rank comes first
+    /// because agents' clocks differ.
     fn place(&self) -> (u8, UnixMicros) {
         let rank = match self.outcome.as_str() {
             "confirming" | "unknown" => 0,
             "paid" | "declined" | "not_paid" | "done" => 2,
             "partially_refunded" | "charged_late" => 3,
             "refunded" | "returned" => 4,
-            // A refund, which may be the automatic one of a payment: that stands as before.
+            // The outcome of a refund. It may be the automatic refund of a payment, whose own state
+            // then stays.
             _ => 1,
         };
         (rank, self.at)
     }
 
-    /// With its place in the ledger.
+    /// Returns the outcome with its position in the ledger.
     fn placed(&self) -> String {
         format!("{} at position {}", self.outcome, self.position.unwrap_or_default())
     }
@@ -486,12 +499,13 @@ impl LoggedEnd {
     }
 }
 
-/// Whether nobody can tell yet.
+/// True if the outcome of this state is not known yet.
 fn is_open(state: &str) -> bool {
     matches!(state, "confirming" | "unknown")
 }
 
-/// Whether a payment or a refund that stood so may stand so now, by what is logged under other keys, or is not logged again.
+/// True if a payment or a refund may change from one state to the other by entries under other
+/// keys, or without a further entry.
 fn follows(said: &str, now: &str) -> bool {
     if said == now || is_open(said) {
         return true;
@@ -500,7 +514,7 @@ fn follows(said: &str, now: &str) -> bool {
         // An operator says that the money went back in another way.
         return true;
     }
-    // A refund has a key of its own.
+    // Each refund has a key of its own.
     let state = PaymentState::from_code(said);
     let is_part_back = state.is_some_and(|state| state.is_charged() && !state.is_late());
     match now {

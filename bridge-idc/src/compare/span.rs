@@ -1,28 +1,29 @@
-//! The time for which the logs tell everything that was committed: what the ledger has from before or after it, no log can tell.
+//! The time range that the logs cover completely. They say nothing about rows of the ledger from
+//! before or after it.
 
 use std::time::Duration;
 
 use bridge_protocol::domain::UnixMicros;
 
-/// What is committed is logged so much later at most, by whichever clock.
+/// Longest delay between a commit and its entry, including differences between clocks.
 const LOGGED_WITHIN: Duration = Duration::from_secs(60);
 
-/// How far one log goes.
+/// The extent of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Entries.
+    /// The number of entries.
     pub entries: u64,
-    /// The earliest time of one.
+    /// The earliest time of an entry.
     pub from: Option<UnixMicros>,
-    /// The latest.
+    /// The latest time of an entry.
     pub to: Option<UnixMicros>,
-    /// What operators said that names no key, as agents of before logged it.
+    /// Operators' decisions without a key, as older agents logged them.
     pub words_without_key: u64,
-    /// Whether its last entry says that its agent has ended in order.
+    /// True if the last entry says that the agent stopped in order.
     pub is_ended: bool,
 }
 
-/// The time that the logs are of.
+/// The time range that the logs cover completely.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
     from: Option<UnixMicros>,
@@ -50,7 +51,7 @@ fn has(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|bytes| bytes == part)
 }
 
-/// An entry's time, which is its first member.
+/// Returns an entry's time, which is its first member.
 fn time_of(bytes: &[u8]) -> Option<UnixMicros> {
     let rest = bytes.strip_prefix(b"{\"at\":")?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -59,8 +60,9 @@ fn time_of(bytes: &[u8]) -> Option<UnixMicros> {
 }
 
 impl Span {
-    /// Of logs by the names in their checkpoints. One agent may have begun a new log: the latest counts. An agent that still
-    /// ran at the end of its log, or whose log is not given up to its end, has logged more since.
+    /// Computes the range from all logs, each with its name in its checkpoints. If an agent started
+    /// a new log, its latest log counts. If an agent was still running at the end of its log, or if
+    /// the given log is cut, the agent has logged more since; then the range ends before that.
     pub fn of<'name>(logs: impl Iterator<Item = (&'name str, Reach, bool)>) -> Self {
         let mut agents: Vec<(&str, Reach)> = Vec::new();
         let mut from = None;
@@ -80,17 +82,17 @@ impl Span {
         Self { from, to }
     }
 
-    /// Whether the logs begin after this.
+    /// True if the logs begin after this time.
     pub fn begins_after(&self, at: UnixMicros) -> bool {
         self.from.is_none_or(|from| at < from)
     }
 
-    /// Whether they end before it.
+    /// True if the logs end before this time.
     pub fn ends_before(&self, at: UnixMicros) -> bool {
         self.to.is_none_or(|to| at > to)
     }
 
-    /// Up to when they tell everything.
+    /// Returns the end of the range.
     pub fn to(&self) -> Option<UnixMicros> {
         self.to
     }

@@ -1,17 +1,17 @@
-//! What is told of each pair of a log and a ledger, with the keys in one part and in many.
+//! Findings for pairs of logs and a ledger, with the keys in one range and in many.
 
 use bridge_protocol::audit::entry::{Started, Stopped};
 
 use super::*;
 use crate::orders::store::by_key::AskedFor;
 
-/// Operators' words.
+/// Tests of operators' decisions.
 mod words;
 
 const SECOND: i64 = 1_000_000;
 
 fn key(n: u8) -> KeyDigest {
-    // Spread over all parts.
+    // Spread over all ranges.
     KeyDigest::from_bytes(&[n.wrapping_mul(37); 32]).unwrap()
 }
 
@@ -73,7 +73,7 @@ fn payment(n: u8, is_refund: bool, state: &str) -> PaymentOfKey {
     PaymentOfKey { key: key(n), is_refund, asked: Some(asked) }
 }
 
-/// A log from the first second to the thousandth.
+/// Makes a log from second 1 to second 1,000.
 fn log(entries: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let began = Event::AgentStarted(Started { build: Word::of("0"), name: Word::of("a") });
     let stopped = Event::AgentStopped(Stopped { reason: Word::of("signal") });
@@ -214,7 +214,8 @@ fn a_payment_may_stand_as_later_requests_left_it_not_earlier() {
     assert_eq!((counts.agreed, counts.in_doubt, counts.differ()), (3, 3, 5));
 }
 
-/// A ledger that was put back to before a payment was begun has no row by which an agent would ask the gateway.
+/// If a ledger was restored to a time before a payment began, it has no row that makes an agent
+/// query the gateway.
 #[test]
 fn a_payment_ended_neither_in_log_nor_ledger_is_named() {
     let refused = |n, code| Event::PaymentAnswered(ended(n, code, None));
@@ -227,7 +228,7 @@ fn a_payment_ended_neither_in_log_nor_ledger_is_named() {
         entry(15, refused(5, "already-paid")),
         entry(16, Event::OrderReceived(carried(6, "cancel"))),
         entry(17, Event::OrderAnswered(ended(6, "not-found", None))),
-        // Its agent died; whoever asked again was refused.
+        // The agent died, and the retry was refused.
         entry(18, Event::PaymentReceived(carried(7, "pay"))),
         entry(19, Event::PaymentReceived(carried(7, "pay"))),
         entry(20, refused(7, "not-found")),
@@ -242,12 +243,13 @@ fn a_payment_ended_neither_in_log_nor_ledger_is_named() {
     ];
     assert_eq!(found, expected.map(|(n, about)| (order(n), about, FindingKind::Unaccounted)));
     assert_eq!((counts.agreed, counts.in_doubt, counts.differ()), (1, 4, 0));
-    // An agent that was killed a moment ago says nothing of its end.
+    // An agent that was just killed has no entry of its end.
     let (counts, _) = compare(&log[..log.len() - 1], &[], &[]);
     assert_eq!((counts.in_doubt, counts.after), (5, 0));
 }
 
-/// Two agents' clocks differ: what became of a payment last is no matter of their times.
+/// The clocks of two agents differ, so the last outcome of a payment does not depend on the
+/// entries' times.
 #[test]
 fn a_payments_progress_is_told_by_its_outcome_not_by_clocks() {
     let log = log(vec![
@@ -262,8 +264,9 @@ fn a_payments_progress_is_told_by_its_outcome_not_by_clocks() {
     assert_eq!((counts.otherwise, found), (2, expected.to_vec()));
 }
 
-/// It is logged as charged late, and before that is committed another payment by its token is begun: what the gateway charged is
-/// that one's. So the agent logs how the first one stands, and commits nothing.
+/// A late charge is logged, and before its commit another payment with the same token begins, so
+/// the charge belongs to that one. The agent then logs the first payment's state again and commits
+/// nothing.
 #[test]
 fn a_late_charge_that_was_another_payments_is_no_difference() {
     let again = |second, n| {
@@ -276,11 +279,11 @@ fn a_late_charge_that_was_another_payments_is_no_difference() {
         concluded(13, 2, "declined"),
         concluded(14, 2, "charged_late"),
         concluded(15, 2, "declined"),
-        // It was charged late after all.
+        // This payment was charged late after all.
         concluded(16, 3, "charged_late"),
         concluded(17, 3, "not_paid"),
         concluded(18, 3, "charged_late"),
-        // Whoever asked was told what had been read before.
+        // The retry got the answer from before the late charge.
         concluded(19, 4, "charged_late"),
         again(20, 4),
         concluded(21, 5, "charged_late"),
@@ -319,7 +322,8 @@ fn logs_cover_everything_up_to_a_running_agents_last_minute() {
     assert_eq!(to(vec![("a", reach(1, 900, true), false)]), Some(at(900)));
     assert_eq!(to(vec![("a", reach(1, 900, false), false)]), Some(at(840)));
     assert_eq!(to(vec![("a", reach(1, 900, true), true)]), Some(at(840)), "it is not given to its end");
-    // One that has ended keeps nobody; one log was begun anew.
+    // An agent that has ended does not limit the range. In the second case one agent started a new
+    // log.
     let logs = vec![("a", reach(1, 300, true), false), ("b", reach(1, 900, false), false)];
     assert_eq!(to(logs), Some(at(840)));
     let logs = vec![("a", reach(1, 300, false), false), ("a", reach(301, 900, true), false)];
@@ -336,7 +340,7 @@ fn a_refused_automatic_refund_leaves_its_payment_as_it_stands() {
         concluded(10, 1, "paid"),
         concluded(11, 1, "refused"),
         concluded(12, 2, "refused"),
-        // Of another agent, whose clock is behind.
+        // From another agent, whose clock is behind.
         concluded(11, 2, "paid"),
         concluded(13, 3, "charged_late"),
         concluded(14, 3, "refused"),
@@ -347,7 +351,7 @@ fn a_refused_automatic_refund_leaves_its_payment_as_it_stands() {
         concluded(19, 5, "refused"),
         concluded(20, 6, "paid"),
         concluded(21, 6, "refused"),
-        // The log of the agent that had it charged is not given.
+        // The log of the agent that charged it is missing.
         concluded(22, 7, "refused"),
         concluded(23, 8, "unknown"),
         concluded(24, 8, "refused"),

@@ -1,8 +1,9 @@
-//! What operators said with `payments resolve`, beside the ledger: a restore takes their words away as well, and the agents would
-//! ask the gateway once more about what was ended.
+//! Compares operators' decisions (`payments resolve`) with the ledger. A restore of the database
+//! also removes these decisions, and the agents would query the gateway again about payments that
+//! are already resolved.
 //!
-//! The log has a word before it is done, and that it is committed after it. People say them, so there are few: each is looked up
-//! in the ledger by itself.
+//! The log has a decision before its commit, and an entry of the commit after it. People make these
+//! decisions, so there are few, and each is looked up in the ledger by itself.
 
 use std::collections::HashMap;
 
@@ -12,26 +13,26 @@ use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, RefundId, Re
 use super::{ComparedItem, Counts, Finding, FindingKind, Part, follows, is_open};
 use crate::payments::{Payment, Refund};
 
-/// An operator's word about a payment or a refund.
+/// An operator's decision about a payment or a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorWord {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
     /// The payment's order.
     pub order: OrderId,
     /// The payment.
     pub payment: PaymentId,
-    /// The refund, where it is about one.
+    /// The refund, if the decision is about one.
     pub refund: Option<RefundId>,
-    /// How it stands by that word.
+    /// The state that the decision gives.
     pub outcome: Word,
-    /// Why that is known, as a code.
+    /// The operator's reason, as a code.
     pub reason: Word,
-    /// The log has that it was committed, and not only that it was said.
+    /// True if the log has the commit of the decision, not only the decision.
     pub is_committed: bool,
 }
 
-/// How a payment and its refunds stand in the ledger.
+/// The state of a payment and its refunds in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandingPayment {
     /// The payment's state.
@@ -40,25 +41,26 @@ pub struct StandingPayment {
     pub refunds: Vec<StandingRefund>,
 }
 
-/// How a refund stands in the ledger.
+/// The state of a refund in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandingRefund {
     /// Its id.
     pub refund: RefundId,
-    /// Nobody asked for it.
+    /// True if the agent began the refund by itself.
     pub automatic: bool,
     /// Its state.
     pub state: String,
-    /// Why it stands so.
+    /// Code that explains the state.
     pub code: Option<String>,
 }
 
-/// The words of one range of keys, by the key of what they are about.
+/// The decisions of one range of keys, by the key of their payment or refund.
 #[derive(Debug, Default)]
 pub(super) struct Words(HashMap<KeyDigest, Vec<OperatorWord>>);
 
 impl Words {
-    /// Takes a word. `false` if it is in no form that this version reads. One of a version before names no key, and is passed over.
+    /// Takes a decision. Returns false if its form is unknown to this version. A decision of an
+    /// older agent names no key and is skipped.
     pub(super) fn take(&mut self, said: Resolved) -> bool {
         let Resolved { brand, key, order, outcome, payment, reason, refund, who: _ } = said;
         let (Some(brand), Some(key)) = (brand, key) else { return true };
@@ -76,7 +78,7 @@ impl Words {
         true
     }
 
-    /// Something is committed: it may be what an operator said.
+    /// Notes a commit, which may be that of an operator's decision.
     pub(super) fn commit(&mut self, ended: &Ended) {
         let mut words = self.0.get_mut(&ended.key).into_iter().flatten().rev();
         if let Some(word) = words.find(|word| word.outcome == ended.outcome) {
@@ -86,12 +88,13 @@ impl Words {
 }
 
 impl OperatorWord {
-    /// Whether it says that money moved.
+    /// True if the decision says that money moved.
     pub fn moved(&self) -> bool {
         !matches!(self.outcome.as_str(), "not_paid" | "refused")
     }
 
-    /// What the ledger has in its place, and what is wrong with that; `None` for the kind if the ledger has it, or knows more.
+    /// Returns the ledger's state, and the kind of difference. The kind is `None` if the ledger has
+    /// the decision or a later state.
     fn beside(&self, stands: Option<&StandingPayment>) -> (Option<String>, Option<FindingKind>) {
         let Some(payment) = stands else { return (None, Some(self.missing())) };
         let Some(refund) = self.refund else {
@@ -110,10 +113,11 @@ impl OperatorWord {
         };
         let what = match known.state.as_str() {
             now if is_open(now) => Some(self.missing()),
-            // It went back after all.
+            // The money went back after all.
             "done" => None,
             _ if !self.moved() => None,
-            // What other refunds left of it went back by hand, and stands as a refund of its own.
+            // The rest that other refunds left went back by hand. The ledger has it as a refund of
+            // its own.
             _ if known.automatic && payment.went_back_by_hand(&self.reason) => None,
             _ if known.automatic => Some(self.missing()),
             _ => self.contradicted(),
@@ -121,17 +125,19 @@ impl OperatorWord {
         (Some(known.state.clone()), what)
     }
 
-    /// The ledger has nothing of it. If it was said alone, its command may have failed.
+    /// The kind if the ledger lacks the decision. If the log has no commit of it, its command may
+    /// have failed.
     fn missing(&self) -> FindingKind {
         if self.is_committed { FindingKind::Lost } else { FindingKind::Unaccounted }
     }
 
-    /// The ledger has the contrary: a word that was said alone came too late for it.
+    /// The kind if the ledger has the opposite. If the log has no commit of the decision, the
+    /// decision came too late and this is no difference.
     fn contradicted(&self) -> Option<FindingKind> {
         self.is_committed.then_some(FindingKind::Otherwise)
     }
 
-    /// The arguments by which it is said again.
+    /// Returns the arguments of the command that repeats the decision.
     pub fn command(&self) -> String {
         let refund = self.refund.map(|refund| format!("--refund {refund} ")).unwrap_or_default();
         let state = if self.moved() { "paid" } else { "not-paid" };
@@ -159,19 +165,20 @@ impl From<&Payment> for StandingPayment {
     }
 }
 
-/// No money moved, or it did when it was too late: that comes after an operator's "not paid".
+/// True if no money moved, or if it moved too late. Both may follow an operator's `not-paid`.
 fn is_not_charged_in_time(state: &str) -> bool {
     matches!(state, "declined" | "not_paid" | "charged_late" | "returned")
 }
 
 impl Part<'_> {
-    /// What operators said of these keys, once the logs are read: each is looked up in the ledger, and given back to
-    /// [`Self::word`].
+    /// Returns the operators' decisions for these keys, after all logs are read. The caller looks
+    /// up each in the ledger and passes it to [`Self::word`].
     pub fn take_words(&mut self) -> Vec<OperatorWord> {
         std::mem::take(&mut self.words.0).into_values().flatten().collect()
     }
 
-    /// How what a word is about stands in the ledger, if it is there; `told` is given what is wrong with that.
+    /// Compares a decision with the state of its payment in the ledger. `told` gets a finding if
+    /// they differ.
     pub fn word(
         &self,
         word: OperatorWord,

@@ -1,4 +1,4 @@
-//! What is told of an operator's word, by how the ledger stands.
+//! Findings for an operator's decision, by the state in the ledger.
 
 use bridge_protocol::audit::entry::{Digest, Resolved};
 use bridge_protocol::domain::{PaymentId, RefundId};
@@ -39,7 +39,7 @@ fn stands(state: &str, refunds: &[(u8, bool, &str, Option<&str>)]) -> Option<Sta
     Some(StandingPayment { state: state.to_owned(), refunds: refunds.iter().map(refund).collect() })
 }
 
-/// What is wrong with the one word of a log.
+/// Returns the difference for the single decision of a log.
 fn wrong(log: &[Vec<u8>], stands: Option<&StandingPayment>) -> Option<FindingKind> {
     let span = span(log);
     let (mut counts, mut found) = (Counts::default(), Vec::new());
@@ -57,7 +57,7 @@ fn wrong(log: &[Vec<u8>], stands: Option<&StandingPayment>) -> Option<FindingKin
     Some(finding.what)
 }
 
-/// By the same word once it is committed, and while the log has only that it was said.
+/// Returns the differences for the same decision: with its commit in the log, and without.
 fn wrongs(
     refund: Option<RefundId>,
     outcome: &str,
@@ -112,13 +112,13 @@ fn a_word_about_a_refund_is_held_against_that_refund() {
     assert_eq!(wrongs(Some(refund_id(2)), "done", stands("paid", &[])), MISSING, "it is not there");
 }
 
-/// An automatic refund is logged under its payment's key, as what became of the payment.
+/// An automatic refund is logged under the key of its payment, as an outcome of the payment.
 #[test]
 fn money_returned_by_hand_is_missed_where_its_refund_is_refused() {
     let said = |refunds: &[_]| wrongs(Some(refund_id(2)), "refunded", stands("paid", refunds));
     assert_eq!(said(&[(2, true, "refused", Some("NOT_CANCELABLE"))]), MISSING);
     assert_eq!(said(&[(2, true, "done", Some("TICKET_1"))]), AGREED);
-    // What was left of it is a refund of its own.
+    // The rest of the payment is a refund of its own.
     let rest = |code| [(2, true, "refused", None), (3, true, "done", Some(code))];
     assert_eq!(said(&rest("TICKET_1")), AGREED);
     assert_eq!(said(&rest("TICKET_2")), MISSING);
