@@ -164,8 +164,8 @@ pub(crate) fn catalogue_note(head: Option<Head>) -> Option<String> {
     let head = head.filter(|_| stands_still(head))?;
     let seconds = head.swept.elapsed().as_secs();
     Some(format!(
-        "the database has told nothing of the catalogue's changes for {seconds} s, and what the cloud shows gets old: see the \
-         log, and whether the database is there and who holds its tables"
+        "the database has sent no changes of the catalogue for {seconds} s, and the cloud's data get old: see the log, check that the \
+         database is up, and look for a session that holds its tables"
     ))
 }
 

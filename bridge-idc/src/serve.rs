@@ -85,7 +85,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
     if let Err(theirs) = owner::check(state_dir) {
-        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
+        tracing::warn!(%theirs, "an agent that runs as the folder's owner cannot open the files of this agent");
     }
     let keys = CurrentKeys::load(&config.keys.dir)?;
     let (manifest, told) = manifest(&keys.now())?;
@@ -124,7 +124,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     if let Some(why) = config.ledger.unprotected {
         tracing::warn!(
             why,
-            "ledger.allow_unprotected: whoever stands between here and the database reads and changes orders"
+            "ledger.allow_unprotected: an attacker between this host and the database can read and change orders"
         );
     }
     let served = ServedBefore::in_dir(state_dir);
@@ -237,13 +237,13 @@ fn take_keys(keys: &Keyring, greetings: &watch::Sender<Greeting>, last: &LastLog
         Ok((manifest, told)) => {
             tracing::info!(
                 sealing_keys = told.keys.len(),
-                "the keys' folder has changed and is in use as it is now"
+                "the keys' folder has changed, and its keys are in use"
             );
             last.keys(log, &manifest, told.keys.iter().map(|key| key.id.0.as_slice()));
             greetings.send_modify(|greeting| greeting.manifest = manifest);
         }
         Err(error) => {
-            tracing::error!(%error, "sign the manifest of new sealing keys: peers are not told of them")
+            tracing::error!(%error, "the manifest of new sealing keys cannot be signed: peers do not get them")
         }
     }
 }
@@ -274,7 +274,7 @@ impl PaymentTasks {
             let listener = address::listen(address)
                 .and_then(TcpListener::from_std)
                 .with_context(|| format!("listen on payments.webhook_listen {address}"))?;
-            tracing::info!(webhooks = %listener.local_addr()?, "takes the gateway's hints");
+            tracing::info!(webhooks = %listener.local_addr()?, "listening for the gateway's webhooks");
             let webhooks = webhook::listen(listener, service.clone(), shutdown.clone());
             tasks.push(tokio::spawn(shutdown.core("the listener for webhooks", webhooks)));
         }

@@ -40,8 +40,8 @@ enum Rows {
 
 use Column::{Json, Plain};
 
-/// Every column that may enter the feed. Personal data cannot enter it: that is in the tables of
-/// the orders, and none of them is listed here.
+/// Every column that may enter the feed. Personal data is only in the tables of the orders, and
+/// none of those tables is listed here.
 pub const ALLOWED: [Part; 8] = [
     Part {
         kind: EntityKind::Brand,

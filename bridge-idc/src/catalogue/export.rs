@@ -55,8 +55,8 @@ impl Catalogue {
         out: &mut impl Write,
         mut progress: impl FnMut(u64),
     ) -> Result<u64, ExportError> {
-        // Stock comes last in the order of keys, but its product's line needs it. So a first pass
-        // reads the stock.
+        // Stock comes after the products in the order of keys, but the line of each product needs
+        // its stock. So a first pass reads the stock.
         let mut units: HashMap<(Brand, String), i64> = HashMap::new();
         self.each(brands, |Row { key, row }| {
             if let (EntityKind::Stock, Some(Ok(stock))) = (key.kind, row.map(StockRow::decode)) {

@@ -24,10 +24,10 @@ mod numbers;
 /// Reads rows and changes for the feed.
 mod source;
 
-/// The catalogue's statements that only PostgreSQL has.
+/// Statements of the catalogue for PostgreSQL.
 mod postgres;
 
-/// The catalogue's statements that only SQLite has.
+/// Statements of the catalogue for SQLite.
 mod sqlite;
 
 /// Converts rows of SQL to rows of the feed.

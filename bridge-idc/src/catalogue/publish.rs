@@ -179,7 +179,7 @@ impl FeedDriver {
                         tokio::spawn(reading.run(*link, brands, read));
                     }
                     Output::TooLarge(key) => {
-                        tracing::warn!(%key, "a row is too large to be published and counts as gone: make it smaller");
+                        tracing::warn!(%key, "a row is too large to be published, and is published as deleted: make it smaller");
                     }
                 }
             }
@@ -197,7 +197,7 @@ struct Reading {
 
 impl Reading {
     async fn run(self, link: LinkId, brands: Arc<[Brand]>, read: Read) {
-        // The semaphore is never closed.
+        // The semaphore is never closed, so this cannot fail.
         let _place = self.reads.acquire().await;
         let found = self.read(&brands, read).await.map_err(|error| {
             self.metrics.catalogue_read_errors.inc();

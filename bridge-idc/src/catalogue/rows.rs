@@ -226,7 +226,7 @@ impl Unreadable {
                     said.insert(key.clone());
                 }
                 if is_new {
-                    tracing::warn!(%key, reason, "a catalogue row cannot be read: it is published as gone");
+                    tracing::warn!(%key, reason, "a catalogue row cannot be read: it is published as deleted");
                 }
                 None
             }

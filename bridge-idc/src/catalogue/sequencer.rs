@@ -53,8 +53,8 @@ impl PollIntervals {
         let (poll_every, pause) = if database.notifies() {
             (250, 10)
         } else {
-            // No notification tells of another process's commit. Each round also waits for the
-            // disk.
+            // SQLite cannot notify this process of another process's commit, so the interval is
+            // short. Each round waits for the disk, so the pause is long.
             (50, 25)
         };
         Self { poll_every: Duration::from_millis(poll_every), pause: Duration::from_millis(pause) }
@@ -153,7 +153,7 @@ impl Sequencer<'_> {
         if self.held
             && let Err(error) = soon(self.numbers.round(Duration::ZERO)).await
         {
-            tracing::debug!(%error, "the sequencer's lease is not given back, it ends by itself");
+            tracing::debug!(%error, "the sequencer's lease is not given back, and will expire");
         }
     }
 
@@ -179,9 +179,9 @@ impl Sequencer<'_> {
             self.held = round.held;
             self.publish(began, &round);
             if !round.held && wake == WakeReason::Committed {
-                // An agent that gets no notification polls.
+                // If the notification fails, the other agent still polls.
                 if let Err(error) = soon(self.numbers.tell()).await {
-                    tracing::debug!(%error, "the agent that holds the sequencer's lease is not told");
+                    tracing::debug!(%error, "the agent that holds the sequencer's lease is not notified");
                 }
             }
             if !round.held || round.emptied {
@@ -201,9 +201,11 @@ impl Sequencer<'_> {
         loop {
             match soon(self.numbers.forget(&self.limits)).await {
                 Ok(0) => break,
-                Ok(changes) => tracing::debug!(changes, "the log of the catalogue forgot its oldest changes"),
+                Ok(changes) => {
+                    tracing::debug!(changes, "the oldest changes of the catalogue's log are deleted")
+                }
                 Err(error) => {
-                    tracing::debug!(%error, "the log of the catalogue does not forget, trying again later");
+                    tracing::debug!(%error, "the oldest changes of the catalogue's log cannot be deleted, trying again later");
                     break;
                 }
             }

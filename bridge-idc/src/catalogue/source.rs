@@ -32,8 +32,8 @@ row! {
 }
 
 impl Catalogue {
-    /// Returns the position of the change log, and its lag in microseconds: every change that was
-    /// committed earlier than that has a number up to this position.
+    /// Returns the position of the change log, and its lag in microseconds. Every change that was
+    /// committed more than this time ago has a number up to this position.
     ///
     /// # Errors
     ///

@@ -39,27 +39,28 @@ input (-) and a pipe are CSV where there is a mapping:
    \"published_from\": \"2026-12-01T10:00:00+09:00\", \"published_until\": null,
    \"variants\": [{\"sku\": \"SEJAK-50\", \"options\": {\"weight\": \"50 g\"},
                  \"price\": {\"amount\": 18000, \"currency\": \"KRW\"}, \"quantity\": 40}]}
-An object is one line of the file; the last one is broken here to be read.
+Each object is one line of the file. The last one is broken here to be easier to read.
 
 Fields of a mapping: brand, currency, product, sku (else the product's code), price (in the currency's own unit: 3 and 3.00 of \
 GBP are 300 pence; an amount of JSON is in minor units, as in the API), quantity, category and image (several between |), \
 published_from, published_until, name.LANGUAGE, description.LANGUAGE, option.NAME, document.NAME. FIELD=@TEXT is the same text \
 for every row.
 
-What a file does not speak of stays as it is. Categories that are only mentioned are made. A quantity is what is for sale from \
-now on; without one a SKU keeps its units, and a new one has none. An empty name is left out, a price of 0 is a price.
+Fields that a file does not have stay unchanged. Categories that are only mentioned are created. A quantity is the number of \
+units for sale from now on; without one a SKU keeps its units, and a new SKU has none. An empty name is left out. A price of 0 \
+is a valid price.
 
-The file is judged whole first. It must be UTF-8, and its last row must end with a line's end (LF, CRLF or CR; an object of JSON \
-shows by itself that it is whole): a file that was cut in a number looks just as whole. --whole says that it is. Columns are \
-between commas; spaces around a value and rows without one do not count.
+The whole file is checked first. It must be UTF-8, and its last row must end with a line end (LF, CRLF or CR): without it, a file \
+that was cut within a number looks complete. A JSON object needs no line end. --whole says that the file is complete. Columns are \
+separated by commas; spaces around a value and rows without a value are ignored.
 
-What is refused is printed and written to FILE.refused.csv with line, field and reason; the rest is imported, and the exit code \
-is 1. What is doubtful is imported and said: a SKU such as 8.80123E+12, a price 50 times what it was.
+Refused records are printed and written to FILE.refused.csv with line, field and reason. The rest is imported, and the exit code \
+is 1. Doubtful records are imported with a warning: a SKU such as 8.80123E+12, a price 50 times the old one.
 
-Products are written 1,000 at a time, and no order waits for more than that. What somebody else holds, a DBA's open transaction \
-for one, comes last: it is named, with who has it as far as the database tells, and waited for with nothing else in the import's \
-hands. --dry-run only reads. --all-or-nothing judges all of the file, by itself and by the database, before the first is \
-written; if the database fails in the middle then, it is said what is in, and the same command brings in the rest.
+Products are written 1,000 at a time, and no order waits for more than that. Rows that another session holds, such as a DBA's \
+open transaction, come last. The command names them, and their holder if the database can name it, and waits for them without \
+holding anything else. --dry-run only reads. --all-or-nothing checks the whole file, also against the database, before the first \
+write. If the database fails after that, the command says how much is written, and the same command imports the rest.
 
 Examples:
   bridge-idc catalogue import catalogue.jsonl
@@ -182,7 +183,7 @@ fn report(imported: &Imported, options: Options) -> io::Result<()> {
     writeln!(out, "  categories  {}", tally(imported.categories))?;
     writeln!(out, "  products    {}", tally(imported.products))?;
     writeln!(out, "  variants    {}", tally(imported.variants))?;
-    writeln!(out, "  stock       {} SKUs have other units now", imported.stock)?;
+    writeln!(out, "  stock       {} SKUs have a new number of units", imported.stock)?;
     writeln!(out, "  refused     {}", imported.refused.len())
 }
 

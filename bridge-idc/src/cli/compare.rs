@@ -36,14 +36,14 @@ const SORTED_MAX: usize = 100_000;
 /// The logs to compare with the ledger.
 #[derive(Args)]
 #[command(
-    after_help = "Findings are sorted by brand and order. Of more than 100,000 each 100,000 are sorted by themselves, since memory is not \
-                  to grow with the log: `sort` them, or the list of --json by a program, where that matters. Where it cannot go on, it \
-                  says on standard error that what it has told is not all, and ends with 2; the object of --json is whole then, with \
+    after_help = "Findings are sorted by brand and order, in blocks of 100,000, so that memory does not grow with the log. With more \
+                  findings, sort the output with `sort`, or the list of --json with a program. If the comparison cannot go on, it says \
+                  on standard error that its findings are not all, and ends with 2. The object of --json is then complete JSON, with \
                   \"cut\": true and without counts."
 )]
 pub(super) struct Compare {
-    /// The logs of all IDC agents of this ledger, or copies, with logs that an agent started anew
-    /// [default: audit.dir of the configuration]
+    /// The logs of all IDC agents of this ledger, or copies of them. Include the older logs of
+    /// agents that later started a new one [default: audit.dir of the configuration]
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// Verifier key of a log, as `audit key` prints it; one for each log. Each log is then verified
@@ -82,7 +82,7 @@ pub(super) fn run(
     let given = folders.given()?;
     if let Some(cloud_s) = given.iter().find(|log| log.side() != Side::Idc) {
         return Err(cli::usage(format!(
-            "{}: it is the log of a cloud agent: give those of the IDC agents, which tell what was committed",
+            "{}: it is the log of a cloud agent: give the logs of the IDC agents, which record the commits",
             cloud_s.folder()
         )));
     }
@@ -101,8 +101,8 @@ fn differ(requests: u64, not_logged: u64) -> String {
         return differ;
     }
     format!(
-        "{differ}; {not_logged} of them are in no log that is given: give those of all IDC agents that write to this ledger, and those \
-         that were begun anew"
+        "{differ}; {not_logged} of them are in no given log: give the logs of all IDC agents that write to this ledger, and the older \
+         logs of agents that started a new one"
     )
 }
 
@@ -141,7 +141,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     Ok(counts)
 }
 
-/// Makes the exit code 2: a ledger that cannot be read is not a difference.
+/// Turns the failure into exit code 2, because a ledger that cannot be read is not a difference.
 fn not_compared(failure: Failure) -> Failure {
     match failure {
         Failure::Failed(why) => Failure::Usage(why),
@@ -281,7 +281,7 @@ impl FindingPrinter {
     fn line(&mut self, Finding { brand, order, about, log, ledger, what, word }: &Finding) -> io::Result<()> {
         let title = match what {
             FindingKind::Unaccounted if word.is_some() => {
-                "in doubt, the log has that it was said and not that it is committed"
+                "in doubt, the log has the decision and not its commit"
             }
             FindingKind::Lost => "not in the ledger",
             FindingKind::Otherwise => "otherwise in the ledger",
@@ -289,7 +289,7 @@ impl FindingPrinter {
             FindingKind::OnlyReceived => "in doubt, received by the log and not committed",
             FindingKind::Open => "in doubt, the agent asks the gateway about it",
             FindingKind::Unaccounted => {
-                "in doubt, received by the log and neither there nor in the ledger how it ended"
+                "in doubt, received by the log, and the outcome is neither there nor in the ledger"
             }
         };
         let nothing = || "nothing".to_owned();
@@ -328,31 +328,31 @@ impl FindingPrinter {
         }
         writeln!(
             out,
-            "{agreed} requests and words of operators are in the ledger as the logs say; {lost} are not in it, {otherwise} otherwise, {not_logged} in no \
+            "{agreed} requests and operators' decisions are in the ledger as the logs say; {lost} are not in it, {otherwise} otherwise, {not_logged} in no \
              log, {in_doubt} in doubt"
         )?;
         if *not_logged > 0 {
             writeln!(
                 out,
-                "what is in no log may be in one that is not given: give the logs of all IDC agents of this ledger"
+                "requests in no log may be in a log that is not given: give the logs of all IDC agents of this ledger"
             )?;
         }
         if before + after > 0 {
             writeln!(
                 out,
-                "{before} are from before the logs begin, and {after} from after they end ({}): of these no log can tell",
+                "{before} are from before the logs begin, and {after} from after they end ({}): the logs say nothing about these",
                 to.unwrap_or_else(|| "they have no entry".to_owned())
             )?;
         }
         if words_without_key > 0 {
             writeln!(
                 out,
-                "{words_without_key} words of operators were logged by an agent of a version before, which named no key: `audit tail --kind \
-                 payment-resolved` shows them, and they are to be compared by hand"
+                "{words_without_key} operators' decisions were logged by an agent of an older version, which named no key: compare them by hand, \
+                 with `audit tail --kind payment-resolved`"
             )?;
         }
         if unread > 0 {
-            writeln!(out, "{unread} entries are in no form that this version reads")?;
+            writeln!(out, "{unread} entries are in a form that this version cannot read")?;
         }
         Ok(())
     }

@@ -60,7 +60,8 @@ pub(super) fn show(bar: &ProgressBar, told: Progress<'_>) {
 /// Prints warnings on standard error.
 pub(super) fn warn(warned: &[Refusal]) {
     if !warned.is_empty() {
-        let text = format!("{} doubtful, and taken as they are:{}", warned.len(), first(warned));
+        let text =
+            format!("{} doubtful records are imported without a change:{}", warned.len(), first(warned));
         let _nobody_listens = writeln!(io::stderr(), "warning: {text}");
     }
 }

@@ -108,11 +108,11 @@ enum Stock {
     /// Import brands, SKUs, prices and stock: the whole file, or nothing if a row is wrong.
     #[command(
         after_help = "The header is brand,sku,unit_price,currency,quantity. Prices are in the currency's own unit, as in a catalogue's CSV: \
-                      3 and 3.00 of GBP are 300 pence, 18000 of KRW is 18000 won; one that is 50 times what it was is warned of. \
-                      A SKU that is there already gets the file's price, and its quantity as the units for sale now.\n\n\
-                      The file is judged whole before anything is written: UTF-8, commas between its columns, and a line's end \
-                      behind its last row, since a file that was cut looks just as whole. Rows are written 2,500 at a time, and \
-                      no order waits for more than that. What somebody else holds comes last, and is named and waited for."
+                      3 and 3.00 of GBP are 300 pence, 18000 of KRW is 18000 won. A price that is 50 times the old one gets a warning. \
+                      An existing SKU gets the file's price, and the file's quantity is its number of units for sale from now on.\n\n\
+                      The whole file is checked before the first write. It must be UTF-8, with commas between its columns and a line \
+                      end after its last row: without that line end, a cut file looks complete. Rows are written 2,500 at a time, and \
+                      no order waits for more than that. Rows that another session holds come last: the command names and awaits them."
     )]
     Import {
         /// The CSV file, or - for standard input.
@@ -327,7 +327,7 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: boo
     // The audit log could store only a part of a sentence, and a part may be misleading.
     let code = Word::new(purpose).map_err(|error| {
         cli::usage(format!(
-            "--purpose must say why, in one word, such as TICKET_4711, which is recorded: it {error}"
+            "--purpose must say why, in one word, such as TICKET_4711, which is recorded: the word {error}"
         ))
     })?;
     let keys = Keyring::load(&config.keys.dir)?;

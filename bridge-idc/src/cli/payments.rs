@@ -43,15 +43,15 @@ pub(super) enum Command {
     /// Resolve a payment or a refund of unknown outcome, by the gateway's console or its staff. Or
     /// record that money went back in another way, after the gateway refused an automatic refund.
     #[command(
-        after_help = "Two things can be resolved. What is unknown, a payment or a refund: say what the gateway's console shows. And a refund that \
-                      the agent asked for by itself (its order was cancelled, or it was charged late) and that the gateway refused: \
-                      --as paid, once the money went back in another way.\n\n\
-                      Of a payment, `paid` says that the gateway's console shows the charge; if its order was cancelled meanwhile, it is \
-                      then refunded by itself. Of a refund, `paid` says that the money went back. Where other refunds gave a part \
-                      back meanwhile, --amount says what is left and went back.\n\n\
-                      `not-paid` can be said when no request to the gateway is on its way: if one is, the command says until when. \
-                      Look at the gateway's console after that, and say it then.\n\n\
-                      Who says so, why, and of what is in the audit log before it is in the ledger.\n\n\
+        after_help = "Two things can be resolved. First, a payment or a refund of unknown outcome: give the outcome that the gateway's console \
+                      shows. Second, a refund that the agent began by itself (the order was cancelled, or the payment was charged late) \
+                      and that the gateway refused: --as paid, once the money went back in another way.\n\n\
+                      For a payment, `paid` says that the gateway's console shows the charge. If its order was cancelled meanwhile, the \
+                      agent then refunds it by itself. For a refund, `paid` says that the money went back. If other refunds gave a part \
+                      back meanwhile, --amount gives the rest that went back.\n\n\
+                      `not-paid` is refused while a request to the gateway may be on its way, and the command says until when. \
+                      Look at the gateway's console after that time, and run the command again.\n\n\
+                      The audit log records the operator, the reason and the payment before the ledger does.\n\n\
                       Examples:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 \\\n    \
                       --as not-paid --reason TICKET_4711\n  \
                       bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 \\\n    \
@@ -119,7 +119,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let went_back = automatic && moved && state == RefundState::Refused.code();
             if state != PaymentState::Unknown.code() && !went_back {
                 return Err(cli::failed(format!(
-                    "its state is {state}: only what is unknown can be resolved, or an automatic refund that was refused and \
+                    "its state is {state}: only an unknown outcome can be resolved, or an automatic refund that was refused and \
                      went back in another way (--refund REFUND --as paid)"
                 )));
             }
@@ -133,12 +133,15 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let verdict = OperatorDecision { moved, amount, reason: &reason };
             let said = operator::resolve(&ledger, found.charge.order, id, verdict, &operator).await?;
             if let Some(error) = said.unlogged {
-                let text = "it is committed; the audit log has that it was said (payment-resolved), and not that it is committed";
+                let text =
+                    "it is committed; the audit log has the decision (payment-resolved), and not its commit";
                 let _nobody_listens = writeln!(io::stderr(), "warning: {text}: {error}");
             }
             match said.resolved {
                 ResolveResult::Stands(payment) => show(&payment, json)?,
-                ResolveResult::Known => return Err(cli::failed("it is no longer unknown: look at it again")),
+                ResolveResult::Known => {
+                    return Err(cli::failed("its outcome is no longer unknown: look at it again"));
+                }
                 ResolveResult::NotLeft(left) => return Err(cli::failed(not_left(&found, left))),
                 ResolveResult::OnItsWay(until) => return Err(cli::failed(on_its_way(refund, until))),
             }
@@ -155,8 +158,8 @@ fn not_left(payment: &Payment, left: i64) -> String {
     }
     let amount = in_whole_units(left, payment);
     format!(
-        "{amount} is left of the payment, the rest is back by another refund or on its way: if just that went back in another way, \
-         say so with --amount {left}"
+        "{amount} is left of the payment, the rest is back by another refund or on its way: if exactly this amount went back in \
+         another way, give --amount {left}"
     )
 }
 
@@ -164,13 +167,13 @@ fn not_left(payment: &Payment, left: i64) -> String {
 fn on_its_way(refund: Option<RefundId>, until: UnixMicros) -> String {
     if refund.is_none() {
         return format!(
-            "a request to charge may be on its way to the gateway until {until}: look at the gateway's console after that, and if \
-             nothing was charged say so then. Nothing was changed"
+            "a request to charge may be on its way to the gateway until {until}: look at the gateway's console after that, and \
+             run the command again if nothing was charged. Nothing was changed"
         );
     }
     format!(
-        "a request to give back may be on its way to the gateway until {until}: look at the gateway's console after that, and if \
-         nothing went back say so then. Nothing was changed"
+        "a request to refund may be on its way to the gateway until {until}: look at the gateway's console after that, and run \
+         the command again if nothing went back. Nothing was changed"
     )
 }
 

@@ -199,7 +199,7 @@ impl Counts {
 /// Returns the key that an entry is about, without parsing the whole entry.
 fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
     let text = std::str::from_utf8(bytes).ok()?;
-    // The canonical JSON form has no spaces, and no other kind of member has this name.
+    // An entry is canonical JSON without spaces, and no other member has this name.
     let (_, rest) = text.split_once("\"event\":\"")?;
     let (about, rest) = rest.split_once('-')?;
     let kinds = ["received\"", "committed\"", "answered\"", "resolved\""];
@@ -353,7 +353,7 @@ impl<'span> Part<'span> {
             None => Some(FindingKind::Lost),
             Some(asked) if asked.order != end.order => Some(FindingKind::Otherwise),
             Some(asked) if end.may_stand_as(&asked.state) => None,
-            // The outcome is that of the payment's automatic refund, which the gateway refused.
+            // A logged `refused` under a payment's key is the outcome of its automatic refund.
             Some(_) if outcome == "refused" && !row.is_refund => None,
             Some(asked) if is_open(&asked.state) => Some(FindingKind::Open),
             Some(_) => Some(FindingKind::Otherwise),
@@ -427,15 +427,15 @@ impl<'span> Part<'span> {
 }
 
 impl LoggedRequest {
-    /// Removes one received request, because it was refused: the one about this payment, if it is
-    /// about a payment.
+    /// Removes one received request that was refused. `payment` is the payment of the request, if
+    /// the log names one.
     fn refused(&mut self, payment: Option<&Word>) {
         if let Some(at) = self.open.iter().position(|received| received.payment.as_ref() == payment) {
             self.open.swap_remove(at);
         }
     }
 
-    /// Takes an outcome of a payment or a refund.
+    /// Keeps the later of the known outcome and this one, and notes a withdrawal.
     fn conclude(&mut self, end: LoggedEnd, is_replayed: bool) {
         match self.ended.first_mut() {
             Some(known) if known.place() > end.place() => {
@@ -504,8 +504,8 @@ fn is_open(state: &str) -> bool {
     matches!(state, "confirming" | "unknown")
 }
 
-/// True if a payment or a refund may change from one state to the other by entries under other
-/// keys, or without a further entry.
+/// True if the state in the ledger may follow from the logged outcome: by entries under other keys,
+/// or without a further entry.
 fn follows(said: &str, now: &str) -> bool {
     if said == now || is_open(said) {
         return true;

@@ -61,8 +61,9 @@ fn time_of(bytes: &[u8]) -> Option<UnixMicros> {
 
 impl Span {
     /// Computes the range from all logs, each with its name in its checkpoints. If an agent started
-    /// a new log, its latest log counts. If an agent was still running at the end of its log, or if
-    /// the given log is cut, the agent has logged more since; then the range ends before that.
+    /// a new log, its latest log counts. If an agent still ran at the end of its log, or if the
+    /// given log is cut, later entries exist that the logs do not show. The range then ends
+    /// `LOGGED_WITHIN` before the last entry.
     pub fn of<'name>(logs: impl Iterator<Item = (&'name str, Reach, bool)>) -> Self {
         let mut agents: Vec<(&str, Reach)> = Vec::new();
         let mut from = None;

@@ -11,7 +11,7 @@ mod words;
 const SECOND: i64 = 1_000_000;
 
 fn key(n: u8) -> KeyDigest {
-    // Spread over all ranges.
+    // Spreads the keys over all ranges.
     KeyDigest::from_bytes(&[n.wrapping_mul(37); 32]).unwrap()
 }
 
@@ -340,7 +340,7 @@ fn a_refused_automatic_refund_leaves_its_payment_as_it_stands() {
         concluded(10, 1, "paid"),
         concluded(11, 1, "refused"),
         concluded(12, 2, "refused"),
-        // From another agent, whose clock is behind.
+        // This entry is from another agent, whose clock is behind.
         concluded(11, 2, "paid"),
         concluded(13, 3, "charged_late"),
         concluded(14, 3, "refused"),

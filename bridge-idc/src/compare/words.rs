@@ -125,14 +125,14 @@ impl OperatorWord {
         (Some(known.state.clone()), what)
     }
 
-    /// The kind if the ledger lacks the decision. If the log has no commit of it, its command may
-    /// have failed.
+    /// Returns the kind of difference if the ledger lacks the decision. If the log has no commit of
+    /// it, its command may have failed.
     fn missing(&self) -> FindingKind {
         if self.is_committed { FindingKind::Lost } else { FindingKind::Unaccounted }
     }
 
-    /// The kind if the ledger has the opposite. If the log has no commit of the decision, the
-    /// decision came too late and this is no difference.
+    /// Returns the kind of difference if the ledger has the opposite. If the log has no commit of
+    /// the decision, the decision came too late, and this is no difference.
     fn contradicted(&self) -> Option<FindingKind> {
         self.is_committed.then_some(FindingKind::Otherwise)
     }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use sqlx::migrate::MigrateError;
 
-/// An error of the database. It does not say what is committed: before a COMMIT, nothing is; if the
-/// COMMIT itself failed, the outcome may be unknown (see [`NotDone`](super::NotDone)).
+/// An error of the database. If it comes before a COMMIT, nothing is committed. If the COMMIT
+/// itself failed, the outcome may be unknown (see [`NotDone`](super::NotDone)).
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The database cannot be reached, lost the connection, or cannot write. No request can be
@@ -15,8 +15,8 @@ pub enum LedgerError {
     /// The database refused a value. One request of the batch is the cause.
     #[error("the database refused the batch: {0}")]
     Refused(SqlState),
-    /// A right, a function or a readable page is missing. This may affect all requests, or only
-    /// those of one brand, or only one.
+    /// A right, a function or a readable page is missing. This may affect all requests, the
+    /// requests of one brand, or a single request.
     #[error("the database does not do it: {0}")]
     Denied(SqlState),
     /// The statement was cancelled by a DBA or by a statement time-out of the database.

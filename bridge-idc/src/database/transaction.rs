@@ -16,13 +16,13 @@ use super::row::AnyRow;
 use super::statement::Statement;
 use super::{postgres, sqlite};
 
-/// Attempts against other writers.
+/// Most attempts of a transaction that conflicts with other writers.
 pub(crate) const TRIES: u32 = 8;
 
 /// Longest wait for a row that another session holds.
 const HELD_FOR: Duration = Duration::from_secs(5);
 
-/// First and longest pause between two attempts to lock such a row.
+/// First and longest pause between two attempts to lock a row that another session holds.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(320));
 
 /// Time limit for the statements of a transaction, and for its COMMIT. After that the database
@@ -136,7 +136,7 @@ impl Database {
     pub(crate) async fn begin_batch(&self) -> sqlx::Result<Transaction> {
         let on = match self {
             Self::Postgres(database) => On::Postgres(database.begin_batch().await?),
-            // There is one writing connection. The pool serves its users in the order of their
+            // SQLite has one writing connection. The pool serves its users in the order of their
             // requests.
             Self::Sqlite(database) => On::Sqlite(database.begin().await?),
         };
@@ -146,7 +146,7 @@ impl Database {
     /// Begins an import's transaction. On SQLite it waits up to `within` for the lock of the file.
     pub(crate) async fn begin_import(&self, within: Duration) -> sqlx::Result<Transaction> {
         let on = match self {
-            // `within` does not matter: an import on PostgreSQL tries again and again, and holds
+            // PostgreSQL does not need `within`: the import tries again and again, and holds
             // nothing in between.
             Self::Postgres(database) => On::Postgres(database.begin_import().await?),
             Self::Sqlite(database) => On::Sqlite(database.begin_import(within).await?),
@@ -314,7 +314,8 @@ pub(crate) async fn commit_logged<V, L>(
     }
 }
 
-/// Adds the time limit. A database that does not answer in time counts as unavailable.
+/// Adds a time limit to work on a database. A database that does not answer in time counts as
+/// unavailable.
 pub(crate) async fn soon<V, E: From<sqlx::Error>>(work: impl Future<Output = Result<V, E>>) -> Result<V, E> {
     timeout(PATIENCE, work).await.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))?
 }

@@ -8,13 +8,13 @@
 /// Recognises files that are not text.
 mod kinds;
 
-/// Rows below a header.
+/// Reads CSV: rows below a header.
 pub(crate) mod table;
 
-/// JSON without repeated members.
+/// Reads JSON without repeated members.
 pub(crate) mod strict_json;
 
-/// The parts of a file, and the rows that wait for another session.
+/// Divides a file into parts, and sets rows apart that wait for another session.
 pub mod parts;
 
 use std::fmt;

@@ -12,7 +12,7 @@ pub(crate) struct Table<'a> {
     lines: Lines<'a>,
 }
 
-/// A row whose form is right.
+/// A row of the right form.
 pub(crate) struct Row {
     /// The line on which the row begins.
     pub(crate) line: u64,

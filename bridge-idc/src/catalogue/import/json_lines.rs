@@ -79,7 +79,7 @@ pub(super) fn read(text: &str) -> Records {
     records
 }
 
-/// True if a line is complete without its line end: it is one JSON object.
+/// True if a line needs no line end to be complete, because it is one JSON object.
 pub(super) fn closes(line: &str) -> bool {
     matches!(strict_json::parse(line), Ok(Value::Object(_)) | Err(NotJson::Twice { .. }))
 }

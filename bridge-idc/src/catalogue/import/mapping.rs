@@ -43,7 +43,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// Returns every mistake, not only the first.
+    /// Fails with every mistake, not only the first.
     pub fn parse<'a>(pairs: impl IntoIterator<Item = &'a str>) -> Result<Self, Vec<String>> {
         let (mut fields, mut mistakes) = (BTreeMap::new(), Vec::new());
         for pair in pairs {
@@ -76,7 +76,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// Returns every mistake, not only the first.
+    /// Fails with every mistake, not only the first.
     pub fn from_toml(text: &str) -> Result<Self, Vec<String>> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
         let (mut pairs, mut mistakes) = (Vec::new(), Vec::new());

@@ -3,7 +3,7 @@
 //!
 //! A file is read and checked as a whole, then written in parts. Each mistake is refused by line
 //! and field, and the rest is imported. A second import of the same file changes nothing. No lock
-//! is held from one part to the next, with any options: checks of the whole file only read.
+//! is held between two parts. Checks of the whole file only read.
 
 /// The checked content of a file.
 pub mod record;
@@ -43,7 +43,7 @@ use crate::database::held;
 use crate::import_file::parts::{HeldItem, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress, WAIT};
 use crate::import_file::{GivenFile, suspicions};
 
-/// Products of one transaction. No order waits longer than for the current part.
+/// Most products in one transaction. An order waits for at most one such transaction.
 const PRODUCTS_AT_ONCE: usize = 1_000;
 
 /// Most bytes of a column as JSON. The tables have the same limits.
@@ -86,11 +86,11 @@ pub struct Tally {
 pub struct Imported {
     /// New brands.
     pub brands: u64,
-    /// Categories.
+    /// Counts of categories.
     pub categories: Tally,
-    /// Products.
+    /// Counts of products.
     pub products: Tally,
-    /// Variants.
+    /// Counts of variants.
     pub variants: Tally,
     /// SKUs with a new number of units.
     pub stock: u64,
@@ -133,7 +133,7 @@ pub enum ImportError {
     /// The database does not answer or cannot work.
     #[error("{left}")]
     Database {
-        /// What is in by now.
+        /// Progress of the import.
         left: ImportRemainder,
         /// The database's error.
         source: CatalogueError,
@@ -145,7 +145,7 @@ pub enum ImportError {
         listed(refused)
     )]
     Changed {
-        /// Products that are written so far.
+        /// Progress of the import.
         left: ImportRemainder,
         /// The refused records.
         refused: Vec<Refusal>,
@@ -156,7 +156,7 @@ pub enum ImportError {
          was written. {left}", waited.as_secs()
     )]
     HeldUp {
-        /// Products that are written so far.
+        /// Progress of the import.
         left: ImportRemainder,
         /// The held row, its line in the file, and its holder.
         held_up: Box<HeldUp>,
@@ -269,8 +269,7 @@ impl CatalogueFile {
                 }
                 is_new
             });
-            // A product that lost all its variants is refused. An import without them is not what
-            // the file meant.
+            // A product that lost all its variants is refused, because nobody could order it.
             !had_variants || !product.variants.is_empty()
         });
         records.refused.extend(refused);

@@ -92,7 +92,8 @@ struct ExistingProduct {
 }
 
 impl ExistingProduct {
-    /// True if the product's publication still begins before it ends after this change.
+    /// True if, with the file's values in place of the present ones, the publication begins before
+    /// it ends.
     fn window_fits(&self, new: &Product) -> bool {
         let (from, until) =
             (new.published_from.unwrap_or(self.from), new.published_until.unwrap_or(self.until));
@@ -143,8 +144,7 @@ impl<'a> Previewer<'a> {
                 Refusal { line: variant.line, field: "sku".to_owned(), reason }
             }));
             product.variants = free;
-            // A product that lost all its variants is refused. An import without them is not what
-            // the file meant.
+            // A product that lost all its variants is refused, because nobody could order it.
             taken.is_empty() || !product.variants.is_empty()
         });
         let products = self.products(part).await?;
@@ -208,7 +208,7 @@ impl<'a> Previewer<'a> {
         Ok(rows.collect())
     }
 
-    /// Returns the currencies of the existing ones among a file's brands.
+    /// Returns the currencies of a file's brands, for the brands that exist.
     async fn currencies(&self, records: &Records) -> sqlx::Result<HashMap<String, String>> {
         let known: Vec<(String, String)> = self.ask(&CURRENCIES, &named_brands(records)).await?;
         Ok(known.into_iter().collect())
@@ -266,8 +266,8 @@ fn named_brands(records: &Records) -> Value {
     named.into_iter().map(|brand| json!({"brand": brand})).collect()
 }
 
-/// Refuses records of a brand in another currency than its own. A brand's currency never changes,
-/// because its orders are in it.
+/// Refuses records that give a brand another currency than the database has. A brand's currency
+/// never changes, because its orders are in it.
 fn refuse_other_currencies(records: &mut Records, known: &HashMap<String, String>) {
     let others: BTreeMap<Brand, (u64, String)> = records
         .brands

@@ -105,7 +105,7 @@ pub struct Category {
     pub line: Option<u64>,
     /// The parent category; `Some(None)` for a root.
     pub parent: Option<Option<Code>>,
-    /// Its names.
+    /// Names by language.
     pub names: Option<Texts>,
     /// Its position among its siblings.
     pub position: Option<i32>,
@@ -120,9 +120,9 @@ pub struct Product {
     pub brand: Brand,
     /// Code of the product.
     pub product: Code,
-    /// Its names.
+    /// Names by language.
     pub names: Option<Texts>,
-    /// Its descriptions.
+    /// Descriptions by language.
     pub descriptions: Option<Texts>,
     /// Further data of the product.
     pub document: Option<Document>,

@@ -1,5 +1,5 @@
-//! Writes a catalogue file: each transaction has some products. So orders do not wait for long, and
-//! a refused product stays alone.
+//! Writes a catalogue file with a few products in each transaction. So orders do not wait for long,
+//! and a product that the database refuses does not affect others.
 //!
 //! The rows to change are locked first. Rows that another session holds are set aside for later: a
 //! transaction with locks never waits for them.
@@ -27,7 +27,7 @@ const ADD_BRANDS: Statement = Statement {
     sqlite: "INSERT INTO brands (brand, currency) SELECT value ->> 'brand', value ->> 'currency'
         FROM json_each($1) WHERE true ON CONFLICT (brand) DO NOTHING",
 };
-/// The currencies of the existing ones among these brands.
+/// Selects the currencies of these brands, for the brands that exist.
 pub(super) const CURRENCIES: Statement = Statement {
     postgres: "SELECT brands.brand, brands.currency FROM brands
         JOIN jsonb_to_recordset(CAST($1::text AS jsonb)) AS new (brand text) ON brands.brand = new.brand",

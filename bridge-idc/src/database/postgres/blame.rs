@@ -11,14 +11,16 @@ pub(in crate::database) fn of(state: &str) -> Blame {
         (_, "55P03") => Blame::Holder,
         // query_canceled
         (_, "57014") => Blame::Cancel,
-        // read_only_sql_transaction, idle_in_transaction_session_timeout, statement_completion_unknown
+        // read_only_sql_transaction, idle_in_transaction_session_timeout,
+        // statement_completion_unknown
         (_, "25006" | "25P03" | "40003") => Blame::Database,
         // data exception, integrity constraint violation, WITH CHECK OPTION violation, error raised
         // by a trigger, program limit exceeded
         (Some("22" | "23" | "44" | "P0" | "54"), _) => Blame::Request,
         // serialization failure, deadlock
         (Some("40"), _) => Blame::Contention,
-        // connection exception, invalid authorization, no such database, insufficient resources, operator intervention
+        // connection exception, invalid authorization, no such database, insufficient resources,
+        // operator intervention
         (Some("08" | "28" | "3D" | "53" | "57"), _) => Blame::Database,
         _ => Blame::Statement,
     }

@@ -50,7 +50,7 @@ impl CommitWarnings {
                 self.seen.fetch_add(1, Ordering::SeqCst);
                 tracing::warn!(
                     warning,
-                    "PostgreSQL committed with a warning: nobody is told before that is confirmed"
+                    "PostgreSQL committed with a warning: no caller hears of it before a standby confirms it"
                 );
                 Err(sqlx::Error::Io(io::Error::other("it was committed with a warning, and may not last")))
             }
@@ -73,7 +73,7 @@ impl CommitWarnings {
         sqlx::query(MARK).execute(open.connection()).await?;
         self.commit(open).await?;
         self.confirmed.fetch_max(seen, Ordering::SeqCst);
-        tracing::info!("what PostgreSQL committed with a warning is confirmed");
+        tracing::info!("the commits with a warning of PostgreSQL are confirmed");
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ pub(in crate::database) async fn listen<const N: usize>(
     let own = own.connect_lazy_with((*database.pool.connect_options()).clone());
     loop {
         if let Err(error) = until_lost(&own, channels, &hear).await {
-            tracing::debug!(%error, "nothing is heard from PostgreSQL, polling goes on");
+            tracing::debug!(%error, "the connection for PostgreSQL's notifications is lost, polling continues");
         }
         sleep(LISTEN_AGAIN_AFTER).await;
     }

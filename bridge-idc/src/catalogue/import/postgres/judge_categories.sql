@@ -1,5 +1,5 @@
--- The existing ones of these categories, and whether they would change. Same comparison as in
--- change_categories.sql.
+-- Selects these categories where they exist, each with 1 if the import would change it. The
+-- comparison is the one of change_categories.sql.
 SELECT
     categories.brand, categories.category,
     CAST((categories.parent, categories.names, categories.position) IS DISTINCT FROM (

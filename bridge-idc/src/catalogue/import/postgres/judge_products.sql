@@ -1,5 +1,5 @@
--- The existing ones of these products, and whether they would change. Same comparison as in
--- change_products.sql.
+-- Selects these products where they exist, each with 1 if the import would change it. The
+-- comparison is the one of change_products.sql.
 SELECT
     products.brand, products.product,
     CAST((

@@ -1,4 +1,4 @@
--- If a SKU became a variant of another product meanwhile, it stays there.
+-- A SKU that became a variant of another product meanwhile stays with that product.
 UPDATE skus
 SET price = new.price,
     product = new.product,

@@ -1,4 +1,5 @@
--- The present state of these SKUs: product, position, price, options and units. Locks nothing.
+-- Selects the present state of these SKUs: product, position, price, options and units. Locks
+-- nothing.
 SELECT skus.brand, skus.sku, skus.product, skus.position, skus.price, skus.options, stock.available
 FROM json_each($1) AS new
 CROSS JOIN skus ON skus.brand = new.value ->> 'brand' AND skus.sku = new.value ->> 'sku'

@@ -36,7 +36,7 @@ const HEADER: [&str; 5] = ["brand", "sku", "unit_price", "currency", "quantity"]
 /// Most units of one SKU.
 const QUANTITY_MAX: i64 = 1_000_000_000_000;
 
-/// Rows of one transaction. No order waits longer than for the current part.
+/// Most rows in one transaction. An order waits for at most one such transaction.
 const PART: usize = 2_500;
 
 /// The checked rows of a file.
@@ -234,7 +234,7 @@ struct Written<'a> {
     rows: usize,
     /// The number of new SKUs among them.
     new: u64,
-    /// Rows that another session holds.
+    /// Rows of the part that another session holds.
     held: Vec<&'a Row>,
 }
 
@@ -304,7 +304,7 @@ impl<'a> Import<'a> {
             .map(|(brand, (currency, _))| (brand.as_str(), currency.as_str()))
             .collect();
         let new = transaction.add_brands(&brands).await?;
-        // A mistake here also rolls back the new brands.
+        // If a currency is wrong, the rollback also removes the new brands.
         check_currencies(&mut transaction, self.file).await?;
         transaction.commit().await?;
         Ok(new)
@@ -425,8 +425,8 @@ async fn write_in<'a>(
     Ok(Written { rows: free.len(), new, held })
 }
 
-/// Fails if a brand has another currency than its own. A brand's currency never changes, because
-/// its orders are in it.
+/// Fails if the file gives a brand another currency than the database has. A brand's currency never
+/// changes, because its orders are in it.
 async fn check_currencies(transaction: &mut Transaction, file: &StockFile) -> Result<(), Failed> {
     let names: Vec<&str> = file.brands.keys().map(Brand::as_str).collect();
     let mut mistakes = Vec::new();
@@ -477,7 +477,7 @@ impl Checker {
         // Same notation as in the catalogue: with the decimals of the currency.
         let price = currency
             .and_then(|currency| decimal::parse(price, currency).map_err(|reason| mistake(2, reason)).ok());
-        // Digits alone: "+1" and "1e3" are more likely a mistake than intended.
+        // Only digits are accepted. "+1" and "1e3" are more likely mistakes than intended.
         let plain = !quantity.is_empty() && quantity.bytes().all(|byte| byte.is_ascii_digit());
         let quantity = quantity.parse().ok().filter(|units| plain && (0..=QUANTITY_MAX).contains(units));
         if quantity.is_none() {

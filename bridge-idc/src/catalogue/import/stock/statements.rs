@@ -29,8 +29,8 @@ pub(super) trait SaleStatements {
     /// Waits for a held item and locks it. Runs before the import locks any stock.
     async fn wait_for_sale(&mut self, awaited: Option<&HeldItem>) -> sqlx::Result<()>;
 
-    /// Locks the existing ones of these SKUs that will change. Returns those that another session
-    /// holds, by brand and SKU; it does not wait for them.
+    /// Locks the rows of these SKUs that will change. Returns the SKUs that another session holds,
+    /// by brand and SKU. The statement does not wait for them.
     async fn lock_for_sale(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>>;
 
     /// Adds brands with their currencies. Returns the number of new ones.

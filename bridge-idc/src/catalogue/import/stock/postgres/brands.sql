@@ -1,2 +1,2 @@
--- The existing ones of these brands, with their currencies.
+-- Selects the currencies of these brands, for the brands that exist.
 SELECT brand, currency FROM brands WHERE brand = ANY($1)
