@@ -76,7 +76,7 @@ impl Default for Metrics {
         registry.register("batch_lines", "Lines of orders in one transaction", batch_lines.clone());
         // 0.25 ms to 8 s. A database that answers makes no order wait longer.
         let commit_wait_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
-        let help = "Time that the oldest order of a transaction waited for it to begin";
+        let help = "Time that the oldest order of a transaction waited for the transaction to begin";
         registry.register_with_unit("commit_wait", help, Unit::Seconds, commit_wait_seconds.clone());
         // 0.25 ms (the fsync of an SSD) to 2 s. By then callers have given up.
         let commit_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
@@ -84,8 +84,8 @@ impl Default for Metrics {
         registry.register_with_unit("commit", help, Unit::Seconds, commit_seconds.clone());
         let payments = PaymentMetrics::default();
         payments.register(registry);
-        let errors = "Reads of the catalogue that its database did not answer";
-        let unreadable = "Rows that cannot be read and are served nowhere; the log names them";
+        let errors = "Failed reads of the catalogue's database";
+        let unreadable = "Rows that cannot be read and are published as deleted; the log names them";
         let ledger = "Failures of the ledger's database, for one brand or for all";
         Self {
             shared,

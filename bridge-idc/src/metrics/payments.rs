@@ -96,11 +96,11 @@ impl PaymentMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("payments", "What was learned of payments", self.outcomes.clone());
-        registry.register("refunds", "What was learned of refunds", self.refunds.clone());
-        let help = "Payments and refunds that nobody can tell about";
+        registry.register("payments", "Outcomes of payments", self.outcomes.clone());
+        registry.register("refunds", "Outcomes of refunds", self.refunds.clone());
+        let help = "Payments and refunds of unknown outcome";
         registry.register("payments_unknown", help, self.unknown.clone());
-        let help = "Age of the oldest payment or refund that nobody can tell about";
+        let help = "Age of the oldest payment or refund of unknown outcome";
         let age = self.unknown_age_seconds.clone();
         registry.register_with_unit("payments_unknown_age", help, Unit::Seconds, age);
         let help = "Payments charged after they had been given up, whose money is not back";
