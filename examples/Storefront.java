@@ -2,7 +2,7 @@
 //
 // Start `cargo demo --keep`, paste the `export` line that it prints, then: java examples/Storefront.java
 // JDK 17, no framework. BRAND is `shoes` if it is not set. A shop has a JSON library; to need the JDK alone,
-// this example picks fields out by pattern.
+// this example reads fields with patterns.
 import java.io.IOException;
 import java.net.URI;
 import java.net.URLEncoder;
@@ -19,7 +19,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 public class Storefront {
-    /** After this an attempt is left to a later job, under the same key. */
+    /** Time limit of all attempts. After it, a later job retries under the same key. */
     static final Duration PATIENCE = Duration.ofSeconds(60);
 
     /** An answer that retrying does not change. Branch on `type`, which is stable. */
@@ -33,7 +33,7 @@ public class Storefront {
         }
     }
 
-    /** Nobody knows yet. Store the key, and try again later: the same key has its effect once. */
+    /** The outcome is not known yet. Store the key, and retry later: the same key has its effect once. */
     static class UnknownOutcome extends Exception {}
 
     /** Calls one brand's API. */
@@ -43,7 +43,7 @@ public class Storefront {
             return untilTold(request(path).GET().build(), Instant.now().plus(PATIENCE)).body();
         }
 
-        /** Writes under an idempotency key, and returns what came of it, once that is known. */
+        /** Writes under an idempotency key, and returns the outcome once it is known. */
         String post(String path, String key, String body) throws Exception {
             HttpRequest request = request(path).header("Idempotency-Key", key)
                 .header("Content-Type", "application/json").POST(BodyPublishers.ofString(body)).build();
@@ -89,7 +89,7 @@ public class Storefront {
         }
     }
 
-    /** The first text under this name, or an empty one. */
+    /** Returns the first text with this name, or an empty text. */
     static String field(String json, String name) {
         Matcher found = Pattern.compile("\"" + name + "\":\"([^\"]*)\"").matcher(json);
         return found.find() ? found.group(1) : "";
@@ -122,7 +122,7 @@ public class Storefront {
         String sku = chosen[0], price = chosen[1];
         System.out.println("chosen: " + sku + " " + price);
 
-        // A key for each press of the button. Store it with the basket before the first attempt.
+        // One key for each press of the button. Store it with the basket before the first attempt.
         String orderKey = UUID.randomUUID().toString();
         String body = """
             {"lines": [{"sku": "%s", "quantity": 1, "unit_price": %s}], "total": %s,
@@ -134,7 +134,7 @@ public class Storefront {
         String again = field(bridge.post("/orders", orderKey, body), "order");
         System.out.println("sent again under its key: " + (again.equals(order) ? "the same order" : "ANOTHER ORDER"));
 
-        // The payment key is what the gateway's widget gave the shopper's browser.
+        // The payment key comes from the gateway's widget in the shopper's browser.
         String payment = "{\"amount\": %s, \"payment_key\": \"tgen_%s\"}".formatted(price, UUID.randomUUID());
         try {
             String paid = bridge.post("/orders/" + order + "/payments", UUID.randomUUID().toString(), payment);

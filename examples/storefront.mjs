@@ -18,7 +18,7 @@ class Problem extends Error {
   }
 }
 
-/** Nobody knows yet. Store the key, and try again later: the same key has its effect once. */
+/** The outcome is not known yet. Store the key, and retry later: the same key has its effect once. */
 class Unknown extends Error {}
 
 /** Calls one brand's API. */
@@ -33,7 +33,7 @@ class Bridge {
     return (await this.#untilTold("GET", path, headers, undefined, Date.now() + PATIENCE)).body;
   }
 
-  /** Writes under an idempotency key, and returns what came of it, once that is known. */
+  /** Writes under an idempotency key, and returns the outcome once it is known. */
   async post(path, key, body) {
     const headers = { ...this.#authorization(), "Idempotency-Key": key };
     const deadline = Date.now() + PATIENCE;
@@ -63,7 +63,7 @@ class Bridge {
   }
 }
 
-/** One request; nothing if there was no whole answer. */
+/** Sends one request. Returns nothing if there was no complete answer. */
 async function attempt(url, request) {
   try {
     const response = await fetch(url, { ...request, signal: AbortSignal.timeout(NO_ANSWER_WITHIN) });
@@ -98,7 +98,7 @@ const bridge = new Bridge(BRIDGE, BRAND, TOKEN);
 const { sku, price } = await choose(bridge);
 console.log("chosen:", sku, price.amount, price.currency);
 
-// A key for each press of the button. Store it with the basket before the first attempt.
+// One key for each press of the button. Store it with the basket before the first attempt.
 const orderKey = randomUUID();
 const body = {
   lines: [{ sku, quantity: 1, unit_price: price }],
@@ -111,7 +111,7 @@ console.log("ordered:", order);
 const again = await bridge.post("/orders", orderKey, body);
 console.log("sent again under its key:", again.order === order ? "the same order" : "ANOTHER ORDER");
 
-// The payment key is what the gateway's widget gave the shopper's browser.
+// The payment key comes from the gateway's widget in the shopper's browser.
 const payment = { amount: price, payment_key: `tgen_${randomUUID().replaceAll("-", "")}` };
 try {
   const paid = await bridge.post(`/orders/${order}/payments`, randomUUID(), payment);

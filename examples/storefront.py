@@ -11,7 +11,7 @@ import time
 import urllib.parse
 import uuid
 
-PATIENCE = 60  # Seconds until an attempt is left to a later job, under the same key.
+PATIENCE = 60  # Seconds for all attempts. After them, a later job retries under the same key.
 
 
 class Problem(Exception):
@@ -24,7 +24,7 @@ class Problem(Exception):
 
 
 class Unknown(Exception):
-    """Nobody knows yet. Store the key, and try again later: the same key has its effect once."""
+    """The outcome is not known yet. Store the key, and retry later: the same key has its effect once."""
 
 
 class Bridge:
@@ -39,7 +39,7 @@ class Bridge:
         return self._until_told("GET", path, None, self._headers(token))[1]
 
     def post(self, path, key, body=None):
-        """Writes under an idempotency key, and returns what came of it, once that is known."""
+        """Writes under an idempotency key, and returns the outcome once it is known."""
         headers = {"Idempotency-Key": key, **self._headers(True)}
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -97,7 +97,7 @@ def main():
     sku, price = choose(bridge)
     print("chosen:", sku, price["amount"], price["currency"])
 
-    # A key for each press of the button. Store it with the basket before the first attempt.
+    # One key for each press of the button. Store it with the basket before the first attempt.
     order_key = str(uuid.uuid4())
     body = {
         "lines": [{"sku": sku, "quantity": 1, "unit_price": price}],
@@ -110,7 +110,7 @@ def main():
     again = bridge.post("/orders", order_key, body)["order"]
     print("sent again under its key:", "the same order" if again == order else "ANOTHER ORDER")
 
-    # The payment key is what the gateway's widget gave the shopper's browser.
+    # The payment key comes from the gateway's widget in the shopper's browser.
     payment = {"amount": price, "payment_key": f"tgen_{uuid.uuid4().hex}"}
     try:
         paid = bridge.post(f"/orders/{order}/payments", str(uuid.uuid4()), payment)
