@@ -104,7 +104,7 @@ pub const ALLOWED: [Part; 8] = [
 ];
 
 impl Column {
-    /// Returns the name.
+    /// Returns the column's name.
     pub fn name(&self) -> &'static str {
         match self {
             Plain(name) | Json(name) => name,

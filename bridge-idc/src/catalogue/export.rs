@@ -26,7 +26,7 @@ pub enum ExportError {
     /// The database failed.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
-    /// The output failed: the file, or the reader of standard output.
+    /// The output cannot be written: the disk failed, or the reader of standard output has gone.
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),
 }

@@ -259,7 +259,7 @@ pub(super) trait Statements {
     async fn keyed<C: AnyRow>(&mut self, sql: SqlStr, keys: &[EntityKey]) -> sqlx::Result<Vec<C>>;
 }
 
-/// A transaction that sees one moment. It binds and decodes, and makes no decision.
+/// A transaction whose statements all see one moment. It binds and decodes, and makes no decision.
 struct Reader(Transaction);
 
 impl Reader {

@@ -66,13 +66,13 @@ pub(super) enum Command {
         /// Outcome: whether money moved.
         #[arg(long = "as", value_name = "STATE")]
         resolution: Resolution,
-        /// Amount that went back in another way, in minor units. Needed for a refused automatic
-        /// refund if less than its amount is left of the payment. It must be everything that is
+        /// Amount that went back in another way, in minor units. Give it for a refused automatic
+        /// refund if less than the refund's amount is left of the payment. It must be all that is
         /// left.
         #[arg(long, value_name = "AMOUNT", requires = "refund", value_parser = clap::value_parser!(i64).range(1..))]
         amount: Option<i64>,
         /// Reason, as a code of capital letters, digits and underscores, such as a ticket's number.
-        /// It is kept.
+        /// The ledger and the audit log keep it.
         #[arg(long, value_name = "CODE")]
         reason: String,
         /// Print one JSON object instead of lines.

@@ -1,10 +1,10 @@
-//! Compares the ledger with the commits in the IDC agents' audit logs: finds what a restored ledger
-//! lost, what it has differently, and what it has without any log entry.
+//! Compares the ledger with the commits in the IDC agents' audit logs. The comparison finds
+//! requests that a restored ledger lost, that it has with another outcome, and that no log has.
 //!
-//! Both know a request by the digest of its brand and key. Digests are evenly distributed, so the
-//! comparison runs over ranges of keys, each with its share of the requests. For each range it
-//! holds the logs' entries in memory and reads the ledger's rows in the order of their keys. It
-//! handles no personal data: only ids, codes and digests.
+//! The ledger and the logs identify a request by the digest of its brand and key. Digests are
+//! evenly distributed, so the comparison runs over ranges of keys, each with its share of the
+//! requests. For each range it holds the logs' entries in memory and reads the ledger's rows in the
+//! order of their keys. It handles no personal data: only ids, codes and digests.
 
 use std::collections::HashMap;
 
@@ -45,7 +45,7 @@ pub struct Finding {
 pub enum ComparedItem {
     /// The order itself.
     Order,
-    /// Its cancellation, or the refusal of one.
+    /// The order's cancellation, or the refusal of one.
     Cancellation,
     /// A payment.
     Payment,
@@ -105,7 +105,7 @@ enum Request {
 /// The logs' entries about one request.
 #[derive(Debug, Default)]
 struct LoggedRequest {
-    /// Its outcomes, each once. A payment has only its last one.
+    /// Outcomes of the request, each once. A payment has only its last one.
     ended: Vec<LoggedEnd>,
     is_refund: bool,
     /// Received requests about money that have no outcome in the logs yet.

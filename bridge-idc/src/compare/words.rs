@@ -37,20 +37,20 @@ pub struct OperatorWord {
 pub struct StandingPayment {
     /// The payment's state.
     pub state: String,
-    /// Its refunds.
+    /// The payment's refunds.
     pub refunds: Vec<StandingRefund>,
 }
 
 /// The state of a refund in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandingRefund {
-    /// Its id.
+    /// The refund's id.
     pub refund: RefundId,
     /// True if the agent began the refund by itself.
     pub automatic: bool,
-    /// Its state.
+    /// The refund's state.
     pub state: String,
-    /// Code that explains the state.
+    /// The code that explains the refund's state.
     pub code: Option<String>,
 }
 

@@ -98,13 +98,13 @@ pub(crate) fn unavailable(error: &sqlx::Error) -> &'static str {
 /// Reasons why the ledger cannot take orders yet.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    /// It does not answer.
+    /// The database does not answer.
     #[error(transparent)]
     Unavailable(#[from] LedgerError),
-    /// No migration was applied yet.
+    /// The database has no tables yet: no migration was applied.
     #[error("the database has no ledger in it: run bridge-idc migrate")]
     Empty,
-    /// Its tables are older than this build.
+    /// The tables are older than this build.
     #[error("the ledger's tables are at version {found}, this build needs {needed}: run bridge-idc migrate")]
     Old {
         /// The applied version.
@@ -112,7 +112,7 @@ pub enum NotReady {
         /// The version that this build needs.
         needed: i64,
     },
-    /// Its tables are newer than this build.
+    /// The tables are newer than this build.
     #[error(
         "the ledger's tables are at version {found}, newer than this build's {needed}: upgrade bridge-idc"
     )]
@@ -122,7 +122,7 @@ pub enum NotReady {
         /// The version that this build needs.
         needed: i64,
     },
-    /// A power loss may destroy commits that it has acknowledged.
+    /// PostgreSQL acknowledges commits that a power loss may destroy.
     #[error("PostgreSQL acknowledges before it is durable: {0} is off, turn it on")]
     NotDurable(&'static str),
     /// A setting of the session is not in force.
@@ -131,7 +131,7 @@ pub enum NotReady {
          shares sessions between clients; let ledger.url name PostgreSQL itself"
     )]
     Pooled(&'static str),
-    /// It was written with other keys than this agent's.
+    /// The ledger was written with other keys than this agent's.
     #[error(
         "the ledger was written with other keys than this agent's: {0} differ. Agents on one ledger have the same keys: copy the \
          folder from an agent that serves"

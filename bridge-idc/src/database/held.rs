@@ -23,7 +23,7 @@ pub enum HeldItem {
     },
     /// A table that is locked as a whole.
     Table(
-        /// Its name.
+        /// The table's name.
         String,
     ),
     /// An item that the database does not name, such as a row of another table that a foreign key

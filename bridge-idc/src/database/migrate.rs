@@ -18,9 +18,9 @@ const TABLE: &str = "schema_migrations";
 /// A migration that was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Its number.
+    /// The migration's number.
     pub version: i64,
-    /// Its short description.
+    /// The migration's short description.
     pub description: String,
 }
 

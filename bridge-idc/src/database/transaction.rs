@@ -257,7 +257,8 @@ pub enum NotDone {
     /// Nothing was committed, for certain.
     #[error("nothing was committed")]
     Nothing(#[source] LedgerError),
-    /// It may be committed. A retry is safe, because an idempotency key has one effect.
+    /// The transaction may be committed. A retry is safe, because an idempotency key has one
+    /// effect.
     #[error("it may be committed")]
     Perhaps(#[source] LedgerError),
 }
@@ -289,9 +290,9 @@ pub(crate) async fn commit(transaction: impl Ends) -> Result<(), NotDone> {
 /// The result of a transaction that may commit only what was logged before it began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt<V, L> {
-    /// It is committed.
+    /// The transaction is committed.
     Committed(V),
-    /// Nothing is committed, because this must be logged first.
+    /// Nothing is committed, because this result must be logged first.
     ToLog(L),
 }
 

@@ -19,7 +19,7 @@ pub(crate) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Progress reports of an import.
 #[derive(Debug, Clone, Copy)]
 pub enum Progress<'a> {
-    /// This many rows are done.
+    /// The number of rows that are done.
     Done(usize),
     /// The import waits for this item. Reported once per item.
     Waits(&'a HeldUp),

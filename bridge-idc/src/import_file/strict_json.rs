@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 /// Reasons to refuse a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotJson {
-    /// It is not JSON from this column on, counted from 1.
+    /// The text is not JSON from this column on, counted from 1.
     Form { column: usize },
     /// An object has a member twice. `at` is the path to the object from the top.
     Twice { at: Vec<String> },

@@ -68,17 +68,17 @@ impl Default for Metrics {
         let mut runtime = telemetry::Metrics::default();
         let registry = runtime.registry();
         let shared = SharedMetrics::entered(registry);
-        // 1 to 4,096, the largest batch.
+        // Buckets from 1 to 4,096, the largest batch.
         let batch_orders = Histogram::new(exponential_buckets(1.0, 2.0, 13));
         registry.register("batch_orders", "Orders in one transaction", batch_orders.clone());
-        // 1 to 65,536, the largest setting for the lines of a batch.
+        // Buckets from 1 to 65,536, the largest setting for the lines of a batch.
         let batch_lines = Histogram::new(exponential_buckets(1.0, 2.0, 17));
         registry.register("batch_lines", "Lines of orders in one transaction", batch_lines.clone());
-        // 0.25 ms to 8 s. A database that answers makes no order wait longer.
+        // Buckets from 0.25 ms to 8 s. A database that answers makes no order wait longer.
         let commit_wait_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let help = "Time that the oldest order of a transaction waited for the transaction to begin";
         registry.register_with_unit("commit_wait", help, Unit::Seconds, commit_wait_seconds.clone());
-        // 0.25 ms (the fsync of an SSD) to 2 s. By then callers have given up.
+        // Buckets from 0.25 ms (the fsync of an SSD) to 2 s, after which callers have given up.
         let commit_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
         let help = "Time of one transaction, its commit included";
         registry.register_with_unit("commit", help, Unit::Seconds, commit_seconds.clone());

@@ -46,9 +46,9 @@ labels! {
 labels! {
     /// Uses of a gateway's webhook.
     WebhookUse as "use" {
-        /// It named a payment in doubt. The agent queries the gateway about it at once.
+        /// The webhook named a payment in doubt. The agent queries the gateway about it at once.
         Hint = "hint",
-        /// It named no payment in doubt, or was not a valid webhook.
+        /// The webhook named no payment in doubt, or was not valid.
         Ignored = "ignored",
         /// The queue was full, or the database did not answer.
         Refused = "refused",
@@ -82,8 +82,8 @@ impl Default for PaymentMetrics {
             unknown_age_seconds: Gauge::default(),
             charged_late: Gauge::default(),
             webhooks: Labelled::default(),
-            // 10 ms to 41 s. Gateways take hundreds of milliseconds; a call is given up after some
-            // seconds.
+            // Buckets from 10 ms to 41 s. Gateways take hundreds of milliseconds; a call is given
+            // up after some seconds.
             gateway_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 13)),
         }
     }

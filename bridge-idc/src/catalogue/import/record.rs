@@ -107,7 +107,7 @@ pub struct Category {
     pub parent: Option<Option<Code>>,
     /// Names by language.
     pub names: Option<Texts>,
-    /// Its position among its siblings.
+    /// Position of the category among its siblings.
     pub position: Option<i32>,
 }
 
@@ -128,14 +128,14 @@ pub struct Product {
     pub document: Option<Document>,
     /// Addresses of its images.
     pub images: Option<Vec<String>>,
-    /// Its categories. They replace those in the database.
+    /// Categories of the product. They replace those in the database.
     pub categories: Option<Vec<Code>>,
     /// First moment at which it is shown, in microseconds since 1970; `Some(None)` for no limit.
     pub published_from: Option<Option<i64>>,
     /// First moment at which it is no longer shown, in microseconds since 1970; `Some(None)` for no
     /// limit.
     pub published_until: Option<Option<i64>>,
-    /// Its variants. Other variants in the database stay.
+    /// Variants of the product. Other variants in the database stay.
     pub variants: Vec<Variant>,
 }
 
@@ -155,7 +155,7 @@ impl Serialize for Document {
 pub struct Variant {
     /// Line of the file, from 1.
     pub line: u64,
-    /// Its SKU.
+    /// SKU of the variant.
     pub sku: Sku,
     /// The options that distinguish it from other variants.
     pub options: Option<Texts>,
@@ -163,7 +163,7 @@ pub struct Variant {
     pub price: Money,
     /// Units for sale from now on.
     pub quantity: Option<i64>,
-    /// Its position among the variants.
+    /// Position of the variant in its product.
     pub position: i32,
 }
 
@@ -183,8 +183,8 @@ impl Records {
         self.refused.push(Refusal { line, field: field.into(), reason: reason.into() });
     }
 
-    /// Notes a brand's currency. Returns false, with a refusal, if an earlier line named another
-    /// currency.
+    /// Notes a brand's currency. If an earlier line named another currency, the method adds a
+    /// refusal and returns false.
     pub fn name_brand(&mut self, brand: &Brand, currency: Currency, line: u64, field: &str) -> bool {
         let (first, named_on) = *self.brands.entry(brand.clone()).or_insert((currency, line));
         if first != currency {

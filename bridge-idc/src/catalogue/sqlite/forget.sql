@@ -1,5 +1,5 @@
--- $1 number of changes to keep, $2 oldest mark to keep, $3 most rows to check. The newest change
--- always stays.
+-- Deletes old changes of the log: $1 number of changes to keep, $2 oldest mark to keep, $3 most
+-- rows to check. The newest change always stays.
 DELETE FROM catalogue_changes
 WHERE seq IN (
     SELECT seq

@@ -34,7 +34,7 @@ const MARK: &str = "SELECT pg_logical_emit_message(true, 'bridge', 'confirmed')"
 #[derive(Debug, Default)]
 pub(super) struct CommitWarnings {
     seen: AtomicU64,
-    /// The number of them that were confirmed since.
+    /// The number of these COMMITs that a standby has confirmed since.
     confirmed: AtomicU64,
 }
 
@@ -112,7 +112,7 @@ impl Subscriber for Listener {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
-        // This always runs within `heard`.
+        // The log line always comes within `heard`, so the task-local value exists.
         let _outside = WARNING.try_with(|warning| warning.replace(Some(text.0)));
     }
 

@@ -27,19 +27,21 @@ GRANT SELECT ON schema_migrations, brands, skus, stock, outcomes, orders, order_
 GRANT INSERT ON outcomes, orders, order_lines, order_personal TO bridge_serve;
 GRANT UPDATE (available, sold) ON stock TO bridge_serve;
 GRANT UPDATE (state, cancelled_at) ON orders TO bridge_serve;
--- It compares its keys with those that the ledger was written with.
+-- The agent compares its keys with those that the ledger was written with.
 GRANT SELECT, INSERT ON key_checks TO bridge_serve;
--- It pays and refunds. It can change the state of a payment or a refund, but never its order or its
--- amount.
+-- The agent pays and refunds. It can change the state of a payment or a refund, but never its order
+-- or its amount.
 GRANT SELECT, INSERT ON payments, refunds, payment_requests TO bridge_serve;
 GRANT UPDATE (state, refunded, code, asks, next_ask_at, look_at, concluded_at, confirm_until) ON payments TO bridge_serve;
 GRANT UPDATE (state, code, asks, next_ask_at, concluded_at, give_back_until, look_at) ON refunds TO bridge_serve;
--- It publishes the catalogue. Only these columns of the catalogue's tables can reach a storefront.
+-- The agent publishes the catalogue. Only these columns of the catalogue's tables can reach a
+-- storefront.
 GRANT SELECT (brand, category, parent, names, position) ON categories TO bridge_serve;
 GRANT SELECT (brand, product, names, descriptions, document, images, published_from, published_until)
     ON products TO bridge_serve;
 GRANT SELECT (brand, product, category) ON product_categories TO bridge_serve;
--- It numbers changes of the catalogue. These functions are its only way to write to that log.
+-- The agent numbers changes of the catalogue. These functions are its only way to write to that
+-- log.
 GRANT SELECT ON catalogue_sequencer, catalogue_changes, catalogue_pending TO bridge_serve;
 GRANT EXECUTE ON FUNCTION catalogue_sequence, catalogue_forget TO bridge_serve;
 

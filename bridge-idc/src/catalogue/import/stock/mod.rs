@@ -232,7 +232,7 @@ struct ImportWait<'a> {
 struct Written<'a> {
     /// The number of written rows.
     rows: usize,
-    /// The number of new SKUs among them.
+    /// The number of new SKUs in the part.
     new: u64,
     /// Rows of the part that another session holds.
     held: Vec<&'a Row>,
@@ -598,8 +598,8 @@ mod tests {
             mistakes("brand;sku;unit_price;currency;quantity\nacme;A;1;KRW;1\n"),
             [(1, String::new())]
         );
-        // Line ends, rows without a value, spaces around fields, and a code that a spreadsheet
-        // changed.
+        // A file with CR line ends, rows without a value, spaces around fields, and a code that a
+        // spreadsheet changed.
         let file =
             "\u{feff}brand, sku,unit_price,currency,quantity\rx,A , 1,KRW,1\r,,,,\rx,1.5E+12,1,KRW,1\r";
         let file = StockFile::read(file.as_bytes()).unwrap();
