@@ -85,7 +85,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
     if let Err(theirs) = owner::check(state_dir) {
-        tracing::warn!(%theirs, "an agent that runs as the folder's owner cannot open the files of this agent");
+        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
     }
     let keys = CurrentKeys::load(&config.keys.dir)?;
     let (manifest, told) = manifest(&keys.now())?;

@@ -352,7 +352,7 @@ impl FindingPrinter {
             )?;
         }
         if unread > 0 {
-            writeln!(out, "{unread} entries are in a form that this version cannot read")?;
+            writeln!(out, "{unread} entries are in no form that this version reads")?;
         }
         Ok(())
     }

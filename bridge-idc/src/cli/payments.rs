@@ -119,7 +119,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let went_back = automatic && moved && state == RefundState::Refused.code();
             if state != PaymentState::Unknown.code() && !went_back {
                 return Err(cli::failed(format!(
-                    "its state is {state}: only an unknown outcome can be resolved, or an automatic refund that was refused and \
+                    "its state is {state}: only what is unknown can be resolved, or an automatic refund that was refused and \
                      went back in another way (--refund REFUND --as paid)"
                 )));
             }
