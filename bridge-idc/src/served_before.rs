@@ -18,8 +18,8 @@ const TEXT: &str = "This agent has served with a ledger. While this file is here
 /// The ledger of an agent that has served is missing.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{what}, although this agent has served with a ledger: its orders would be forgotten. Mount or restore it; if a new, empty one \
-     is meant, make it with bridge-idc migrate"
+    "{what}, although this agent has served with a ledger: its orders would be lost. Mount or restore it; if you want a new, empty \
+     one, make it with bridge-idc migrate"
 )]
 pub struct LedgerLost {
     what: String,

@@ -70,7 +70,7 @@ pub enum CatalogueError {
     #[error("{}", unavailable(.0))]
     Unavailable(#[source] sqlx::Error),
     /// The login has no right to do this.
-    #[error("the database does not do it: {0}")]
+    #[error("the database refuses the statement: {0}")]
     Denied(SqlState),
 }
 

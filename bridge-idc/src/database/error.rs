@@ -17,16 +17,16 @@ pub enum LedgerError {
     Refused(SqlState),
     /// A right, a function or a readable page is missing. This may affect all requests, the
     /// requests of one brand, or a single request.
-    #[error("the database does not do it: {0}")]
+    #[error("the database refuses the statement: {0}")]
     Denied(SqlState),
     /// The statement was cancelled by a DBA or by a statement time-out of the database.
     #[error("the statement was cancelled: {0}")]
     Cancelled(SqlState),
     /// Another session held a needed lock for longer than the statement waits.
-    #[error("somebody else holds what was needed: {0}")]
+    #[error("somebody else holds a row or a table that was needed: {0}")]
     Held(SqlState),
     /// Other writers changed the same keys or rows in every attempt. A later attempt may succeed.
-    #[error("other writers were faster, several times")]
+    #[error("other writers changed the same rows during every attempt")]
     Conflict,
     /// A row does not have the form that this build writes.
     #[error("the {table} table holds a row that is not in this build's form: {what}")]
@@ -127,7 +127,7 @@ pub enum NotReady {
     NotDurable(&'static str),
     /// A setting of the session is not in force.
     #[error(
-        "what is set for a session of PostgreSQL is not in force in it: {0}. A pooler stands between (PgBouncer, for one) that \
+        "a setting of the session is not in force in PostgreSQL: {0}. A pooler stands in between, such as PgBouncer, that \
          shares sessions between clients; let ledger.url name PostgreSQL itself"
     )]
     Pooled(&'static str),

@@ -46,7 +46,7 @@ impl fmt::Display for HeldItem {
             Self::Sku { brand, sku } => write!(f, "the SKU {sku} of brand {brand}, or its stock"),
             Self::Product { brand, product } => write!(f, "the product {product} of brand {brand}"),
             Self::Table(table) => write!(f, "the table {table} as a whole"),
-            Self::Unnamed => f.write_str("what this needs, a row or a table that the database does not name"),
+            Self::Unnamed => f.write_str("a row or a table that this needs and the database does not name"),
             Self::File => f.write_str("the ledger's SQLite file"),
         }
     }

@@ -193,7 +193,7 @@ pub(crate) fn leap(before: i64, after: i64) -> Option<String> {
             before / after
         ))
     } else {
-        (before >= LEAP && after == 0).then(|| "is nothing any more".to_owned())
+        (before >= LEAP && after == 0).then(|| "is zero now".to_owned())
     }
 }
 

@@ -83,7 +83,7 @@ fn add(records: &mut Records, products: &mut HashMap<(Brand, Code), usize>, mut 
         known.variants.extend(variants);
     } else {
         let first = known.line;
-        records.refuse(line, "product", format!("says something else of its product than line {first}"));
+        records.refuse(line, "product", format!("describes its product differently from line {first}"));
     }
 }
 

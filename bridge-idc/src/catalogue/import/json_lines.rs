@@ -64,11 +64,11 @@ pub(super) fn read(text: &str) -> Records {
                 continue;
             }
             Err(NotJson::Form { column }) => {
-                records.refuse(number, "", format!("is no JSON at column {column}"));
+                records.refuse(number, "", format!("is not JSON at column {column}"));
                 continue;
             }
             Err(NotJson::Twice { at }) => {
-                records.refuse(number, known(&at), "has a member that stands twice");
+                records.refuse(number, known(&at), "has a repeated member");
                 continue;
             }
         };
@@ -96,7 +96,7 @@ fn other_form(text: &str) -> Option<&'static str> {
             "is JSON over several lines: write one object a line, as `jq -c` does (`jq -c '.[]'` of a list)",
         );
     }
-    first.contains([',', ';', '\t']).then_some("is no JSON: the name of a CSV file ends in .csv")
+    first.contains([',', ';', '\t']).then_some("is not JSON: the name of a CSV file ends in .csv")
 }
 
 /// Returns the part of a path that has only known names. Names that the file made up are not
@@ -192,13 +192,13 @@ fn product(line: u64, brand: &Brand, object: &Map<String, Value>, text_of: &str)
         None => None,
         Some(_) => {
             let written: RawDocument<'_> = serde_json::from_str(text_of)
-                .map_err(|_| wrong("document", "must be there once, or not at all"))?;
+                .map_err(|_| wrong("document", "must be present once, or not at all"))?;
             written.document.map(|document| Document(document.get().to_owned()))
         }
     };
     if let Some(Document(text)) = &document {
-        let stored =
-            stored_bytes(text).ok_or_else(|| wrong("document", "has a number beyond any database's"))?;
+        let stored = stored_bytes(text)
+            .ok_or_else(|| wrong("document", "has a number that is too long for a database"))?;
         if stored > DOCUMENT_BYTES_MAX {
             return Err(wrong("document", format!("must be {DOCUMENT_BYTES_MAX} bytes at most")));
         }
@@ -267,7 +267,7 @@ fn optional<'a>(object: &'a Map<String, Value>, field: &str) -> Option<&'a Value
 }
 
 fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'a str, Wrong> {
-    object.get(field).and_then(Value::as_str).ok_or_else(|| wrong(field, "must be there, and a text"))
+    object.get(field).and_then(Value::as_str).ok_or_else(|| wrong(field, "must be present, and a text"))
 }
 
 fn code(object: &Map<String, Value>, field: &str) -> Result<Code, Wrong> {

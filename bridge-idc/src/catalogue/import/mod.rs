@@ -140,10 +140,7 @@ pub enum ImportError {
     },
     /// With `all_or_nothing`, every check passed and a later write was refused: another writer
     /// changed the data meanwhile, or a DBA's own rule on the tables refuses a row.
-    #[error(
-        "{left}: the database refuses now what it would have taken when the file was judged:{}",
-        listed(refused)
-    )]
+    #[error("{left}: the database now refuses records that passed the check of the file:{}", listed(refused))]
     Changed {
         /// Progress of the import.
         left: ImportRemainder,
@@ -152,7 +149,7 @@ pub enum ImportError {
     },
     /// Another session held a needed row for longer than the import waits.
     #[error(
-        "{held_up}, and kept it for the {} s that were waited: nothing of the {products} products that need it, or are in its part, \
+        "{held_up}, and kept it for the {} s of the wait: none of the {products} products that need it, or are in its part, \
          was written. {left}", waited.as_secs()
     )]
     HeldUp {
@@ -181,7 +178,7 @@ impl fmt::Display for ImportRemainder {
             0 => f.write_str("no product of the file is known to be in the database"),
             _ => write!(
                 f,
-                "{written} of {of} products are in the database; the same command, given again, brings in the rest and changes nothing \
+                "{written} of {of} products are in the database; the same command, given again, imports the rest and changes nothing \
                  twice"
             ),
         }
@@ -265,7 +262,7 @@ impl CatalogueFile {
             product.variants.retain(|variant| {
                 let is_new = skus.insert((product.brand.clone(), variant.sku.clone()));
                 if !is_new {
-                    refuse(variant.line, "sku", "is there already in this file".to_owned());
+                    refuse(variant.line, "sku", "is repeated in this file".to_owned());
                 }
                 is_new
             });

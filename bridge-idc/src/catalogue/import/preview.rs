@@ -290,7 +290,7 @@ fn refuse_other_currencies(records: &mut Records, known: &HashMap<String, String
             .map(|product| product.line)
             .collect();
         for line in of_brand {
-            records.refuse(line, "currency", "is not what this brand sells in in this database");
+            records.refuse(line, "currency", "is not this brand's currency in this database");
         }
         records.products.retain(|product| product.brand != brand);
     }

@@ -90,7 +90,7 @@ pub enum ImportError {
     },
     /// Another session held a needed row for longer than the import waits.
     #[error(
-        "{held_up}, and kept it for the {} s that were waited: nothing of the {rows} rows that need it, or are in its part, was \
+        "{held_up}, and kept it for the {} s of the wait: none of the {rows} rows that need it, or are in its part, was \
          written. {written} of {of} rows are in the database; {AGAIN}", waited.as_secs()
     )]
     HeldUp {
@@ -108,7 +108,7 @@ pub enum ImportError {
 }
 
 /// Advice after an import that ended early.
-const AGAIN: &str = "the same command, given again, brings in the rest and does what is done once more";
+const AGAIN: &str = "the same command, given again, imports the rest and writes the other rows once more";
 
 impl StockFile {
     /// Reads and checks a file.
