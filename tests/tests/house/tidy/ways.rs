@@ -24,12 +24,13 @@ fn a_step_that_is_gone_or_stands_twice_is_found() {
     let planted = steps(page, "A way:");
     assert_eq!(planted, [(1, "a.rs", "go"), (2, "a.rs", "stop"), (4, "b.rs", "go")]);
     let text = |_: &str| "pub async fn go<V>() {}".to_owned();
+    assert_eq!(steps("A way:\n\n1. `a.rs` `go`: goes\n  on\n", "A way:").last(), Some(&(0, "  on", "")));
     let found = ["2: a.rs stands twice", "2: a.rs has no function stop", "4 is the place of step 3"];
     assert_eq!(offences(&planted, text), found);
     assert_eq!(offences(&steps("A way:\n\n1. `a.rs` `go`: goes\n", "A way:"), text), Vec::<String>::new());
 }
 
-/// The list behind a line of a page.
+/// The list behind a line of a page. A line that is no step has the place 0.
 fn steps<'a>(page: &'a str, title: &str) -> Vec<WayStep<'a>> {
     let list = page.split_once(&format!("{title}\n\n")).map_or("", |(_, rest)| rest);
     let step = |line: &'a str| {
@@ -37,7 +38,8 @@ fn steps<'a>(page: &'a str, title: &str) -> Vec<WayStep<'a>> {
         let mut quoted = rest.split('`').skip(1).step_by(2);
         Some((place.parse().ok()?, quoted.next()?, quoted.next()?))
     };
-    list.lines().map_while(step).collect()
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    lines.map(|line| step(line).unwrap_or((0, line, ""))).collect()
 }
 
 fn offences(steps: &[WayStep<'_>], text_of: impl Fn(&str) -> String) -> Vec<String> {
