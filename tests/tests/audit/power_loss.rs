@@ -1,5 +1,6 @@
-//! Power losses, some of each store: whatever was acknowledged is there. And the check itself: on a disk that does not keep
-//! what it says, every store loses something, and the seed and the recording show it again.
+//! Simulates power losses for each store: everything that was acknowledged must survive. The check
+//! is tested as well. On a disk that lies about its syncs every store loses data, and the seed and
+//! the recording reproduce the loss.
 
 #![expect(clippy::expect_used, reason = "all of this is a test, its helpers included")]
 
@@ -14,7 +15,7 @@ async fn lose(arguments: &str) -> Report {
     run(&command.options, Path::new(env!("CARGO_BIN_EXE_power-loss"))).await.expect("it runs")
 }
 
-/// A few power losses in each of the ways that a disk goes wrong.
+/// Checks a few power losses for each kind of disk failure.
 async fn nothing_is_lost(store: &str, schedules: u64, each: u64) {
     let report = lose(&format!("--store {store} --schedules {schedules} --each {each} --seed 12")).await;
     assert!(report.passed(), "{report}");
@@ -43,7 +44,7 @@ async fn a_power_loss_takes_no_order_from_a_ledger_in_sqlite() {
 
 #[tokio::test]
 async fn a_power_loss_takes_no_order_from_a_ledger_in_postgres() {
-    // Each twentieth: three.
+    // The command simulates a twentieth for PostgreSQL, since each one starts a server: three.
     nothing_is_lost("postgres", 60, 3).await;
 }
 

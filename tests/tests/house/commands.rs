@@ -1,5 +1,5 @@
-//! How the project's commands end: 2 where they are told what cannot be, 1 where something fails, and a message without a
-//! stack in both, whatever the environment asks of panics and errors.
+//! Tests the exit codes and messages of the project's commands. A usage error ends with 2, and a
+//! failure with 1. The message has no stack, whatever the environment says about backtraces.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,8 @@ fn run(name: &str, arguments: &[&str], stdout: Stdio) -> Result<Output> {
     command.stderr(Stdio::piped()).output().with_context(|| format!("start {name}"))
 }
 
-/// Whether it said in a few lines what is wrong, and nothing of how its program is made.
+/// Checks that standard error names the mistake in a few lines, and nothing of the program's
+/// inside.
 fn says_plainly(output: &Output, what: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(said.contains(what), "it does not say {what:?}: {said}");
@@ -65,7 +66,7 @@ fn what_a_command_cannot_be_told_is_a_usage_error() -> Result<()> {
 #[test]
 fn a_command_that_fails_says_why_without_a_stack() -> Result<()> {
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").map(Stdio::from);
-    // An address of documentation (RFC 5737), which no machine has.
+    // An address for documentation (RFC 5737), which no machine has.
     for (name, arguments, stdout, what) in [
         ("payment-sandbox", &["--listen", "192.0.2.1:9"][..], Stdio::piped(), "192.0.2.1:9"),
         ("simulate", &["--schedules", "1", "--json"], full()?, "No space left"),

@@ -1,4 +1,4 @@
-//! Whoever handles clear text leaves none of it on its stack (promise P5).
+//! Tests that functions on clear text leave none of it on the stack (promise P5).
 
 use std::hint::black_box;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -52,7 +52,7 @@ fn sealing_and_opening_an_order_leave_nothing_on_the_stack() -> Result<()> {
     Ok(())
 }
 
-/// More than any cipher works on at once.
+/// Returns random words. In total they are longer than what a cipher processes at once.
 fn words() -> Vec<String> {
     (0..400).map(|_| (0..12).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect()).collect()
 }
@@ -64,7 +64,7 @@ fn copied(text: &[u8]) {
     black_box(&mut copy);
 }
 
-/// Hits on the stack of a thread that has done `work` and waits.
+/// Returns the number of hits on the stack of a thread that has done `work` and still runs.
 fn left_on_the_stack(words: &[String], work: impl FnOnce() + Send) -> Result<u64> {
     let needles = Needles::new(words.iter().map(String::as_str));
     thread::scope(|scope| {

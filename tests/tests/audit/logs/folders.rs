@@ -1,4 +1,5 @@
-//! Audit folders that are moved, lost, copied or made by somebody else, and a key's file in the folder that an agent runs in.
+//! Tests of audit folders that are moved, lost, copied or not the agent's own, and of the key's
+//! file when it lies in the agent's working folder.
 
 use std::fs;
 use std::path::Path;
@@ -76,7 +77,8 @@ async fn an_agent_refuses_an_empty_audit_folder_under_its_old_key() -> Result<()
     let own = audits::folder(&site.idc_dir());
     ensure!(Command::new("cp").arg("-a").args([&own, &older]).status()?.success());
     end(&mut site.start().await?).await?;
-    // An older folder in the place of a stopped agent's is found by what stands beside the key.
+    // The file beside the key reveals that the folder of the stopped agent was replaced by an older
+    // one.
     let newer = dir.path().join("newer");
     fs::rename(&own, &newer)?;
     fs::rename(&older, &own)?;
@@ -91,7 +93,7 @@ async fn an_agent_refuses_an_empty_audit_folder_under_its_old_key() -> Result<()
     Ok(())
 }
 
-/// Copies all of a folder but its checkpoint, and that when `before_it` has come about.
+/// Copies a folder. The checkpoint comes last, after `before_it` has ended.
 async fn copy_checkpoint_last(
     from: &Path,
     to: &Path,
@@ -102,7 +104,7 @@ async fn copy_checkpoint_last(
     {
         let copy = to.join(path.strip_prefix(from)?);
         fs::create_dir_all(copy.parent().context("a folder")?)?;
-        // What is gone meanwhile is not copied.
+        // A file that was deleted meanwhile is not copied.
         let _gone = fs::copy(&path, &copy);
     }
     before_it().await?;
@@ -110,14 +112,15 @@ async fn copy_checkpoint_last(
     Ok(())
 }
 
-/// Runs `audit ...`; its exit code, and what it printed and said.
+/// Runs `audit ...`. Returns its exit code, standard output and standard error.
 fn said(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let output = Command::new(program).arg("audit").args(arguments).output()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok((output.status.code(), text(output.stdout), text(output.stderr)))
 }
 
-/// `tail` and `show` read a copy that ends early up to the same size as `verify`, and say so.
+/// Checks that `tail` and `show` read a copy that ends early up to the same size as `verify`, and
+/// that they say so.
 fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()> {
     let (code, told, warned) = said(program, &["tail", "-n", "3", "--json", "--dir", copy])?;
     let last: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
@@ -130,7 +133,7 @@ fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()>
     let (code, told, warned) = said(program, &["show", &size.to_string(), "--dir", copy])?;
     ensure!(code == Some(2) && told.is_empty() && warned.contains(&left_out), "{code:?} {warned}");
 
-    // An order that is in it, and one that is not.
+    // One order that is in the copy, and one that is not.
     let (_, told, _) = said(program, &["tail", "--kind", "order-committed", "--json", "--dir", copy])?;
     let committed: Value = serde_json::from_str(told.lines().next_back().context("an order")?)?;
     let order = committed["entry"]["facts"]["order"].as_str().context("an id")?;
@@ -142,7 +145,8 @@ fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()>
     Ok(())
 }
 
-/// What needs all that is signed is refused, as what says nothing of the log, with where the copy ends.
+/// Checks that `prove` and `copy` refuse a copy that ends early. They need every entry that is
+/// signed. The message names where the copy ends and does not call the log wrong.
 fn neither_proves_nor_copies(program: &Path, copy: &str, size: u64, newest: u64, key: &str) -> Result<()> {
     let left_out = format!("of {newest} entries it has the first {size} whole");
     let to = format!("{copy}-again");
@@ -155,7 +159,8 @@ fn neither_proves_nor_copies(program: &Path, copy: &str, size: u64, newest: u64,
     Ok(())
 }
 
-/// So does `reconcile`, with the key and without: what is missing behind the end is no difference.
+/// Checks that `reconcile` compares a copy up to its end, with the key and without. Entries that
+/// are missing after the end are no difference.
 async fn compares_up_to(
     site: &bridge_tests::testkit::site::Site,
     copy: &str,
@@ -199,7 +204,7 @@ async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() ->
         let copy = dir.path().join(format!("copy-{round}"));
         let goes_on = async || {
             shop.place_new(&[(0, 1)]).await?;
-            // The first of them may have been begun before that.
+            // Two rounds, since the first one may have begun before the order was logged.
             for _ in 0..2 {
                 let before = published();
                 until("a later checkpoint is out", async || {
@@ -222,7 +227,7 @@ async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() ->
         reads_up_to(&program, &copy, size, newest.context("an end")?)?;
         compares_up_to(&site, &copy, size, &key).await?;
         neither_proves_nor_copies(&program, &copy, size, newest.context("an end")?, &key)?;
-        // Whoever has seen all of it is told.
+        // A user who has seen the newer checkpoint learns that entries are missing.
         let seen = dir.path().join("seen");
         fs::copy(dir.path().join(format!("copy-{round}/checkpoint")), &seen)?;
         let (code, told) =
@@ -230,7 +235,7 @@ async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() ->
         ensure!(code == Some(1) && told.contains("missing"), "{code:?} {told}");
     }
     end(&mut bridge).await?;
-    // The agent's own folder without its end.
+    // In the agent's own folder, a missing end is an error.
     let live_folder = text(&live);
     let verify = ["verify", "--json", "--dir", &live_folder, "--key", &key];
     let told: Value = serde_json::from_str(&audit(&program, &verify).await?)?;

@@ -1,5 +1,6 @@
-//! What Bridge composes, against bytes that no code of Bridge's calculated: sealed envelopes, rows of the vault, and what
-//! requests and keys are known by. Such bytes are on their way or lie in databases, so none of them may ever change.
+//! Tests Bridge's own formats against bytes that no code of Bridge calculated: sealed envelopes,
+//! rows of the vault, fingerprints and key checks. Such bytes are stored in databases or under way
+//! between agents, so they must never change.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -94,7 +95,8 @@ fn personal(case: &Case) -> PersonalData {
     PersonalData::from_bytes(&case.bytes("personal")).ok().unwrap()
 }
 
-/// A data centre's keys, of which the case says the second key-encryption key and the fingerprint key.
+/// Returns a keyring of an IDC. The case gives its second key-encryption key and its fingerprint
+/// key.
 fn keyring(folder: &Path, case: &Case) -> Keyring {
     keyring::init(folder, "idc.example", NOW, &mut rand::rng()).unwrap();
     for (name, kind) in [("kek-2", "key-encryption"), ("fingerprint", "fingerprint")] {

@@ -1,8 +1,8 @@
-//! Prose of comments, for the rules of `tidy.rs`: their width, and the first word of documentation.
+//! Rules about comments: their width, and the first word of documentation.
 
 use super::{is_rust, lines, within};
 
-/// Folders whose comments keep the rules. The list grows until it has every crate.
+/// Folders whose comments must keep the rules.
 const FOLDERS: &[&str] = &["bridge-cloud/", "certs/", "shared/"];
 
 const COLUMNS_MAX: usize = 100;
