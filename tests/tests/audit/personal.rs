@@ -63,13 +63,13 @@ async fn goes_in_and_never_comes_out(site: &Site, cluster: Option<&Postgres>) ->
             let lines = value
                 .as_array()
                 .map(|lines| lines.iter().filter_map(|line| line.as_str()).collect::<Vec<_>>().join(" / "));
-            let text = lines.or_else(|| value.as_str().map(str::to_owned)).context("a text")?;
+            let text = lines.or_else(|| value.as_str().map(str::to_owned)).context("no text")?;
             expected.push_str(&format!("{part}_{field}: {text}\n"));
         }
     }
     ensure!(shown == expected, "{shown}");
     let mut ledger = Ledger::open(site.database()).await?;
-    ensure!(ledger.accesses().await? == ["TICKET_4711"], "the access is on the record");
+    ensure!(ledger.accesses().await? == ["TICKET_4711"], "the access is not recorded");
 
     ensure!(refusal(site, &["personal", "show", &orders[0]]).await?.0 == 2, "without a purpose");
     for (order, purpose, code, why) in [
@@ -82,7 +82,7 @@ async fn goes_in_and_never_comes_out(site: &Site, cluster: Option<&Postgres>) ->
         let (status, said) = refusal(site, &["personal", "show", order, "--purpose", purpose]).await?;
         ensure!(status == code && said.contains(why), "{status}: {said}");
     }
-    ensure!(ledger.accesses().await?.len() == 1, "what showed nothing is no access");
+    ensure!(ledger.accesses().await?.len() == 1, "a refused command was recorded as an access");
 
     // A ciphertext copied from the same column of another order does not open, and the attempt is
     // recorded.
@@ -130,8 +130,11 @@ async fn refusal(site: &Site, command: &[&str]) -> Result<(i32, String)> {
     let config = site.idc_dir().join("bridge-idc.toml");
     let output =
         Command::new(Programs::build()?.idc).args(command).arg("--config").arg(config).output().await?;
-    ensure!(output.stdout.is_empty(), "it printed {}", String::from_utf8_lossy(&output.stdout));
-    Ok((output.status.code().context("a signal")?, String::from_utf8(output.stderr)?))
+    ensure!(output.stdout.is_empty(), "the command printed {}", String::from_utf8_lossy(&output.stdout));
+    Ok((
+        output.status.code().context("the command was ended by a signal")?,
+        String::from_utf8(output.stderr)?,
+    ))
 }
 
 /// The database, as a DBA uses it.

@@ -11,8 +11,8 @@ use clap::Parser as _;
 
 async fn lose(arguments: &str) -> Report {
     let arguments = ["power-loss"].into_iter().chain(arguments.split(' '));
-    let command = Command::try_parse_from(arguments).expect("valid");
-    run(&command.options, Path::new(env!("CARGO_BIN_EXE_power-loss"))).await.expect("it runs")
+    let command = Command::try_parse_from(arguments).expect("valid arguments");
+    run(&command.options, Path::new(env!("CARGO_BIN_EXE_power-loss"))).await.expect("the run succeeds")
 }
 
 /// Checks a few power losses for each kind of disk failure.
@@ -54,7 +54,7 @@ async fn every_store_loses_data_on_a_lying_disk_and_seeds_repeat_it() {
         let report = lose(&format!("--store {store} --schedules 100 --seed 3 --lying")).await;
         let found = report.stores[0].found.clone().unwrap_or_else(|| panic!("{store} loses nothing"));
         let again = found.repeat.strip_prefix("cargo power-loss ").expect("a command");
-        let again = lose(again).await.stores[0].found.clone().expect("it is found again");
+        let again = lose(again).await.stores[0].found.clone().expect("the loss is found again");
         assert_eq!((again.what, again.fate), (found.what, found.fate), "{store}");
     }
 }

@@ -78,7 +78,7 @@ impl Logs {
                 audits::folder(&site.idc_dir()),
                 site.idc_dir().join("state-second-idc/audit"),
             ],
-            keys: keys.try_into().ok().context("four keys")?,
+            keys: keys.try_into().ok().context("not four keys")?,
             requests: plan.steps.len() as u64 + 1,
             retried,
             _dir: dir,
@@ -182,7 +182,7 @@ fn logs_that_are_not_given_are_named(logs: &Logs) -> Result<()> {
                 ensure!(json[list] == Value::Array(vec![]) && swapped.json()?[list] == json[list], "{json}");
             }
             ensure!(json["lost"] == 0 && json["agreed"] == swapped.json()?["agreed"], "{json}");
-            let missing = json["missing"].as_array().context("a list")?;
+            let missing = json["missing"].as_array().context("no list")?;
             let named = missing.iter().filter_map(|one| one["agent"].as_str()?.split_once(".internal/"));
             let named: BTreeSet<&str> = named.map(|(_, agent)| agent).collect();
             ensure!(named == BTreeSet::from([other_cloud, other_idc]), "{json}");
@@ -238,7 +238,7 @@ fn partial(log: &Path) -> Result<PathBuf> {
     for file in fs::read_dir(log.join("tile/entries/000.p"))? {
         let path = file?.path();
         let width = path.file_name().and_then(|name| name.to_str()?.parse::<u16>().ok());
-        bundles.push((width.context("a width")?, path));
+        bundles.push((width.context("no width")?, path));
     }
     bundles.into_iter().max().map(|(_, path)| path).context("no bundle")
 }
@@ -303,7 +303,7 @@ async fn what_is_taken_out_is_named(logs: &Logs) -> Result<()> {
     let told = logs.run(&folders, &[])?;
     let json = told.json()?;
     ensure!(told.code == Some(1) && json["agreed"] == logs.requests - 2, "{json}");
-    let named = json["differences"].as_array().context("a list")?.iter();
+    let named = json["differences"].as_array().context("no list")?.iter();
     let named = named.map(|one| Some((one["key"].as_str()?.to_owned(), one["what"].as_str()?.to_owned())));
     let named: Option<BTreeSet<_>> = named.collect();
     let expected = [(gone, "never-committed"), (silent, "never-answered")];

@@ -40,7 +40,7 @@ impl CommandEnd {
     /// Returns the findings of one kind as pairs: the order, and what of it differs.
     fn found(&self, what: &str) -> Result<Lost> {
         let json = self.json()?;
-        let all = json["findings"].as_array().context("a list")?.iter();
+        let all = json["findings"].as_array().context("no list")?.iter();
         let of_kind = all.filter(|one| one["what"] == what);
         let text = |one: &Value, member: &str| one[member].as_str().unwrap_or_default().to_owned();
         Ok(of_kind.map(|one| (text(one, "order"), text(one, "about"))).collect())
@@ -48,7 +48,7 @@ impl CommandEnd {
 }
 
 fn compare(site: &Site, more: &[&str]) -> Result<CommandEnd> {
-    let config = site.idc.arguments.last().context("a configuration")?;
+    let config = site.idc.arguments.last().context("no configuration")?;
     let mut command = Command::new(&site.idc.program);
     let output = command.args(["audit", "compare", "--config", config]).args(more).output()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -249,7 +249,7 @@ async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Resul
         let json = told.json()?;
         ensure!(told.code == Some(1) && json["verified"] == (more.len() > 1), "{json} {}", told.error);
         let orders: Vec<_> =
-            json["findings"].as_array().context("a list")?.iter().map(|one| &one["order"]).collect();
+            json["findings"].as_array().context("no list")?.iter().map(|one| &one["order"]).collect();
         ensure!(orders.is_sorted_by_key(|order| order.as_str()), "{json}");
         let found = told.found("lost")?;
         ensure!(lost.is_subset(&found), "{lost:?} {json}");
@@ -257,7 +257,7 @@ async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Resul
         ensure!(more.len() == 1 && more[0].1 == "order", "the one that was sold out: {more:?}");
         ensure!(json["lost"] == found.len() && json["agreed"] == requests - found.len() as u64, "{json}");
         ensure!(json["otherwise"] == 0 && json["not_logged"] == 0 && json["in_doubt"] == 0, "{json}");
-        ensure!(shop.needles().count(told.out.as_bytes()) == 0, "something personal is told");
+        ensure!(shop.needles().count(told.out.as_bytes()) == 0, "the output has personal data");
         ensure!(told.error.contains("the ledger and the logs differ"), "{}", told.error);
     }
     let told = compare(site, &[])?;
@@ -354,7 +354,7 @@ async fn operators_words(dir: &Path, database: Database, backup: &impl Backup) -
     let words = Lost::from([unpaid, paid].map(|order| (order, "resolution".to_owned())));
     ensure!(told.code == Some(1) && told.found("lost")? == words, "{} {}", told.out, told.error);
     let json = told.json()?;
-    let all = json["findings"].as_array().context("a list")?.iter();
+    let all = json["findings"].as_array().context("no list")?.iter();
     let of_refund = all.filter(|one| one["refund"] == *refund).collect::<Vec<_>>();
     ensure!(of_refund.len() == 1 && of_refund[0]["payment"] == *payment, "{json}");
     ensure!(of_refund[0]["reason"] == "TICKET_3" && of_refund[0]["ledger"] == "unknown", "{json}");
@@ -429,7 +429,7 @@ async fn a_ledger_that_cannot_be_read_differs_from_nothing() -> Result<()> {
         told.code,
         told.error
     );
-    ensure!(!file.exists(), "it made one");
+    ensure!(!file.exists(), "the command made a ledger");
     fs::write(&file, "")?;
     let told = compare(&site, &[])?;
     ensure!(told.code == Some(2) && told.error.contains("no such table"), "{:?} {}", told.code, told.error);

@@ -289,7 +289,7 @@ impl Shop {
             ensure!(!value.is_empty(), "no {member}: {text}");
         }
         ensure!(answer.header("x-request-id") == body["request_id"].as_str(), "{:?} {text}", answer.headers);
-        ensure!(self.needles().count(&answer.body) == 0, "it repeats what was sent: {text}");
+        ensure!(self.needles().count(&answer.body) == 0, "the problem repeats what was sent: {text}");
         Ok(body)
     }
 

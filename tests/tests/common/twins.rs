@@ -89,6 +89,6 @@ fn twin(
     agent.name = name.to_owned();
     agent.log = file.with_extension("log");
     agent.admin = admin;
-    *agent.arguments.last_mut().context("arguments")? = file.display().to_string();
+    *agent.arguments.last_mut().context("no arguments")? = file.display().to_string();
     Ok(agent)
 }

@@ -31,8 +31,8 @@ fn run(name: &str, arguments: &[&str], stdout: Stdio) -> Result<Output> {
 /// inside.
 fn says_plainly(output: &Output, what: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(said.contains(what), "it does not say {what:?}: {said}");
-    ensure!(!said.contains("backtrace") && !said.contains("::"), "a stack: {said}");
+    ensure!(said.contains(what), "the message lacks {what:?}: {said}");
+    ensure!(!said.contains("backtrace") && !said.contains("::"), "the message has a stack: {said}");
     ensure!(said.lines().count() <= 8, "{said}");
     Ok(())
 }
@@ -85,9 +85,13 @@ fn every_command_ends_in_the_one_way() -> Result<()> {
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin"))? {
         let path = file?.path();
         let text = fs::read_to_string(&path)?;
-        ensure!(text.contains("main() -> ExitCode {\n    end(\""), "{} ends by itself", path.display());
+        ensure!(
+            text.contains("main() -> ExitCode {\n    end(\""),
+            "{} does not end by `end`",
+            path.display()
+        );
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        ensure!(program(&name).ends_with(&*name), "{name} is not tried above");
+        ensure!(program(&name).ends_with(&*name), "{name} is in no test above");
     }
     Ok(())
 }

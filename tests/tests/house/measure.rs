@@ -68,7 +68,7 @@ async fn a_haproxy_pair_answers_across_a_line_that_loses_packets() -> Result<()>
     assert!(before > 10, "{before}");
     let got = Client::new(pair.address).get(path, None).await?;
     assert_eq!(got.body, answer.body);
-    assert!(wan.line().counts().left > before, "it did not cross the line");
+    assert!(wan.line().counts().left > before, "the request did not cross the line");
     Ok(())
 }
 

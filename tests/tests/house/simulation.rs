@@ -7,8 +7,8 @@ use bridge_tests::sim::{Options, Report, Sabotage, run};
 use clap::{Parser, ValueEnum};
 
 fn simulate(arguments: &[&str]) -> Report {
-    let options = Options::try_parse_from([&["simulate"], arguments].concat()).expect("valid");
-    run(&options, &mut std::io::sink()).expect("nothing is written")
+    let options = Options::try_parse_from([&["simulate"], arguments].concat()).expect("valid arguments");
+    run(&options, &mut std::io::sink()).expect("the report is written")
 }
 
 #[test]

@@ -47,6 +47,6 @@ async fn an_agent_that_crashes_leaves_no_core_dump_where_another_program_does() 
 }
 
 async fn crash(agent: &mut Running) -> Result<ExitStatus> {
-    kill_process(agent.pid().context("it has ended")?, Signal::ABORT)?;
-    agent.ended_within(PATIENCE).await?.context("it goes on")
+    kill_process(agent.pid().context("the process has ended")?, Signal::ABORT)?;
+    agent.ended_within(PATIENCE).await?.context("the agent did not end")
 }

@@ -66,7 +66,7 @@ async fn an_agent_refuses_an_empty_audit_folder_under_its_old_key() -> Result<()
     for (folder, agent) in [(site.cloud_dir(), &site.cloud), (site.idc_dir(), &site.idc)] {
         let (audit, kept) = (audits::folder(&folder), folder.join("kept"));
         fs::rename(&audit, &kept)?;
-        let ended = agent.spawn()?.ended_within(PATIENCE).await?.context("it runs without its log")?;
+        let ended = agent.spawn()?.ended_within(PATIENCE).await?.context("the agent runs without its log")?;
         ensure!(ended.code() == Some(1), "{ended}");
         let said = fs::read_to_string(&agent.log)?;
         ensure!(said.contains("its volume is not mounted") && said.contains("Mount the volume"), "{said}");
@@ -82,7 +82,7 @@ async fn an_agent_refuses_an_empty_audit_folder_under_its_old_key() -> Result<()
     let newer = dir.path().join("newer");
     fs::rename(&own, &newer)?;
     fs::rename(&older, &own)?;
-    let (config, program) = (site.idc.arguments.last().context("a configuration")?, &site.idc.program);
+    let (config, program) = (site.idc.arguments.last().context("no configuration")?, &site.idc.program);
     let (code, told) = audits::audit(program, &["verify", "--json", "--config", config]).await?;
     ensure!(code == Some(1) && told.contains("put-back"), "{code:?} {told}");
     fs::remove_dir_all(&own)?;
@@ -103,7 +103,7 @@ async fn copy_checkpoint_last(
         walk(from)?.into_iter().chain([from.join("lock")]).filter(|path| !path.ends_with("checkpoint"))
     {
         let copy = to.join(path.strip_prefix(from)?);
-        fs::create_dir_all(copy.parent().context("a folder")?)?;
+        fs::create_dir_all(copy.parent().context("no folder")?)?;
         // A file that was deleted meanwhile is not copied.
         let _gone = fs::copy(&path, &copy);
     }
@@ -135,8 +135,8 @@ fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()>
 
     // One order that is in the copy, and one that is not.
     let (_, told, _) = said(program, &["tail", "--kind", "order-committed", "--json", "--dir", copy])?;
-    let committed: Value = serde_json::from_str(told.lines().next_back().context("an order")?)?;
-    let order = committed["entry"]["facts"]["order"].as_str().context("an id")?;
+    let committed: Value = serde_json::from_str(told.lines().next_back().context("no order")?)?;
+    let order = committed["entry"]["facts"]["order"].as_str().context("no id")?;
     let (code, told, warned) = said(program, &["show", "--order", order, "--dir", copy])?;
     ensure!(code == Some(0) && told.contains("order-committed") && warned.contains(&left_out), "{warned}");
     let nobody_s = "01930000-0000-7000-8000-000000000000";
@@ -223,10 +223,10 @@ async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() ->
         ensure!(code == Some(0) && verified["in_flight"] == true, "{code:?} {told}");
         let (size, newest) = (verified["size"].as_u64(), verified["ends_before"].as_u64());
         ensure!(size > Some(0) && size < newest, "{told}");
-        let size = size.context("a size")?;
-        reads_up_to(&program, &copy, size, newest.context("an end")?)?;
+        let size = size.context("no size")?;
+        reads_up_to(&program, &copy, size, newest.context("no end")?)?;
         compares_up_to(&site, &copy, size, &key).await?;
-        neither_proves_nor_copies(&program, &copy, size, newest.context("an end")?, &key)?;
+        neither_proves_nor_copies(&program, &copy, size, newest.context("no end")?, &key)?;
         // A user who has seen the newer checkpoint learns that entries are missing.
         let seen = dir.path().join("seen");
         fs::copy(dir.path().join(format!("copy-{round}/checkpoint")), &seen)?;
@@ -239,7 +239,7 @@ async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() ->
     let live_folder = text(&live);
     let verify = ["verify", "--json", "--dir", &live_folder, "--key", &key];
     let told: Value = serde_json::from_str(&audit(&program, &verify).await?)?;
-    let size = told["size"].as_u64().context("a size")?;
+    let size = told["size"].as_u64().context("no size")?;
     fs::remove_file(live.join(format!("tile/entries/{:03}.p/{}", size / 256, size % 256)))?;
     let (code, told) = audits::audit(&program, &verify).await?;
     ensure!(code == Some(1) && told.contains("missing"), "{code:?} {told}");
@@ -282,18 +282,18 @@ async fn a_key_file_without_a_folder_is_made_in_the_working_directory() -> Resul
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["bare"]).await?;
     for (folder, agent) in [(site.cloud_dir(), &site.cloud), (site.idc_dir(), &site.idc)] {
-        let config = Path::new(agent.arguments.last().context("a configuration")?);
+        let config = Path::new(agent.arguments.last().context("no configuration")?);
         configure(config, "audit.key_file", "bare.key")?;
-        let name = config.file_name().context("a name")?.to_string_lossy().into_owned();
+        let name = config.file_name().context("no name")?.to_string_lossy().into_owned();
         let last = agent.arguments.len() - 1;
         let program =
             [vec!["-C".to_owned(), text(&folder), text(&agent.program)], agent.arguments[..last].to_vec()];
         let arguments = [program.concat(), vec![name]].concat();
         let agent = AgentCommand { program: "env".into(), arguments, ..agent.clone() };
         let mut running = agent.spawn()?;
-        until("it has made its key and serves", async || {
+        until("the agent has made its key and serves", async || {
             if let Some(ended) = running.ended_within(std::time::Duration::ZERO).await? {
-                anyhow::bail!("it ended with {ended}: {}", fs::read_to_string(&agent.log)?);
+                anyhow::bail!("the agent ended with {ended}: {}", fs::read_to_string(&agent.log)?);
             }
             Ok(folder.join("bare.key").exists() && obstacles(agent.admin).await.is_some())
         })
@@ -326,7 +326,7 @@ async fn an_audit_keys_hanging_volume_is_noted_and_delays_no_order() -> Result<(
             let status = Client::new(agent.admin()).get("/status", None).await?.json();
             anyhow::Ok((status["audit"]["published"].as_u64().unwrap_or(0), status["audit"]["noted"] == true))
         };
-        until("the agent notes it", async || {
+        until("the agent notes the fault", async || {
             ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "an order waits for the key's volume");
             let ready = Client::new(agent.admin()).get("/readyz", None).await?.json();
             ensure!(ready["ready"] == true, "{ready}");
@@ -335,14 +335,14 @@ async fn an_audit_keys_hanging_volume_is_noted_and_delays_no_order() -> Result<(
         .await?;
         ensure!(metric(&agent.metrics().await?, "bridge_audit_noted")? == 0);
         let (before, is_noted) = published().await?;
-        ensure!(!is_noted, "the status says nothing of it");
+        ensure!(!is_noted, "the status notes the fault too early");
         until("the log is published meanwhile", async || {
             ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "an order waits for the key's volume");
             Ok(published().await?.0 > before)
         })
         .await?;
         disk.answer()?;
-        until("it is noted", async || Ok(published().await?.1)).await?;
+        until("the fault is noted", async || Ok(published().await?.1)).await?;
         ensure!(metric(&agent.metrics().await?, "bridge_audit_noted")? == 1);
     }
     end(&mut bridge).await?;

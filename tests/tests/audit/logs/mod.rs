@@ -413,7 +413,7 @@ async fn copy_slowly(from: &Path, to: &Path, between: impl AsyncFnOnce() -> Resu
     let mut between = Some(between);
     for path in walk(from)? {
         let copy = to.join(path.strip_prefix(from)?);
-        fs::create_dir_all(copy.parent().context("a folder")?)?;
+        fs::create_dir_all(copy.parent().context("no folder")?)?;
         // A file that was deleted meanwhile is not copied.
         if fs::copy(&path, &copy).is_ok()
             && path.ends_with("checkpoint")
@@ -463,7 +463,7 @@ async fn a_live_copy_raises_no_alarm_and_audit_copy_is_consistent() -> Result<()
         let told = verified(&copy).await?;
         in_flight += u32::from(told["in_flight"] == true);
         // A change in an entry that the checkpoint covers is still found.
-        let size = told["size"].as_u64().context("a size")?;
+        let size = told["size"].as_u64().context("no size")?;
         let bundle = copy.join(format!("tile/entries/{:03}.p/{}", size / 256, size % 256));
         if let Ok(mut bytes) = fs::read(&bundle) {
             bytes[30] ^= 1;
@@ -495,9 +495,15 @@ async fn a_live_copy_raises_no_alarm_and_audit_copy_is_consistent() -> Result<()
     shop.place_new(&[(0, 1)]).await?;
     ensure!(verified(&linked).await?["in_flight"] == true);
     let into_the_agent_s = ["copy", &text(&linked), "--dir", &text(&kept), "--key", &key];
-    ensure!(audits::audit(&program, &into_the_agent_s).await?.0 == Some(2), "its files are the agent's own");
+    ensure!(
+        audits::audit(&program, &into_the_agent_s).await?.0 == Some(2),
+        "a copy changed files that the agent also has"
+    );
     let into_itself = ["copy", &text(&live), "--dir", &text(&kept), "--key", &key];
-    ensure!(audits::audit(&program, &into_itself).await?.0 == Some(2), "an agent's own folder is left alone");
+    ensure!(
+        audits::audit(&program, &into_itself).await?.0 == Some(2),
+        "the command wrote to the agent's own folder"
+    );
     end(&mut bridge).await?;
     audit(&program, &["copy", &text(&kept), "--dir", &text(&live), "--key", &key]).await?;
     ensure!(tlog::check(&kept, &key)?.entries == tlog::check(&live, &key)?.entries);
@@ -527,7 +533,7 @@ async fn a_log_is_not_taken_as_a_copy_hiding_an_old_checkpoint() -> Result<()> {
     // like a copy.
     fs::write(&checkpoint, &before)?;
     fs::write(live.join("lock"), "1 1\n")?;
-    let config = site.idc.arguments.last().context("a configuration")?.clone();
+    let config = site.idc.arguments.last().context("no configuration")?.clone();
     let (code, told) = audits::audit(&program, &["verify", "--json", "--config", &config]).await?;
     ensure!(code == Some(1) && told.contains("put-back"), "{code:?} {told}");
     let kept = text(&dir.path().join("kept"));
@@ -612,7 +618,7 @@ async fn an_unwritable_tile_folder_is_reported_and_orders_continue() -> Result<(
             return Ok(());
         };
         until("the agent says why", async || {
-            ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "the journal has it");
+            ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "an order waits for the log's tiles");
             let because = obstacles(agent.admin()).await.unwrap_or_default();
             Ok(because.iter().any(|said| said.contains("cannot be published") && said.contains("Read-only")))
         })

@@ -64,7 +64,10 @@ async fn nothing_stays(site: &bridge_tests::testkit::site::Site) -> Result<()> {
         found => ensure!(found? > 0, "the search does not find the token that the cloud agent holds"),
     }
     let ledger = site.database().url();
-    ensure!(hits(&Needles::new([ledger.as_str()]), idc)? > 0, "it does not find where the ledger is");
+    ensure!(
+        hits(&Needles::new([ledger.as_str()]), idc)? > 0,
+        "the search does not find the ledger's URL in the IDC agent"
+    );
     let mut half = ways::Half::of(site);
     let is_there = async || half_is_there(&mut half, cloud).await;
     until("half an order is in the cloud agent's memory", is_there).await?;
@@ -105,7 +108,7 @@ async fn nothing_is_left_of(taken: &[ways::Taken], bridge: &Bridge) -> Result<()
 /// Searches once, and meanwhile sends half an order again and again. A slow search could miss an
 /// order that the agent drops meanwhile.
 async fn half_is_there(half: &mut ways::Half<'_>, cloud: &Running) -> Result<bool> {
-    let (needles, process) = (Arc::clone(&half.needles), cloud.pid().context("it has ended")?);
+    let (needles, process) = (Arc::clone(&half.needles), cloud.pid().context("the process has ended")?);
     half.send().await?;
     let mut looking = spawn_blocking(move || search(&needles, process));
     loop {
@@ -118,9 +121,9 @@ async fn half_is_there(half: &mut ways::Half<'_>, cloud: &Running) -> Result<boo
 
 /// Checks that neither the soft nor the hard limit lets the kernel write a core dump.
 fn dump_nothing(agent: &Running) -> Result<()> {
-    let process = agent.pid().context("it has ended")?.as_raw_nonzero();
+    let process = agent.pid().context("the process has ended")?.as_raw_nonzero();
     let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
-    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).context("a limit")?;
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).context("no limit")?;
     ensure!(core.split_whitespace().take(2).all(|limit| limit == "0"), "{core}");
     Ok(())
 }
@@ -132,7 +135,7 @@ fn hits(needles: &Needles, agent: &Running) -> io::Result<u64> {
 
 /// Reports on standard error which way left which value, and where.
 fn report(taken: &[ways::Taken], agent: &Running) -> Result<()> {
-    let process = agent.pid().context("it has ended")?;
+    let process = agent.pid().context("the process has ended")?;
     for way in taken {
         let found = search(&Needles::new(way.planted.iter().map(String::as_str)), process)?;
         if found.hits > 0 {

@@ -70,7 +70,7 @@ impl Wire {
 fn whole(text: &[u8]) -> Result<Option<(u16, Vec<u8>, usize)>> {
     let Some(end) = text.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&text[..end])?.to_ascii_lowercase();
-    let status = head.split(' ').nth(1).and_then(|digits| digits.parse().ok()).context("a status")?;
+    let status = head.split(' ').nth(1).and_then(|digits| digits.parse().ok()).context("no status")?;
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let Some(length) = length else { bail!("no length: {head}") };
     let (start, length) = (end + 4, length.parse::<usize>()?);

@@ -26,7 +26,9 @@ const FOREVER: Validity = Validity { not_before: UnixMicros::new(0), not_after: 
 #[test]
 fn a_session_seals_and_opens_the_envelopes_that_were_calculated_elsewhere() {
     let recipient = &cases("x-wing.txt")[0];
-    let [order, records @ ..] = &cases("bridge-envelope.txt")[..] else { panic!("an order and its records") };
+    let [order, records @ ..] = &cases("bridge-envelope.txt")[..] else {
+        panic!("no order with its records")
+    };
     let key = OpeningKey::new(&recipient.array("skRm"), FOREVER).unwrap();
     let mut random = FixedRandom(recipient.bytes("ikmE"));
     let mut session = SealingSession::start(&key.sealing_key(), NOW, &mut random).unwrap();
@@ -54,7 +56,7 @@ fn a_session_seals_and_opens_the_envelopes_that_were_calculated_elsewhere() {
 
 #[test]
 fn the_vault_writes_and_reads_the_row_that_was_calculated_elsewhere() {
-    let [row, ..] = &cases("bridge-vault.txt")[..] else { panic!("a row") };
+    let [row, ..] = &cases("bridge-vault.txt")[..] else { panic!("no row") };
     let (folder, order) = (tempfile::tempdir().unwrap(), OrderId::from_bytes(&row.bytes("order")).unwrap());
     let keys = keyring(folder.path(), row);
     let wrapped_key = row.bytes("wrapped_key");
@@ -71,7 +73,7 @@ fn the_vault_writes_and_reads_the_row_that_was_calculated_elsewhere() {
 
 #[test]
 fn requests_and_keys_are_known_by_the_values_that_were_calculated_elsewhere() {
-    let [row, request, checks] = &cases("bridge-vault.txt")[..] else { panic!("a row, a request and keys") };
+    let [row, request, checks] = &cases("bridge-vault.txt")[..] else { panic!("no row, request and keys") };
     let folder = tempfile::tempdir().unwrap();
     let keys = keyring(folder.path(), row);
     let parts: Vec<_> = (0..3).map(|number| request.bytes(&format!("part{number}"))).collect();

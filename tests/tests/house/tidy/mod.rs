@@ -439,7 +439,8 @@ fn every_command_of_the_project_is_a_program_of_it() {
     let config: toml::Table = read(".cargo/config.toml").parse().expect("TOML");
     for (name, alias) in config["alias"].as_table().expect("a table") {
         let words: Vec<_> = alias.as_str().expect("a text").split(' ').collect();
-        let program = words.iter().skip_while(|word| **word != "--bin").nth(1).expect("it runs a program");
+        let program =
+            words.iter().skip_while(|word| **word != "--bin").nth(1).expect("the alias runs a program");
         assert_eq!(program, name, "an alias is named as its program");
         assert!(
             Path::new(ROOT).join(format!("tests/src/bin/{program}.rs")).exists(),
@@ -448,7 +449,7 @@ fn every_command_of_the_project_is_a_program_of_it() {
     }
     let ci = Path::new(ROOT).join(".ci/run");
     assert_eq!(
-        fs::metadata(ci).expect("it is there").permissions().mode() & 0o111,
+        fs::metadata(ci).expect(".ci/run exists").permissions().mode() & 0o111,
         0o111,
         ".ci/run is executable"
     );
@@ -599,7 +600,12 @@ fn files() -> Vec<String> {
             if path.is_dir() {
                 folders.extend((name != "target" && name != ".git").then_some(path));
             } else {
-                files.push(path.strip_prefix(ROOT).expect("it is below").to_string_lossy().into_owned());
+                files.push(
+                    path.strip_prefix(ROOT)
+                        .expect("the path is below the root")
+                        .to_string_lossy()
+                        .into_owned(),
+                );
             }
         }
     }
