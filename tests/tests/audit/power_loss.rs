@@ -44,7 +44,8 @@ async fn a_power_loss_takes_no_order_from_a_ledger_in_sqlite() {
 
 #[tokio::test]
 async fn a_power_loss_takes_no_order_from_a_ledger_in_postgres() {
-    // The command simulates a twentieth for PostgreSQL, since each one starts a server: three.
+    // PostgreSQL gets a twentieth of these power losses, which is three, since each one starts a
+    // server.
     nothing_is_lost("postgres", 60, 3).await;
 }
 

@@ -268,8 +268,8 @@ fn an_order_s_entries_are_found(logs: &Logs) -> Result<()> {
 }
 
 /// Removes all entries about one request from both IDC agents' logs, and one answer from the second
-/// cloud agent's log. The three logs are written again under other keys and another name, which
-/// does not tell the side of a log.
+/// cloud agent's log. The three logs are written again under other keys and names, so a name does
+/// not show the side of its log.
 async fn what_is_taken_out_is_named(logs: &Logs) -> Result<()> {
     let entries = |log: usize| -> Result<Vec<Entry>> {
         audits::entries(&tlog::check(&logs.folders[log], &logs.keys[log])?)

@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: a bridge for several tests, a shop that makes orders, and
-//! checks for every answer. The rest is in the harness, `bridge_tests::testkit`.
+//! The shared parts of the end-to-end tests: a bridge for several tests, a shop that makes orders,
+//! and checks for every answer. The rest is in the harness, `bridge_tests::testkit`.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
 // Two agents on each side.
@@ -41,12 +41,13 @@ pub(crate) async fn site(dir: &Path, brands: &[&str]) -> Result<Site> {
     site_on(dir, Database::Sqlite(dir.join("idc").join("ledger.db")), brands).await
 }
 
-/// Sets up the same on any database.
+/// Sets up a bridge for `brands` on the given database, without starting its agents.
 pub(crate) async fn site_on(dir: &Path, database: Database, brands: &[&str]) -> Result<Site> {
     site_of(dir, database, brands, Setup::default()).await
 }
 
-/// Sets up the same with other options.
+/// Sets up a bridge for `brands` on the given database and with these options, without starting its
+/// agents.
 pub(crate) async fn site_of(dir: &Path, database: Database, brands: &[&str], setup: Setup) -> Result<Site> {
     let brands: Vec<_> = brands.iter().map(|brand| (*brand, "KRW")).collect();
     let site = Site::set_up(dir, Programs::build()?, database, &brands, 1, setup).await?;

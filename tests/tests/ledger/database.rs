@@ -1,4 +1,4 @@
-//! Empty ledgers for tests: an SQLite file each, or a database each in one PostgreSQL cluster that
+//! Empty ledgers for tests. Each is an SQLite file, or a database in one PostgreSQL cluster that
 //! all tests share.
 
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! Tests of held rows. A request that needs a held row is set apart and waits alone. Afterwards it
-//! decides only by what it reads behind the lock.
+//! decides only by what it reads once it has the lock.
 
 use std::future::Future as _;
 use std::task::Poll;

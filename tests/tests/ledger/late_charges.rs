@@ -230,7 +230,8 @@ pub(crate) async fn a_refund_that_is_made_after_all_counts(database: &Database) 
     );
 }
 
-/// The payments' tables of the version before late charges had a state.
+/// SQL that restores the payments' tables of the version before late charges had a state, for
+/// PostgreSQL and for SQLite.
 const BEFORE: [&str; 2] = [
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",

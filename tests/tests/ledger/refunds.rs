@@ -80,8 +80,8 @@ pub(crate) async fn a_refund_that_is_asked_for_again_is_on_its_way_again(databas
     refund_told(one, &payment, id, nothing(Duration::ZERO)).await;
     assert_eq!(one.take_due_refunds(Duration::ZERO, 10).await.unwrap().len(), 1);
     assert_eq!(resolve_refund(one, &payment, id, false).await, until);
-    // Both agents are killed. Their requests must be outlived, but an operator may say before that
-    // that the money went back.
+    // An operator may say at any time that the money went back, even while requests of killed
+    // agents may be on their way.
     assert!(matches!(resolve_refund(one, &payment, id, true).await, ResolveResult::Stands(_)));
 }
 
@@ -181,7 +181,7 @@ pub(crate) async fn a_refund_taken_while_an_operators_decision_is_logged_is_unde
     let stands = read(ledger, &payment).await;
     assert_eq!(does().await, on_its_way(ledger, &payment, id).await);
     assert_eq!(read(ledger, &payment).await, stands, "the decision changed the payment");
-    // That request is over as well before the audit log has the decision.
+    // The second request is over as well before the audit log has the decision.
     none_is_on_its_way(database).await;
     assert!(refused(does().await, id));
 }

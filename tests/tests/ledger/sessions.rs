@@ -106,8 +106,8 @@ async fn a_session_whose_commits_do_not_wait_is_refused() {
     database.ledger.ready().await.unwrap();
 }
 
-/// A pooler whose sessions other clients use in between. Such a client set `synchronous_commit` to
-/// off. The relay does so before each query for the session's settings.
+/// A relay that acts like a pooler whose sessions other clients also use. Before each query for the
+/// session's settings it sets `synchronous_commit` to off, as another client may have done.
 async fn shared_session(url: &str) -> LedgerUrl {
     between(url, take_turns).await
 }

@@ -139,7 +139,7 @@ pub(crate) async fn what_version_4_begins_is_concluded_by_this_one(database: &Da
     assert_eq!((stands.state, due(ledger).await), (PaymentState::Paid, vec![]));
 }
 
-/// The payments' tables of version 5.
+/// SQL that restores the payments' tables of version 5, for PostgreSQL and for SQLite.
 const VERSION_5: [&str; 2] = [
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
@@ -225,7 +225,7 @@ pub(crate) async fn a_refund_asked_by_an_older_agent_is_under_way(database: &Dat
     assert_eq!(automatic.give_back_until, UnixMicros::new(0));
 }
 
-/// The refunds' table of version 7.
+/// SQL that restores the refunds' table of version 7, for PostgreSQL and for SQLite.
 const VERSION_7: [&str; 2] = [
     "DROP TRIGGER refunds_refused ON refunds; DROP INDEX refunds_refused_looks; \
      ALTER TABLE refunds DROP COLUMN look_at; \

@@ -1,4 +1,4 @@
-//! Tests that functions on clear text leave none of it on the stack (promise P5).
+//! Tests that functions which handle clear text leave none of it on the stack (promise P5).
 
 use std::hint::black_box;
 use std::sync::mpsc::{Receiver, Sender, channel};

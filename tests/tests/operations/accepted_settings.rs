@@ -111,8 +111,8 @@ impl Stand {
         while let Some(refused) = self.refused(&edges)? {
             ensure!(!name.starts_with("all "), "{name}: the bounds contradict each other: {refused}");
             let named = |edge: &Edge| refused.contains(&format!(" {}: ", edge.key));
-            // First removes the setting that the refusal is about. If it already has its default,
-            // removes the settings that the refusal also names.
+            // First removes the setting that the refusal is about. If that setting already has its
+            // default, removes the settings that the refusal also names.
             let others = |edge: &Edge| refused.contains(&edge.key);
             let left = edges.len();
             let concerned = edges.iter().any(named);

@@ -138,7 +138,7 @@ async fn a_disguised_catalogue_file_is_refused_whole_with_a_remedy() -> Result<(
     }
     let ended = idc.import("given.csv", &cut, &["--whole"]).await?;
     ensure!(ended.code == 0 && idc.exported().await?.len() == 2, "{ended:?}");
-    // The import of stock checks its file in the same way.
+    // The import of stock checks its file as the import of the catalogue does.
     let stock = "brand,sku,unit_price,currency,quantity\ntea,P1-A,18000,KRW,4";
     idc.write("stock.csv", stock)?;
     let ended = idc.run(&["stock", "import", "stock.csv"]).await?;

@@ -109,8 +109,8 @@ async fn a_start_makes_no_new_ledger_where_there_was_one() -> Result<()> {
     idc.wait_until_ready().await?;
     idc.terminate().await?;
 
-    // The agent does not take an empty file for a ledger until somebody runs `migrate`, and never
-    // if `ledger.migrate` is off.
+    // The agent does not take an empty file for a ledger until somebody runs `migrate`. This also
+    // holds with `ledger.migrate` off.
     configure(&site.idc_dir().join("bridge-idc.toml"), "ledger.migrate", false)?;
     move_files(&ledger_files(&site)?, &away)?;
     fs::write(site.idc_dir().join("ledger.db"), "")?;

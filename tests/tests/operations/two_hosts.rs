@@ -27,8 +27,8 @@ const NAMESPACES: [&str; 6] = ["--net", "--mount", "--uts", "--pid", "--propagat
 const FOLDERS: [&str; 3] = ["/etc", "/var", "/usr/local"];
 
 /// Namespaces that exist as long as a sleeping process in them. That process is the first one of
-/// its PID namespace. So the kernel ends every process of the host when it dies. It dies with its
-/// parent, and the parent dies with this test.
+/// its PID namespace, so the kernel ends every process of the host when it dies. The sleeping
+/// process dies with its parent, and the parent dies with this test.
 struct Host {
     name: &'static str,
     maker: Child,
@@ -37,8 +37,8 @@ struct Host {
 
 impl Host {
     fn new(name: &'static str, dir: &Path) -> Result<Host> {
-        // Creates the overlay's folders outside the host, since an overlay in front of a folder
-        // hides what is below.
+        // The overlay's own folders are created outside the host. On the host they would be hidden
+        // if they lay in an overlaid folder.
         let mut maker = tied::command("unshare");
         maker.args(NAMESPACES).args(["--fork", "--kill-child", "sleep", "infinity"]);
         let maker = tied::start(maker).context("start unshare")?;

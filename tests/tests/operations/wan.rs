@@ -184,7 +184,7 @@ fn udp_can_be_cut_alone_and_tcp_alone_as_well() -> Result<()> {
 fn large_datagrams_can_be_cut_alone() -> Result<()> {
     let Some(wan) = line()? else { return Ok(()) };
     let client = udp_echo(&wan)?;
-    // The limit includes 28 bytes of headers.
+    // The packet size that the line lets through includes 28 bytes of headers.
     wan.line().set(Conditions::default().cutting(Cut::larger_than(1_280).of(Protocol::Udp)));
     assert!(ping(&client, &[1; 1_252], PATIENCE).is_some());
     assert!(ping(&client, &[1; 1_253], Duration::from_millis(300)).is_none());
@@ -254,7 +254,7 @@ fn the_far_end_dials_as_well_and_ends_have_several_hosts() -> Result<()> {
     let dialled = wan.from_other_end(server.local_addr()?)?;
     let client = TcpStream::connect_timeout(&dialled, PATIENCE)?;
     let (_, from) = server.accept()?;
-    // The address is the far end's first host, as the near end knows it.
+    // The near end sees the address of the far end's first host.
     assert_eq!(from, wan.from_other_end(client.local_addr()?)?);
     assert_eq!(client.local_addr()?.ip(), wan.far(1));
     assert!(wan.from_other_end(dialled).is_err());

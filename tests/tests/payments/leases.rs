@@ -171,8 +171,8 @@ async fn a_refund_is_one_agent_s_for_all_its_calls_on_postgres() {
     a_refund_is_held(postgres("lease_of_refund").await).await;
 }
 
-/// The site of an agent that is held up. Between two readings of its clock more time passes than its
-/// own work may take.
+/// The site of a delayed agent. Between two readings of its clock more time passes than its own
+/// work may take.
 struct HeldUp {
     ledger: Ledger,
     log: AuditLog,
@@ -232,8 +232,8 @@ async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
     ask_for_refunds().await;
     assert!(seen.try_recv().is_err(), "the gateway was asked to give back once more");
 
-    // A refund in doubt for so long has warned an operator. There is a pause before it is requested
-    // again, in which an operator may call it refused.
+    // A refund that is in doubt for long has been reported to an operator. So the agent pauses
+    // before the next request, and in this pause the operator may call the refund refused.
     let soon = "SELECT count(*) FROM refunds WHERE next_ask_at < give_back_until";
     assert_eq!(database.count(soon).await, 1, "a young refund is not requested again soon");
     let old = "UPDATE refunds SET next_ask_at = 0, created_at = 0";

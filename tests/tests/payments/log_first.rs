@@ -239,7 +239,7 @@ async fn nothing_is_held_while_the_log_hangs(database: Database) {
     tokio::join!(doubt.is_asked_for_again(), free);
     assert_eq!(doubt.read().await.refunds[0].state, RefundState::Done);
 
-    // This time the answer reaches the caller.
+    // This time the caller still waits and gets the answer.
     let asked = refund(&doubt.shop, "r2", &doubt.read().await, 1_000);
     let free = doubt.log().meanwhile(doubt.nothing_is_held());
     let (end, ()) = tokio::join!(doubt.payments.refund(&asked), free);

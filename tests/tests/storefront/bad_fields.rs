@@ -348,7 +348,8 @@ fn a_malformed_request_is_refused_whatever_came_before_it() -> Result<()> {
             ends_with_problem(&said, status, name).with_context(about)?;
             orders += 1;
 
-            // The same holds for a bad request after reads that came in the same packet.
+            // A bad request after reads that came in the same packet is answered after their
+            // answers.
             for reads in [1, 3, 4, 5, 20] {
                 let said = refused(site.storefront, &[(read.repeat(reads) + &bad).as_bytes()]).await;
                 let said = said.with_context(|| format!("{reads} reads before {}", about()))?;

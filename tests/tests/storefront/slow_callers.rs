@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// A stage with few connections, and time-outs that no test reaches.
 static SMALL: Shared = Shared::new(&["full"], few_places);
 
-/// The same for callers whose bodies never end.
+/// A stage with few connections, for callers whose bodies never end.
 static CROWDED: Shared = Shared::new(&["crowd"], few_places);
 
 /// Configures one worker with at most 20 connections, and time-outs that no test reaches.
@@ -168,7 +168,7 @@ fn missing_bodies_keep_nobody_out_and_their_requests_are_told() -> Result<()> {
         ensure!(said.starts_with("HTTP/1.1 408 ") && said.contains("/problems/body-too-slow"), "{said}");
         ensure!(closed_for(site, "no_room").await? > 40);
 
-        // The same over HTTP/2, with several such requests on one connection.
+        // Such requests over HTTP/2, with several of them on one connection.
         drop(held);
         let mut held = Vec::new();
         for round in 0..30 {

@@ -639,7 +639,7 @@ async fn an_unwritable_tile_folder_is_reported_and_orders_continue() -> Result<(
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Returns `None` if this user may not mount one.
+    /// Returns `None` if this user may not mount a file system.
     fn mount(at: &Path) -> Result<Option<SmallDisk>> {
         fs::create_dir_all(at)?;
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(at).output()?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// One case. Reading a value that it does not have fails the test.
+/// One case of known answers. The test fails if it reads a value that the case lacks.
 pub(crate) struct Case {
     file: String,
     values: BTreeMap<String, String>,

@@ -7,9 +7,9 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is a test, its helpers included")]
 
-/// Features of each build.
+/// Rules about the features of each build.
 mod features;
-/// Names.
+/// Rules about names.
 mod glossary;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,13 +17,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Imports between modules.
+/// Rules about imports between modules.
 mod imports;
 
-/// Length of the two flows.
+/// Length of the flows of an order and of a payment.
 mod ways;
 
-/// Prose of comments.
+/// Rules about the prose of comments.
 mod prose;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -649,7 +649,7 @@ fn bans() -> Vec<(String, Option<Vec<u64>>, String)> {
     deny["bans"]["deny"].as_array().expect("bans").iter().map(ban).collect()
 }
 
-/// Returns major, minor and patch. A ban compares no more.
+/// Returns major, minor and patch, the only parts that a ban compares.
 fn version(text: &str) -> Vec<u64> {
     let numbers = text.split(['+', '-']).next().unwrap_or_default().split('.');
     numbers.map(|number| number.parse().expect("a number")).collect()

@@ -3,11 +3,12 @@
 use super::{is_rust, lines, within};
 
 /// Folders whose comments must keep the rules.
-const FOLDERS: &[&str] = &["bridge-cloud/", "certs/", "shared/"];
+const FOLDERS: &[&str] = &["bridge-cloud/", "certs/", "shared/", "tests/tests/"];
 
 const COLUMNS_MAX: usize = 100;
 
-/// A description that opens with one of these is a question, and its reader has to find the answer.
+/// Question words. A description that opens with one reads as a question, and its reader has to
+/// find the answer.
 const QUESTION_WORDS: &str =
     "how that until what whatever when where whether which whichever who whoever whom whose why";
 

@@ -30,7 +30,7 @@ fn a_step_that_is_gone_or_stands_twice_is_found() {
     assert_eq!(offences(&steps("A way:\n\n1. `a.rs` `go`: goes\n", "A way:"), text), Vec::<String>::new());
 }
 
-/// Returns the list after a line of a page.
+/// Returns the steps in the list that follows the line `title` of a page.
 fn steps<'a>(page: &'a str, title: &str) -> Vec<WayStep<'a>> {
     let list = page.split_once(&format!("{title}\n\n")).map_or("", |(_, rest)| rest);
     let step = |line: &'a str| {

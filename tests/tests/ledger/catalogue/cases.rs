@@ -244,7 +244,8 @@ pub(crate) async fn a_restored_backup_is_noticed_by_the_mark(database: &Database
     assert_eq!(lost.seq, backup.seq + 1);
     source.stop().await;
 
-    // A restore leaves the tables so: the rows of the backup, and the end of the log at that time.
+    // These statements leave the tables as a restore does, with the rows of the backup and with the
+    // log's end at that time.
     let Position { seq, mark } = backup;
     let restore = format!(
         "UPDATE skus SET price = 219000 WHERE sku = 'TRAIL-270'; DELETE FROM catalogue_pending; \

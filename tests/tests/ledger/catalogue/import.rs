@@ -161,8 +161,8 @@ pub(crate) async fn the_real_catalogue_is_imported_by_its_one_command(database: 
     let file = CatalogueFile::csv(&bytes, &mapping);
     let imported = catalogue.import(file, Options::default(), |_| ()).await.unwrap();
 
-    // Calculates the expected rows in another way: fields as they are in the file, and prices by
-    // moving the decimal point.
+    // Calculates the expected rows independently of the importer: fields as they are in the file,
+    // and prices by moving the decimal point.
     let mut expected = BTreeMap::new();
     let mut refused = 0;
     for row in csv::Reader::from_reader(&bytes[..]).records() {

@@ -60,7 +60,7 @@ async fn a_held_row_delays_only_the_orders_that_need_it() -> Result<()> {
         let answer = a.place_new(&[(1, 1)]).await?;
         ensure!(answer.status == 201, "an order of another SKU is answered {}", answer.status);
     }
-    // The callers learn that the outcome is unknown, and so does a look-up.
+    // Callers and look-ups learn that the outcome is unknown.
     let mut places = Vec::new();
     for order in waiting {
         let answer = order.await??;
@@ -127,7 +127,7 @@ async fn a_cancellation_at_another_agent_than_its_order_is_not_missing() -> Resu
     ensure!(placed.status == 202, "an order that waits is answered {}", placed.status);
     let order = order_at(&placed)?;
     two_cancellations_wait(&site, &order, "first", agents).await?;
-    // The same holds for a cloud agent that was restarted and does not know the order.
+    // A cloud agent that was restarted and does not know the order gets the same answers.
     bridge.cloud.kill9().await?;
     bridge.cloud.restart().await?;
     both_links(&bridge).await?;

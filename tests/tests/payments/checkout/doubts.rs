@@ -154,8 +154,8 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     at.agree().await
 }
 
-/// The agent runs but does not answer, as a stopped process. The command names the agent and holds
-/// nothing of the ledger meanwhile. The agent, once it continues, does not log the decision.
+/// The agent is stopped, so it runs but does not answer. The command names this agent and holds no
+/// lock of the ledger while it waits. The agent logs no decision when it runs again.
 #[tokio::test]
 async fn an_operators_decision_beside_a_hanging_agent_holds_and_leaves_nothing() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
@@ -313,8 +313,8 @@ async fn a_refund_is_not_called_refused_while_it_may_be_under_way() -> Result<()
     let told = format!("{:#}", early.err().context("the command called the refund refused")?);
     ensure!(told.contains("may be on its way to the gateway until 20") && told.contains("console"), "{told}");
     ensure!(at.audited("payment-resolved").await?.is_empty(), "a decision was logged");
-    // So no other refund takes its place. When the gateway carries out the request after all, the
-    // money goes back once.
+    // The refund still counts, so no other refund takes its place. When the gateway carries out the
+    // request after all, the money goes back once.
     let another = at.refund(&paid, "r2", TOTAL).await?;
     at.shop.problem(&another, 409, "refund-too-large")?;
     at.sandbox.let_go();

@@ -179,7 +179,7 @@ async fn a_refund_is_resolved_while_the_gateway_is_asked_for_it() -> Result<()> 
         ensure!(at.sandbox.charges()[0].cancels == parts, "{shown} {:?}", at.sandbox.charges());
     }
 
-    // The same holds for an automatic refund.
+    // An automatic refund cannot be called refused either while its request is on its way.
     at.sandbox.next([Mischief::FailBefore]);
     ensure!(at.shop.cancel(&order, "c").await?.status == 200);
     let shown = async |at: &Checkout| Ok::<_, anyhow::Error>(at.shown(&id).await?["refunds"][3].clone());

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use super::lying_disks::hang_at;
 use super::*;
 
-/// What is at the folder's path after the folder is moved away.
+/// Content of the folder's path after the folder is moved away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InItsPlace {
     Nothing,
