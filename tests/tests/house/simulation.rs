@@ -25,7 +25,8 @@ fn the_same_seed_is_the_same_run_to_the_last_event() {
     assert_ne!(trace("2"), trace("3"));
 }
 
-/// The promises that each sabotage may break. The first one names the test that runs it.
+/// The promises that each sabotage may break. The first promise names the test that runs the
+/// sabotage.
 fn broken_by(sabotage: Sabotage) -> &'static [&'static str] {
     match sabotage {
         Sabotage::AcknowledgeBeforeCommit

@@ -575,7 +575,8 @@ fn a_body_with_two_lengths_smuggles_no_second_request_in() -> Result<()> {
         ]
         .concat();
         let chunked = |lengths: &str| {
-            // By its chunks the body ends at once. By its length it includes the rest.
+            // The chunks say that the body ends at once. The length says that the rest belongs to
+            // the body.
             [head(&shop, "outer", lengths).as_bytes(), b"0\r\n\r\n", &inner].concat()
         };
         let length = inner.len() + 5;

@@ -248,8 +248,8 @@ async fn nothing_is_sealed_to_a_key_whose_time_is_over() -> Result<()> {
     let key = site.idc_dir().join("keys/sealing-1.key");
     let text = fs::read_to_string(&key)?;
     let expiry = text.lines().find(|line| line.starts_with("not_after: ")).context("no validity")?;
-    // The key expires ten seconds after its validity began, and that was five minutes before it was
-    // made.
+    // The key expires ten seconds after the start of its validity, which lies five minutes before
+    // the key was made.
     let start = text.lines().find_map(|line| line.strip_prefix("not_before: ")).context("no validity")?;
     let ended = start.parse::<i64>()? + 10_000_000;
     fs::write(&key, text.replace(expiry, &format!("not_after: {ended}")))?;

@@ -61,8 +61,8 @@ impl<'a> Half<'a> {
         Half { needles, way, part, wires: Vec::new() }
     }
 
-    /// Sends the part on a new connection. The agent drops it when its time-out ends, so a search
-    /// needs it sent again.
+    /// Sends the part on a new connection. The agent drops the part after a time-out, so a search
+    /// needs the part sent again.
     pub(crate) async fn send(&mut self) -> Result<()> {
         let mut wire = self.way.wire().await?;
         wire.send(&self.part).await?;
