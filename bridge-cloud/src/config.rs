@@ -344,8 +344,8 @@ mod tests {
     #[test]
     fn the_sample_names_every_setting_with_its_default() {
         let all = complete(SAMPLE);
-        // Each difference between reader and sample shows: a missing or additional setting, or
-        // another default.
+        // A difference between the reader and the sample fails the test: a missing or additional
+        // setting, or another default.
         assert_eq!(settings(&load(SAMPLE).unwrap().effective), settings(&all));
         assert_eq!(settings(&load(&all).unwrap().effective), settings(&all));
     }
@@ -395,7 +395,7 @@ mod tests {
     fn brands_that_share_a_token_are_each_refused_with_other_mistakes() {
         let brand = "[brands.NAME]\ntoken_file = \"secrets/my-brand.token\"\ncurrency = \"KRW\"\n";
         let other = |name: &str| brand.replace("NAME", name);
-        // The last one has a file of its own with the same content.
+        // The last brand's token file is another file with the same content.
         let copied = other("tea").replace("secrets/my-brand.token", "certs/ca.pem");
         let hats = other("hats").replace("KRW", "Won");
         let toml = format!("{SAMPLE}\n{hats}{}{copied}", other("shoes"));

@@ -99,7 +99,7 @@ mod tests {
         let brands = ["hats", "shoes", "tea"].map(brand).into_iter().collect::<BTreeSet<_>>();
         let configured = of(&[("hats", "KRW"), ("new", "USD"), ("shoes", "KRW"), ("tea", "KRW")]);
         let config = Path::new("bridge-cloud.toml");
-        assert_eq!(check(config, &configured, &path), Ok(()), "there is none");
+        assert_eq!(check(config, &configured, &path), Ok(()), "a missing file is an error");
         snapshot::write(&path, &brands, &image).unwrap();
         let mistakes = check(config, &configured, &path).unwrap_err();
         let expected = "bridge-cloud.toml: brands.hats.currency: must be \"JPY\"";

@@ -1,4 +1,4 @@
-//! Tests with agents that come, go, report obstacles, or report nothing. The test sets the time.
+//! Tests with agents that come, leave, report obstacles, or report nothing. The tests set the time.
 
 use super::*;
 
@@ -18,7 +18,7 @@ impl Clock {
         Moment { at: self.0 + Duration::from_secs(seconds), clock }
     }
 
-    /// Returns the numbers of obstacles and notes at that time.
+    /// Returns the numbers of obstacles and notes at this time.
     fn told(&self, centre: &DataCentre, seconds: u64) -> (usize, usize) {
         let said = centre.said(self.at(seconds).at);
         (said.obstacles.len(), said.notes.len())
@@ -33,7 +33,7 @@ fn link(number: u64) -> LinkId {
     LinkId(number)
 }
 
-/// Returns two agents that are linked since the clock's start.
+/// Returns two agents, both linked since the clock's start.
 fn both(clock: &Clock) -> DataCentre {
     let mut centre = DataCentre::default();
     centre.handle_up(link(1), &id(A), None, clock.at(0));
@@ -46,7 +46,7 @@ fn one_agent_away_is_a_note_after_the_grace_two_an_obstacle() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     centre.handle_down(link(2), clock.at(100));
-    assert_eq!(clock.told(&centre, 109), (0, 0), "a restart is no news");
+    assert_eq!(clock.told(&centre, 109), (0, 0), "a restart is reported");
     let said = centre.said(clock.at(110).at);
     assert!(said.obstacles.is_empty() && said.notes.len() == 1, "{said:?}");
     let since = clock.at(100).clock.to_string();
@@ -57,7 +57,7 @@ fn one_agent_away_is_a_note_after_the_grace_two_an_obstacle() {
     centre.handle_open(link(1), true, clock.at(211));
     assert_eq!(clock.told(&centre, 211), (0, 1));
     centre.handle_up(link(3), &id(B), None, clock.at(212));
-    assert_eq!(clock.told(&centre, 212), (0, 0), "at once");
+    assert_eq!(clock.told(&centre, 212), (0, 0), "the return of an agent is not reported at once");
     assert_eq!((centre.count(AgentStanding::TakesOrders), centre.count(AgentStanding::Away)), (2, 0));
 }
 
@@ -76,7 +76,7 @@ fn what_an_agent_says_is_told_once_it_lasts_and_no_longer() {
         table.contains(r#""obstacles":["database"]"#) && table.contains(r#""obstacles":null"#),
         "{table}"
     );
-    // Its start does not change when another obstacle is added.
+    // The first obstacle's start does not change when another obstacle is added.
     let (before, after, _) = say(2, &[Obstacle::Brand, Obstacle::Database], 25);
     assert_eq!((before, after), ((0, 1), (0, 2)));
     // An obstacle of one brand does not stop other brands' orders.
@@ -85,7 +85,7 @@ fn what_an_agent_says_is_told_once_it_lasts_and_no_longer() {
     let (before, after, _) = say(1, &[Obstacle::AuditLog], 60);
     assert_eq!((before, after), ((0, 2), (2, 1)));
     let (before, _, table) = say(1, &[], 80);
-    assert_eq!(before, (0, 2), "at once");
+    assert_eq!(before, (0, 2), "the first obstacle's end is not reported at once");
     assert!(table.contains(r#""obstacles":[]"#), "{table}");
 }
 
@@ -94,7 +94,7 @@ fn an_agent_of_an_earlier_release_without_readiness_raises_no_note() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     assert_eq!(clock.told(&centre, 1_000), (0, 0));
-    // It had this release before it returned.
+    // The agent already had this release before it returned.
     centre.handle_readiness(link(1), &[Obstacle::Database].into(), clock.at(1_000));
     centre.handle_down(link(1), clock.at(1_001));
     centre.handle_up(link(3), &id(A), None, clock.at(1_002));
@@ -107,13 +107,13 @@ fn an_agent_is_present_while_one_of_its_links_is() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     centre.handle_up(link(3), &id(B), None, clock.at(1));
-    // It reports the obstacle on each link.
+    // The agent reports the obstacle on each of its links.
     centre.handle_readiness(link(2), &[Obstacle::AuditLog].into(), clock.at(2));
     centre.handle_readiness(link(3), &[Obstacle::AuditLog].into(), clock.at(2));
     centre.handle_down(link(3), clock.at(3));
     assert_eq!(clock.told(&centre, 20), (0, 1));
     centre.handle_down(link(2), clock.at(30));
-    // Events of a link that is gone are ignored.
+    // Events of a link that has ended are ignored.
     centre.handle_readiness(link(2), &[].into(), clock.at(31));
     centre.handle_open(link(2), true, clock.at(31));
     assert_eq!(centre.count(AgentStanding::Away), 1);
@@ -126,9 +126,10 @@ fn what_a_killed_process_said_is_dropped_when_an_earlier_release_follows() {
     let mut centre = both(&clock);
     centre.handle_readiness(link(1), &[Obstacle::Database].into(), clock.at(10));
     assert_eq!(clock.told(&centre, 30), (0, 1));
-    // It is killed. The new process reports nothing, and the end of the old link is not known yet.
+    // The agent is killed. Its new process reports nothing yet, and the end of the old link is not
+    // known yet.
     centre.handle_up(link(3), &id(A), None, clock.at(31));
-    assert_eq!(clock.told(&centre, 31), (0, 1), "what is in its way may be said in a moment");
+    assert_eq!(clock.told(&centre, 31), (0, 1), "the new process may report its obstacle in a moment");
     centre.handle_open(link(1), false, clock.at(33));
     assert_eq!(clock.told(&centre, 33), (0, 0));
     assert_eq!(centre.count(AgentStanding::TakesOrders), 2);
@@ -158,7 +159,7 @@ fn who_is_expected_is_missed_until_it_comes() {
     assert!(said.notes.len() == 1 && said.notes[0].contains(&dialled[1]), "{said:?}");
     centre.handle_up(link(2), &id(B), Some(&dialled[1]), clock.at(13));
     assert_eq!(clock.told(&centre, 1_000), (0, 0));
-    assert_eq!(centre.agents.len(), 2, "each stands there once");
+    assert_eq!(centre.agents.len(), 2, "each agent is listed once");
 
     let allowed = [A, B, "spiffe://bridge.test/cloud/c"].map(str::to_owned);
     let mut centre = DataCentre::expecting(&allowed, &dialled, clock.at(0));
@@ -187,23 +188,23 @@ fn agents_without_end_are_not_remembered_without_end() {
     assert_eq!((centre.agents.len(), centre.links.len()), (REMEMBERED_MAX + 1, REMEMBERED_MAX));
     (0..100).for_each(|number| centre.handle_down(link(2_000 + number), clock.at(3_000)));
     centre.forget(clock.at(3_000 + REMEMBERED_FOR.as_secs()).at);
-    assert_eq!(centre.agents.len(), 1, "whom the configuration names is missed for ever");
+    assert_eq!(centre.agents.len(), 1, "an agent that the configuration names was forgotten");
 }
 
 #[test]
 fn an_obstacle_that_comes_and_goes_is_told_from_its_first_time() {
     let clock = Clock::start();
     let mut centre = both(&clock);
-    // It dies every eight seconds and returns after five.
+    // The agent dies every eight seconds and returns after five.
     for (nth, start) in (100..148).step_by(8).enumerate() {
         centre.handle_down(link(10 + nth as u64), clock.at(start));
         centre.handle_down(link(2), clock.at(start));
         let expected = if start == 100 { 0 } else { 1 };
         assert_eq!(clock.told(&centre, start + 4), (0, expected), "{start}");
         centre.handle_up(link(11 + nth as u64), &id(B), None, clock.at(start + 5));
-        assert_eq!(clock.told(&centre, start + 5), (0, 0), "it is there");
+        assert_eq!(clock.told(&centre, start + 5), (0, 0), "an agent that has returned is reported");
     }
-    // After a while it counts like any other agent.
+    // After some time it counts like any other agent again.
     centre.handle_down(link(16), clock.at(200));
     assert_eq!(clock.told(&centre, 209), (0, 0));
     assert_eq!(clock.told(&centre, 210), (0, 1));
@@ -214,7 +215,7 @@ fn an_obstacle_that_comes_and_goes_is_told_from_its_first_time() {
         let expected = if start < 110 { 0 } else { 1 };
         assert_eq!(clock.told(&centre, start), (0, expected), "{start}");
         centre.handle_readiness(link(2), &[].into(), clock.at(start + 1));
-        assert_eq!(clock.told(&centre, start + 1), (0, 0), "its database works now");
+        assert_eq!(clock.told(&centre, start + 1), (0, 0), "an obstacle that has ended is reported");
     }
     let since = clock.at(100).clock.to_string();
     centre.handle_readiness(link(2), &[Obstacle::Database].into(), clock.at(131));
@@ -222,5 +223,5 @@ fn an_obstacle_that_comes_and_goes_is_told_from_its_first_time() {
     assert!(notes.len() == 1 && notes[0].contains(&since), "{notes:?}");
     centre.handle_readiness(link(2), &[].into(), clock.at(132));
     centre.handle_readiness(link(2), &[Obstacle::Database].into(), clock.at(142));
-    assert_eq!(clock.told(&centre, 151), (0, 0), "it is another time");
+    assert_eq!(clock.told(&centre, 151), (0, 0), "a new obstacle is reported at once");
 }

@@ -372,7 +372,8 @@ mod tests {
 
     #[test]
     fn a_name_in_parts_is_sorted_beside_the_same_name_composed() {
-        // "바지" as macOS writes it, and as other systems do.
+        // The word "바지" in the decomposed form that macOS writes, and in the composed form of other
+        // systems.
         let [parts, composed] = ["\u{1107}\u{1161}\u{110c}\u{1175}", "바지"].map(sorted_by);
         assert_eq!(parts, composed);
         assert!(sorted_by("가방") < parts && parts < sorted_by("사과"));

@@ -327,7 +327,7 @@ mod tests {
         loop {
             let page = listing.page(category, sort, behind.as_ref(), size(limit), NOW);
             found.extend(codes(&page).into_iter().map(str::to_owned));
-            // Uses the text of the cursor, as a caller does.
+            // Passes the cursor as text, as a caller does.
             let Some(next) = page.next else { return found };
             behind = SortKey::from_cursor(&next.cursor(category, sort), category, sort);
             assert!(behind.is_some());
@@ -396,7 +396,7 @@ mod tests {
 
         listing.turn(UnixMicros::new(1_500), 10);
         assert_eq!((listed(&listing), listing.next_due()), ((2, 2), Some(UnixMicros::new(1_600))));
-        // Only so many at a time, because the caller has other work.
+        // Turns at most 101 products in a call, since the caller has other work.
         listing.turn(UnixMicros::new(2_000), 101);
         assert_eq!(listed(&listing), (101, 101));
         listing.turn(UnixMicros::new(2_000), 10_000);

@@ -179,7 +179,7 @@ mod tests {
         let served = |view: &View, code| view.brand("tea").unwrap().product(code).is_some();
         assert!(served(&view, "OLD") && !served(&view, "NEW"));
         assert_eq!(view.position().map(|position| position.seq), Some(7));
-        // A bootstrap that begins again forgets its rows.
+        // A bootstrap that starts again drops the rows that it had.
         view.apply(Update::StartAnew, NOW);
         view.apply(rows(&[product("NEWER", "a")], Some(3), true), NOW);
         assert!(!served(&view, "OLD") && !served(&view, "NEW") && served(&view, "NEWER"));

@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// Generous: a condition ends the wait much earlier.
+    /// Upper limit of a wait. A condition normally ends the wait much earlier.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn header() -> Header {
@@ -192,7 +192,7 @@ mod tests {
         Header { brand, order: OrderId::new(clock::now(), [1; 10]), key }
     }
 
-    /// Returns the answers to callers in a log.
+    /// Returns the answers to callers that a log contains.
     fn told_by(log: &Path) -> Vec<String> {
         let mut told = Vec::new();
         for file in std::fs::read_dir(log.join("journal")).unwrap() {
@@ -213,8 +213,8 @@ mod tests {
         told
     }
 
-    /// The data centre's log does not have such a request. If it were called unknown, it would look
-    /// like one that was sent and never received.
+    /// The IDC's log has no such request. If the outcome were logged as unknown, the request would
+    /// look like one that was sent and never received.
     #[tokio::test]
     async fn a_refused_write_is_answered_and_logged_although_the_log_is_away() {
         let dir = tempfile::tempdir().unwrap();
@@ -234,7 +234,7 @@ mod tests {
             (Ok(CallerAnswer::NotSent), true),
             (Err(Rejected::Full), true),
             (Ok(CallerAnswer::Refused(Refusal::DatabaseDown)), true),
-            // The ledger says that another request has the key.
+            // The ledger answers that another request has used the key.
             (Ok(CallerAnswer::Refused(Refusal::KeyReused)), false),
         ] {
             let expected = if is_told { answer.clone() } else { Ok(CallerAnswer::Unknown) };

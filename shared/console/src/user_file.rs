@@ -279,7 +279,7 @@ mod tests {
         let (dir, path) = with_a_file(0o640);
         write(&path, "after", Access::AsItIs).unwrap();
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("after", 0o640));
-        assert_eq!(names(&dir), 1, "nothing is left beside it");
+        assert_eq!(names(&dir), 1, "another file was left in the folder");
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
         let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
         symlink("b", &a).unwrap();
         symlink("a", &b).unwrap();
-        assert!(write(&a, "", Access::AsItIs).is_err(), "links that go round in a circle");
+        assert!(write(&a, "", Access::AsItIs).is_err(), "links in a circle were followed");
     }
 
     #[test]

@@ -215,8 +215,8 @@ mod tests {
         let line = signer(1).verifier().to_string();
         assert_eq!(NoteVerifier::parse(&line).unwrap(), *signer(1).verifier());
         assert_eq!(format!("{:?}", signer(1).verifier()), line);
-        // White space around the line is allowed, as in a file. Other characters that look like a
-        // space are not.
+        // White space around the line is allowed, as in a file. Other characters that look like
+        // spaces are refused.
         assert_eq!(NoteVerifier::parse(&format!(" {line}\r\n")).unwrap(), *signer(1).verifier());
         assert!(
             ["\u{b}", "\u{a0}"].iter().all(|sign| NoteVerifier::parse(&format!("{line}{sign}")).is_err())

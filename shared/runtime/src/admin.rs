@@ -266,8 +266,8 @@ mod tests {
         );
     }
 
-    /// Serves a list that expires in so many seconds. Returns the readiness, the text of the answer
-    /// and the metric.
+    /// Serves a revocation list that expires in this many seconds. Returns the readiness, the text
+    /// of the answer and the metric.
     async fn with_list_that_ends_in(seconds: i64) -> (bool, String, f64) {
         let list = Expiry {
             what: Expiring::RevocationList,

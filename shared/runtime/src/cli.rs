@@ -157,7 +157,7 @@ pub async fn status(address: SocketAddr, as_json: bool) -> Outcome {
 mod tests {
     use super::*;
 
-    /// An error whose text includes its cause's, as sqlx does it.
+    /// An error whose text includes the text of its cause, as sqlx's errors do.
     #[derive(Debug, thiserror::Error)]
     #[error("error returned from database: {0}")]
     struct SaysItsCause(#[source] io::Error);

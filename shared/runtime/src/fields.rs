@@ -151,7 +151,7 @@ mod tests {
             [("http://bridge/v1", "other"), ("http://bridge:9080/v1", "bridge"), ("http://bridge/v1", "")]
         {
             assert_eq!(check(Version::HTTP_2, uri, host), Err(BadHead::Authority), "{uri} {host}");
-            // A target with a host of its own replaces `Host` (RFC 9112 section 3.2.2).
+            // A target that has a host replaces `Host` (RFC 9112 section 3.2.2).
             assert_eq!(check(Version::HTTP_11, uri, host), Ok(()), "{uri} {host}");
         }
     }

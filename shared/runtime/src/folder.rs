@@ -37,6 +37,6 @@ mod tests {
         {
             assert_eq!(of(Path::new(path)), Path::new(folder), "{path}");
         }
-        assert!(sync(Path::new("a.key")).is_ok(), "its folder can be opened");
+        assert!(sync(Path::new("a.key")).is_ok(), "the folder of a bare name can be opened");
     }
 }

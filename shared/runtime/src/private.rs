@@ -122,24 +122,24 @@ mod tests {
         let bridge = Process { user: BRIDGE, groups: vec![BRIDGE, 2_000] };
         let root = Process { user: ROOT, groups: vec![ROOT] };
         for (mode, owner, group, process, is_credential, expected) in [
-            // After `chmod 600`, and a systemd credential: 0400 with an access list, which appears
-            // as 0440.
+            // A file after `chmod 600`, and a systemd credential, which has mode 0400 and an access
+            // list. The list makes it appear as 0440.
             (0o600, BRIDGE, BRIDGE, &bridge, false, true),
             (0o400, OTHER, OTHER, &bridge, false, true),
             (0o440, ROOT, ROOT, &bridge, true, true),
             (0o440, ROOT, ROOT, &bridge, false, false),
             (0o444, ROOT, ROOT, &bridge, true, false),
-            // Secrets in Kubernetes, of a pod with `fsGroup` and of one without a user.
+            // Secrets in Kubernetes, in a pod with `fsGroup` and in one without a user.
             (0o440, ROOT, BRIDGE, &bridge, false, true),
             (0o440, ROOT, 2_000, &bridge, false, true),
             (0o640, BRIDGE, BRIDGE, &bridge, false, true),
             (0o440, ROOT, 2_000, &root, false, true),
-            // Another group, another owner, or more than read access.
+            // Files of another group or owner, or with more than read access.
             (0o440, ROOT, OTHER, &bridge, false, false),
             (0o440, OTHER, BRIDGE, &bridge, false, false),
             (0o660, ROOT, BRIDGE, &bridge, false, false),
             (0o640, OTHER, OTHER, &root, false, false),
-            // Kubernetes without a `defaultMode`.
+            // Secrets in Kubernetes without a `defaultMode`.
             (0o644, ROOT, BRIDGE, &bridge, false, false),
             (0o604, BRIDGE, BRIDGE, &bridge, false, false),
         ] {
@@ -155,7 +155,7 @@ mod tests {
         fs::create_dir(&inside).unwrap();
         for path in [&outside, &inside.join("token")] {
             fs::write(path, "hunter2").unwrap();
-            // Neither Kubernetes nor the group rule allows this mode.
+            // Neither the rule for Kubernetes nor the group rule allows this mode.
             fs::set_permissions(path, fs::Permissions::from_mode(0o470)).unwrap();
         }
         let credentials = Some(inside.as_os_str());
@@ -165,7 +165,7 @@ mod tests {
         let roundabout = inside.join("../token");
         assert!(matches!(open_beside(&roundabout, credentials), Err(NotPrivate::Exposed { .. })));
         assert!(matches!(open_beside(&inside, credentials), Err(NotPrivate::NotAFile)));
-        // Opening a pipe for reading would wait for a writer.
+        // A read of a pipe would wait for a writer.
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert!(matches!(open_beside(&pipe, credentials), Err(NotPrivate::NotAFile)));

@@ -227,7 +227,7 @@ mod tests {
         (Arc::new(reread), answers)
     }
 
-    /// Waits until the note contains this text; `None` for no note.
+    /// Waits until the note contains this text. `None` means that there is no note.
     async fn noted(reread: &ReloadedFiles<Disk>, wanted: Option<&str>) {
         let is_so = || match (reread.note(), wanted) {
             (Some(note), Some(wanted)) => note.contains(wanted),
@@ -252,7 +252,7 @@ mod tests {
             tokio::spawn(async move { reread.keep(&metrics, take).await })
         };
         reread.reload();
-        // This runtime has one thread, which is not blocked.
+        // This runtime has one thread, and the read does not block it.
         noted(&reread, Some("the disk does not answer")).await;
         assert_eq!(gauge(), 1);
         answers.send(Err("half a file")).unwrap();

@@ -283,7 +283,7 @@ mod tests {
         shutdown.overdue().await;
     }
 
-    /// Runs one test of this program in a process of its own, which a signal may end.
+    /// Runs one test of this program in another process, which a signal may end.
     fn as_a_process(test: &str, variable: &str, value: &str) -> std::process::Output {
         let mut process = std::process::Command::new(std::env::current_exe().unwrap());
         let name = format!("shutdown::tests::{test}");
@@ -297,7 +297,7 @@ mod tests {
         if let Some(end) = std::env::var_os(ENDED_BY) {
             let shutdown = Shutdown::new();
             shutdown.on_signals(Duration::from_secs(60)).unwrap();
-            // Each of them would end a process without a handler.
+            // Each of these signals would end a process that has no handler.
             for other in [Signal::USR1, Signal::USR2] {
                 kill_process(getpid(), other).unwrap();
             }
@@ -327,7 +327,7 @@ mod tests {
         }
     }
 
-    /// Returns the part that is lost if an essential part ends like `end`.
+    /// Returns the lost part, if there is one, after an essential part ended like `end`.
     async fn lost(
         shutdown: &Shutdown,
         end: impl Future<Output = ()> + Send + 'static,
@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(lost(&shutdown, async {}).await, None);
     }
 
-    /// The test runs itself again as a process that must end.
+    /// The test runs itself again in another process, which must end.
     #[tokio::test]
     async fn a_lost_part_ends_the_process_with_1() {
         const AS_THE_PROCESS: &str = "BRIDGE_TEST_LOSES_A_PART";
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     }
 
-    /// If a part counted as lost, the process would exit with 1, and so would this test.
+    /// If a part counted as lost, the process would exit with 1, and this test would fail.
     #[tokio::test(flavor = "multi_thread")]
     async fn an_agent_that_gives_up_its_start_loses_no_part() {
         for _ in 0..100 {
@@ -385,7 +385,7 @@ mod tests {
                 tokio::spawn(shutdown.core("the part", ends_with_its_queue));
                 tokio::task::yield_now().await;
                 drop(queue);
-                // Dropping an agent's parts takes a while, and they end meanwhile.
+                // An agent's parts are dropped slowly, and they end meanwhile.
                 while shutdown.lost.borrow().is_none() {
                     std::thread::yield_now();
                 }

@@ -1,6 +1,8 @@
-//! Both agents and the database are killed and the line is cut, again and again, in the middle of a replay: the end is
-//! the same as without (promises P1, P2, P3, P4). What is replayed is a made-up launch; with `BRIDGE_YEAR` set, as
-//! `cargo verify --with year` does, the real invoices of a whole year, which take minutes.
+//! Kills both agents and the database and cuts the line, again and again, during a replay. The
+//! ledger must end as it does without these faults (promises P1, P2, P3, P4).
+//!
+//! The replay is a generated launch. With `BRIDGE_YEAR` set, as in `cargo verify --with year`, it
+//! is the real invoices of a whole year, which takes minutes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,10 +22,10 @@ use bridge_tests::testkit::retail::{self, Book, Days};
 use bridge_tests::testkit::site::{Bridge, Site};
 use tokio::sync::watch;
 
-/// Enough to be in the middle of something at every fault.
+/// Number of orders. It is large enough that orders are under way at each fault.
 const ORDERS: usize = 2_000;
 
-/// How often each fault strikes.
+/// Number of times that each fault occurs.
 const ROUNDS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,7 +42,7 @@ async fn kills_and_cuts_change_nothing_about_the_end_on_postgres() -> Result<()>
     ends_as_if_undisturbed(dir.path(), database, Some(cluster)).await
 }
 
-/// Links of the IDC agent: as many as its peer lets it hold.
+/// Number of links of the IDC agent: as many as its peer allows.
 const LINKS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +52,7 @@ async fn a_killed_agent_is_readmitted_although_its_old_links_fill_its_limit() ->
     let (cloud, idc) = (site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml"));
     notice_soon(&site)?;
     for config in [&cloud, &idc] {
-        // No link ends by itself in the time of this test.
+        // Rules out that a link ends by its own time-out during this test.
         configure(config, "tunnel.idle_timeout", "10m")?;
     }
     configure(&cloud, "tunnel.links_from_peer_max", i64::try_from(LINKS)?)?;
@@ -66,7 +68,8 @@ async fn a_killed_agent_is_readmitted_although_its_old_links_fill_its_limit() ->
     shop.close(&site, 1, [1, 0, 0]).await
 }
 
-/// Waits until an agent has all links, each newer than one, and hears its peer on them; the newest one.
+/// Waits until an agent has all its links, each is newer than the given one, and the peer is heard
+/// on each. Returns the newest link.
 async fn newest_of_all_links(agent: &Running, newer_than: u64) -> Result<u64> {
     let mut admin = Client::new(agent.admin());
     let mut newest = 0;
@@ -132,8 +135,8 @@ async fn ends_as_if_undisturbed(dir: &Path, database: Database, mut cluster: Opt
     agree().await
 }
 
-/// A plan with enough of everything: whoever comes first, all orders are placed. `None` if it is to be the year and that
-/// is not here.
+/// Returns a plan with so much stock that all orders are placed in any order of arrival. Returns
+/// `None` if the year is requested and its invoices are not on this machine.
 fn ample_plan() -> Result<Option<Plan>> {
     if std::env::var_os("BRIDGE_YEAR").is_some() {
         let invoices = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail"));
@@ -148,7 +151,7 @@ fn ample_plan() -> Result<Option<Plan>> {
     Ok(Some(plan))
 }
 
-/// Lets every fault strike in turn, spread evenly over the steps.
+/// Causes each fault in turn, spread evenly over the steps.
 async fn strike(
     site: &Site,
     bridge: &mut Bridge,

@@ -1,5 +1,6 @@
-//! What must be there afterwards, and what must not: audit logs that verify and are compared with ledgers and gateways,
-//! personal data on the record alone, and everything that was acknowledged before a kill or a power loss.
+//! Tests of traces that must exist and traces that must not. Audit logs verify, and agree with
+//! ledgers and gateways. Personal data is shown only by an audited command. Everything that was
+//! acknowledged survives a kill or a power loss.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,5 @@
-//! Personal data goes in and never comes out (promise P5): one command reads it, in the data centre, on the record.
+//! Personal data goes in and never comes out (promise P5). One command in the IDC shows it, and
+//! each use of the command is recorded.
 
 use crate::common::{Shop, order_at, postgres, site_of};
 use anyhow::{Context, Result, ensure};
@@ -13,7 +14,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, SqliteConnection};
 use tokio::process::Command;
 
-/// With what the agents hand to the tunnel: behind TLS there is nothing to find, sealed or not.
+/// Records the frames that the agents hand to the tunnel. After TLS a search would find nothing,
+/// whether the data is sealed or not.
 const FRAMES: Setup = Setup { tapped: true, frames: true, wan: false, cloud_dials: false };
 
 #[tokio::test]
@@ -61,18 +63,18 @@ async fn goes_in_and_never_comes_out(site: &Site, cluster: Option<&Postgres>) ->
             let lines = value
                 .as_array()
                 .map(|lines| lines.iter().filter_map(|line| line.as_str()).collect::<Vec<_>>().join(" / "));
-            let text = lines.or_else(|| value.as_str().map(str::to_owned)).context("a text")?;
+            let text = lines.or_else(|| value.as_str().map(str::to_owned)).context("no text")?;
             expected.push_str(&format!("{part}_{field}: {text}\n"));
         }
     }
     ensure!(shown == expected, "{shown}");
     let mut ledger = Ledger::open(site.database()).await?;
-    ensure!(ledger.accesses().await? == ["TICKET_4711"], "the access is on the record");
+    ensure!(ledger.accesses().await? == ["TICKET_4711"], "the access is not recorded");
 
     ensure!(refusal(site, &["personal", "show", &orders[0]]).await?.0 == 2, "without a purpose");
     for (order, purpose, code, why) in [
         (orders[0].as_str(), " ", 2, "--purpose must say why"),
-        // The audit log has no free text, and its first word alone would say nothing.
+        // The audit log stores no free text, and its first word alone would say nothing.
         (orders[0].as_str(), "ticket 4711", 2, "--purpose must say why, in one word, such as TICKET_4711"),
         ("no-order", "ticket", 2, "an order id is a version 7 UUID"),
         ("01930000-0000-7000-8000-000000000000", "ticket", 1, "no personal data is held"),
@@ -80,9 +82,10 @@ async fn goes_in_and_never_comes_out(site: &Site, cluster: Option<&Postgres>) ->
         let (status, said) = refusal(site, &["personal", "show", order, "--purpose", purpose]).await?;
         ensure!(status == code && said.contains(why), "{status}: {said}");
     }
-    ensure!(ledger.accesses().await?.len() == 1, "what showed nothing is no access");
+    ensure!(ledger.accesses().await?.len() == 1, "a refused command was recorded as an access");
 
-    // A ciphertext of another order, in the same column: it does not open, and the attempt is on the record.
+    // A ciphertext copied from the same column of another order does not open, and the attempt is
+    // recorded.
     let [first, second, third] = [&orders[0], &orders[1], &orders[2]];
     ledger.copy("delivery_phone", second, first).await?;
     let (status, said) = refusal(site, &["personal", "show", first, "--purpose", "moved"]).await?;
@@ -100,7 +103,7 @@ async fn goes_in_and_never_comes_out(site: &Site, cluster: Option<&Postgres>) ->
     );
     ensure!(site.idc_command(&["personal", "show", second, "--purpose", "untouched"]).await.is_ok());
 
-    // Where it cannot be recorded it is not shown.
+    // Personal data is not shown if the access cannot be recorded.
     ledger.run("ALTER TABLE personal_access RENAME TO gone").await?;
     let (status, said) = refusal(site, &["personal", "show", second, "--purpose", "off-the-record"]).await?;
     ensure!(status == 1, "{said}");
@@ -122,16 +125,19 @@ async fn goes_in_and_never_comes_out(site: &Site, cluster: Option<&Postgres>) ->
     Ok(())
 }
 
-/// Runs a command that must fail: its exit code and what it said. It prints nothing.
+/// Runs a command that must fail and print nothing. Returns its exit code and standard error.
 async fn refusal(site: &Site, command: &[&str]) -> Result<(i32, String)> {
     let config = site.idc_dir().join("bridge-idc.toml");
     let output =
         Command::new(Programs::build()?.idc).args(command).arg("--config").arg(config).output().await?;
-    ensure!(output.stdout.is_empty(), "it printed {}", String::from_utf8_lossy(&output.stdout));
-    Ok((output.status.code().context("a signal")?, String::from_utf8(output.stderr)?))
+    ensure!(output.stdout.is_empty(), "the command printed {}", String::from_utf8_lossy(&output.stdout));
+    Ok((
+        output.status.code().context("the command was ended by a signal")?,
+        String::from_utf8(output.stderr)?,
+    ))
 }
 
-/// The database, as a DBA has it.
+/// The database, as a DBA uses it.
 enum Ledger {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -160,7 +166,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Copies a column of one order's personal data to another's.
+    /// Copies a column of one order's personal data to another order.
     async fn copy(&mut self, column: &str, from: &str, to: &str) -> Result<()> {
         let id = |order: &str| match self {
             Ledger::Sqlite(_) => format!("x'{}'", order.replace('-', "")),
@@ -174,7 +180,7 @@ impl Ledger {
         .await
     }
 
-    /// What each access was for, in the order in which they were recorded.
+    /// Returns the purpose of each recorded access, in order.
     async fn accesses(&mut self) -> Result<Vec<String>> {
         let sql = "SELECT purpose FROM personal_access ORDER BY access_id";
         Ok(match self {

@@ -1,5 +1,6 @@
-//! Power losses, some of each store: whatever was acknowledged is there. And the check itself: on a disk that does not keep
-//! what it says, every store loses something, and the seed and the recording show it again.
+//! Simulates power losses for each store: everything that was acknowledged must survive. The check
+//! is tested as well. On a disk that lies about its syncs every store loses data, and the seed and
+//! the recording reproduce the loss.
 
 #![expect(clippy::expect_used, reason = "all of this is a test, its helpers included")]
 
@@ -10,11 +11,11 @@ use clap::Parser as _;
 
 async fn lose(arguments: &str) -> Report {
     let arguments = ["power-loss"].into_iter().chain(arguments.split(' '));
-    let command = Command::try_parse_from(arguments).expect("valid");
-    run(&command.options, Path::new(env!("CARGO_BIN_EXE_power-loss"))).await.expect("it runs")
+    let command = Command::try_parse_from(arguments).expect("valid arguments");
+    run(&command.options, Path::new(env!("CARGO_BIN_EXE_power-loss"))).await.expect("the run succeeds")
 }
 
-/// A few power losses in each of the ways that a disk goes wrong.
+/// Checks a few power losses for each kind of disk failure.
 async fn nothing_is_lost(store: &str, schedules: u64, each: u64) {
     let report = lose(&format!("--store {store} --schedules {schedules} --each {each} --seed 12")).await;
     assert!(report.passed(), "{report}");
@@ -43,7 +44,8 @@ async fn a_power_loss_takes_no_order_from_a_ledger_in_sqlite() {
 
 #[tokio::test]
 async fn a_power_loss_takes_no_order_from_a_ledger_in_postgres() {
-    // Each twentieth: three.
+    // PostgreSQL gets a twentieth of these power losses, which is three, since each one starts a
+    // server.
     nothing_is_lost("postgres", 60, 3).await;
 }
 
@@ -53,7 +55,7 @@ async fn every_store_loses_data_on_a_lying_disk_and_seeds_repeat_it() {
         let report = lose(&format!("--store {store} --schedules 100 --seed 3 --lying")).await;
         let found = report.stores[0].found.clone().unwrap_or_else(|| panic!("{store} loses nothing"));
         let again = found.repeat.strip_prefix("cargo power-loss ").expect("a command");
-        let again = lose(again).await.stores[0].found.clone().expect("it is found again");
+        let again = lose(again).await.stores[0].found.clone().expect("the loss is found again");
         assert_eq!((again.what, again.fate), (found.what, found.fate), "{store}");
     }
 }

@@ -1,5 +1,6 @@
-//! `audit reconcile` and `audit show --order` over the logs of two agents a side, as a security team has them: copies of folders
-//! and verifier keys. Honest logs agree, in whatever order they are given; what is missing is named, and nothing else is.
+//! Tests `audit reconcile` and `audit show --order` on the logs of two cloud agents and two IDC
+//! agents, as a security team has them: copies of folders and verifier keys. Honest logs agree in
+//! any order of the arguments. Only what is missing is named.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,10 +21,10 @@ use bridge_tests::testkit::site::Site;
 use bridge_tests::testkit::tlog;
 use serde_json::Value;
 
-/// Orders that both cloud agents are given at the same time, under the same keys.
+/// Number of orders that both cloud agents receive at the same time, under the same keys.
 const ORDERS: usize = 60;
 
-/// Whose log is which.
+/// Indexes of the logs.
 const CLOUD: usize = 0;
 const SECOND_CLOUD: usize = 1;
 const IDC: usize = 2;
@@ -34,7 +35,7 @@ struct Logs {
     program: PathBuf,
     folders: [PathBuf; 4],
     keys: [String; 4],
-    /// Requests under keys of their own.
+    /// Number of different idempotency keys.
     requests: u64,
     /// An order that was placed at the first cloud agent, then sent again to the second one.
     retried: String,
@@ -42,7 +43,8 @@ struct Logs {
 }
 
 impl Logs {
-    /// Orders at both cloud agents, some of them under the same keys, at the same time and one after the other.
+    /// Places orders at both cloud agents. Some use the same keys, at the same time or one after
+    /// the other.
     async fn make() -> Result<Logs> {
         let dir = tempfile::tempdir()?;
         let site = site(dir.path(), &["demo", "retries"]).await?;
@@ -76,14 +78,14 @@ impl Logs {
                 audits::folder(&site.idc_dir()),
                 site.idc_dir().join("state-second-idc/audit"),
             ],
-            keys: keys.try_into().ok().context("four keys")?,
+            keys: keys.try_into().ok().context("not four keys")?,
             requests: plan.steps.len() as u64 + 1,
             retried,
             _dir: dir,
         })
     }
 
-    /// Runs `audit reconcile` over some of them.
+    /// Runs `audit reconcile` over some of the logs.
     fn reconcile(&self, which: &[usize], more: &[&str]) -> Result<CommandEnd> {
         let folders: Vec<String> = which.iter().map(|log| text(&self.folders[*log])).collect();
         self.run(&folders, more)
@@ -96,7 +98,7 @@ impl Logs {
     }
 }
 
-/// How a command ended, and what it said.
+/// Exit code and output of a command.
 #[derive(Debug)]
 struct CommandEnd {
     code: Option<i32>,
@@ -120,7 +122,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// What a storefront may do under one key: send to one cloud agent, then to the other.
+/// Sends one order under one key to one cloud agent, then to the other, as a storefront may do.
 async fn retry(site: &Site, twins: &Twins) -> Result<String> {
     let mut shop = Shop::open(site, "retries");
     let order = shop.order(&[(1, 1)]);
@@ -167,7 +169,8 @@ fn honest_logs_agree(logs: &Logs) -> Result<()> {
     Ok(())
 }
 
-/// Each pair, in both orders, as it was given when there was one log of each side.
+/// Checks each pair of one cloud log and one IDC log, in both orders. The command names the two
+/// logs that are missing.
 fn logs_that_are_not_given_are_named(logs: &Logs) -> Result<()> {
     let agents = ["cloud/second-cloud", "cloud/demo-cloud", "idc/second-idc", "idc/demo-idc"];
     for (cloud, other_cloud) in [(CLOUD, agents[0]), (SECOND_CLOUD, agents[1])] {
@@ -179,7 +182,7 @@ fn logs_that_are_not_given_are_named(logs: &Logs) -> Result<()> {
                 ensure!(json[list] == Value::Array(vec![]) && swapped.json()?[list] == json[list], "{json}");
             }
             ensure!(json["lost"] == 0 && json["agreed"] == swapped.json()?["agreed"], "{json}");
-            let missing = json["missing"].as_array().context("a list")?;
+            let missing = json["missing"].as_array().context("no list")?;
             let named = missing.iter().filter_map(|one| one["agent"].as_str()?.split_once(".internal/"));
             let named: BTreeSet<&str> = named.map(|(_, agent)| agent).collect();
             ensure!(named == BTreeSet::from([other_cloud, other_idc]), "{json}");
@@ -214,7 +217,7 @@ fn each_log_is_verified_by_its_key(logs: &Logs) -> Result<()> {
     let told = audit(&logs.program, &plain)?;
     ensure!(told.code == Some(0) && told.out.contains("not verified: give --key"), "{told:?}");
 
-    // A word that somebody changed in a copy: as long as it is a form of an entry, only its signature tells.
+    // A changed word that still forms a valid entry. Only the signature reveals it.
     let bundle = logs.folders[IDC].join("tile/entries/000");
     let bundle = if bundle.exists() { bundle } else { partial(&logs.folders[IDC])? };
     let whole = fs::read(&bundle)?;
@@ -229,18 +232,19 @@ fn each_log_is_verified_by_its_key(logs: &Logs) -> Result<()> {
     Ok(())
 }
 
-/// The bundle of a log that is not full yet.
+/// Returns the largest bundle of entries that is not full.
 fn partial(log: &Path) -> Result<PathBuf> {
     let mut bundles = Vec::new();
     for file in fs::read_dir(log.join("tile/entries/000.p"))? {
         let path = file?.path();
         let width = path.file_name().and_then(|name| name.to_str()?.parse::<u16>().ok());
-        bundles.push((width.context("a width")?, path));
+        bundles.push((width.context("no width")?, path));
     }
     bundles.into_iter().max().map(|(_, path)| path).context("no bundle")
 }
 
-/// By the order's id, at the agent that it was sent to again: its own try under the key, which had another id, as well.
+/// `show` finds an order's entries by the order's id. At the second cloud agent the retry had
+/// another id under the same key, and it is found as well.
 fn an_order_s_entries_are_found(logs: &Logs) -> Result<()> {
     let show = |log: usize, order: &str| {
         audit(&logs.program, &["show", "--order", order, "--json", "--dir", &text(&logs.folders[log])])
@@ -263,8 +267,9 @@ fn an_order_s_entries_are_found(logs: &Logs) -> Result<()> {
     Ok(())
 }
 
-/// Out of both IDC agents' logs everything about one request, out of the second cloud agent's an answer: all three are written
-/// again under other keys and another name, which says nothing of their sides.
+/// Removes all entries about one request from both IDC agents' logs, and one answer from the second
+/// cloud agent's log. The three logs are written again under other keys and names, so a name does
+/// not show the side of its log.
 async fn what_is_taken_out_is_named(logs: &Logs) -> Result<()> {
     let entries = |log: usize| -> Result<Vec<Entry>> {
         audits::entries(&tlog::check(&logs.folders[log], &logs.keys[log])?)
@@ -298,7 +303,7 @@ async fn what_is_taken_out_is_named(logs: &Logs) -> Result<()> {
     let told = logs.run(&folders, &[])?;
     let json = told.json()?;
     ensure!(told.code == Some(1) && json["agreed"] == logs.requests - 2, "{json}");
-    let named = json["differences"].as_array().context("a list")?.iter();
+    let named = json["differences"].as_array().context("no list")?.iter();
     let named = named.map(|one| Some((one["key"].as_str()?.to_owned(), one["what"].as_str()?.to_owned())));
     let named: Option<BTreeSet<_>> = named.collect();
     let expected = [(gone, "never-committed"), (silent, "never-answered")];
@@ -308,7 +313,7 @@ async fn what_is_taken_out_is_named(logs: &Logs) -> Result<()> {
     Ok(())
 }
 
-/// A log of these entries, written by an agent's own code under a key of its own.
+/// Writes a log with these entries, by an agent's own code and under a new key.
 async fn rewritten(dir: &Path, entries: &[Entry]) -> Result<String> {
     let (config, log, closer) = audits::open(dir)?;
     log.append(entries).await?;

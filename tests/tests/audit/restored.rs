@@ -1,5 +1,6 @@
-//! `audit compare`: a database that was put back to an earlier time, beside the audit log. Each order, cancellation, payment and
-//! refund from after that time is named, and nothing else is, nothing personal above all.
+//! Tests `audit compare`: a database that was restored to an earlier state, compared with the audit
+//! log. The command names each order, cancellation, payment and refund after that state, nothing
+//! else, and nothing personal.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,13 +19,13 @@ use bridge_tests::testkit::sandbox::{Mischief, Rates, Sandbox};
 use bridge_tests::testkit::site::{Bridge, Site};
 use serde_json::{Value, json};
 
-/// What an order of one pair of shoes comes to.
+/// Total of an order of one pair of shoes, in won.
 const TOTAL: i64 = 222_000;
 
-/// An order and what of it is lost.
+/// Order ids, each with what was lost of it.
 type Lost = BTreeSet<(String, String)>;
 
-/// How a command ended, and what it said.
+/// Exit code and output of a command.
 struct CommandEnd {
     code: Option<i32>,
     out: String,
@@ -36,10 +37,10 @@ impl CommandEnd {
         serde_json::from_str(&self.out).with_context(|| format!("{} {}", self.out, self.error))
     }
 
-    /// What is told of this kind, by order and what of it.
+    /// Returns the findings of one kind as pairs: the order, and what of it differs.
     fn found(&self, what: &str) -> Result<Lost> {
         let json = self.json()?;
-        let all = json["findings"].as_array().context("a list")?.iter();
+        let all = json["findings"].as_array().context("no list")?.iter();
         let of_kind = all.filter(|one| one["what"] == what);
         let text = |one: &Value, member: &str| one[member].as_str().unwrap_or_default().to_owned();
         Ok(of_kind.map(|one| (text(one, "order"), text(one, "about"))).collect())
@@ -47,7 +48,7 @@ impl CommandEnd {
 }
 
 fn compare(site: &Site, more: &[&str]) -> Result<CommandEnd> {
-    let config = site.idc.arguments.last().context("a configuration")?;
+    let config = site.idc.arguments.last().context("no configuration")?;
     let mut command = Command::new(&site.idc.program);
     let output = command.args(["audit", "compare", "--config", config]).args(more).output()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -61,7 +62,7 @@ async fn end(bridge: &mut Bridge) -> Result<()> {
     Ok(())
 }
 
-/// A shop that is paid.
+/// A shop that takes payments, and its client.
 struct Customer {
     site: Site,
     shop: Shop,
@@ -80,7 +81,7 @@ impl Customer {
         Ok(self.client.post(path, Some(&token), Some(key), body.to_string().into()).await?)
     }
 
-    /// Where the payment is.
+    /// Pays an order. Returns the path of the payment.
     async fn pay(&mut self, order: &str) -> Result<String> {
         let path = format!("{}/{order}/payments", self.shop.orders());
         let body = json!({
@@ -91,7 +92,7 @@ impl Customer {
         Ok(paid.header("location").context("no Location")?.split('?').next().unwrap_or_default().to_owned())
     }
 
-    /// The id of a payment that the gateway does not answer about.
+    /// Begins a payment that the gateway does not answer. Returns its id.
     async fn doubt(&mut self, order: &str, sandbox: &Sandbox) -> Result<String> {
         sandbox.next([Mischief::HangBefore]);
         let path = format!("{}/{order}/payments", self.shop.orders());
@@ -103,7 +104,7 @@ impl Customer {
         Ok(doubt.json()["payment"].as_str().context("no id")?.to_owned())
     }
 
-    /// The id of a refund of which the gateway does not say that it is done.
+    /// Begins a refund that the gateway does not confirm. Returns its id.
     async fn doubtful_refund(&mut self, payment: &str, sandbox: &Sandbox) -> Result<String> {
         sandbox.next([Mischief::HangAfter]);
         let body = json!({ "amount": {"amount": 1_000, "currency": "KRW"}, "reason": "a scratch" });
@@ -120,13 +121,13 @@ impl Customer {
     }
 }
 
-/// How a DBA keeps a database, and puts it back. No agent runs meanwhile.
+/// Backup and restore of a database, as a DBA does them. No agent runs meanwhile.
 trait Backup {
     async fn keep(&self) -> Result<()>;
     async fn put_back(&self) -> Result<()>;
 }
 
-/// A file beside the file.
+/// Backup of an SQLite file, as a copy beside it.
 struct OfFile(PathBuf);
 
 impl OfFile {
@@ -154,7 +155,7 @@ impl Backup for OfFile {
     }
 }
 
-/// A database beside the database.
+/// Backup of a PostgreSQL database, as a second database.
 struct OfPostgres(Postgres);
 
 impl Backup for OfPostgres {
@@ -215,7 +216,7 @@ async fn put_back(dir: &Path, database: Database, backup: &impl Backup) -> Resul
     ensure!(sold_out.status == 409, "{}", sold_out.status);
     end(&mut bridge).await?;
 
-    // All of it is in both.
+    // Every request is in the ledger and in the log.
     let requests = 4 + 1 + 3 + 1 + 1 + 1 + 1;
     let told = compare(&customer.site, &["--json"])?;
     let json = told.json()?;
@@ -225,7 +226,7 @@ async fn put_back(dir: &Path, database: Database, backup: &impl Backup) -> Resul
     backup.put_back().await?;
     lost_is_named(&customer, &lost, requests).await?;
 
-    // The agents go on with it, and a caller of before tries again.
+    // The agents continue on the restored database, and a customer orders again.
     let mut bridge = customer.site.start().await?;
     let another = customer.order().await?;
     let told = compare(&customer.site, &["--json"])?;
@@ -237,7 +238,8 @@ async fn put_back(dir: &Path, database: Database, backup: &impl Backup) -> Resul
     what_a_dba_changed_is_named(&customer, &another).await
 }
 
-/// The sold-out one has no order that it is told by here: its answer names none.
+/// Checks that the lost requests are named. The log has no order id for the sold-out order, so its
+/// line cannot be predicted.
 async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Result<()> {
     let Customer { site, shop, .. } = customer;
     let (folder, key) = (audits::folder(&site.idc_dir()), audits::key(&site.idc).await?);
@@ -247,7 +249,7 @@ async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Resul
         let json = told.json()?;
         ensure!(told.code == Some(1) && json["verified"] == (more.len() > 1), "{json} {}", told.error);
         let orders: Vec<_> =
-            json["findings"].as_array().context("a list")?.iter().map(|one| &one["order"]).collect();
+            json["findings"].as_array().context("no list")?.iter().map(|one| &one["order"]).collect();
         ensure!(orders.is_sorted_by_key(|order| order.as_str()), "{json}");
         let found = told.found("lost")?;
         ensure!(lost.is_subset(&found), "{lost:?} {json}");
@@ -255,7 +257,7 @@ async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Resul
         ensure!(more.len() == 1 && more[0].1 == "order", "the one that was sold out: {more:?}");
         ensure!(json["lost"] == found.len() && json["agreed"] == requests - found.len() as u64, "{json}");
         ensure!(json["otherwise"] == 0 && json["not_logged"] == 0 && json["in_doubt"] == 0, "{json}");
-        ensure!(shop.needles().count(told.out.as_bytes()) == 0, "something personal is told");
+        ensure!(shop.needles().count(told.out.as_bytes()) == 0, "the output has personal data");
         ensure!(told.error.contains("the ledger and the logs differ"), "{}", told.error);
     }
     let told = compare(site, &[])?;
@@ -270,7 +272,7 @@ async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Resul
     Ok(())
 }
 
-/// A DBA takes an order's row away, and changes an outcome.
+/// A DBA changes an outcome, then deletes the order's row. Both are named.
 async fn what_a_dba_changed_is_named(customer: &Customer, order: &str) -> Result<()> {
     let site = &customer.site;
     let before = compare(site, &["--json"])?;
@@ -311,7 +313,8 @@ async fn operators_words_that_a_postgresql_lost_are_named() -> Result<()> {
     operators_words(dir.path(), database, &OfPostgres(cluster)).await
 }
 
-/// A restore takes an operator's words away, and the ledger is in doubt again: `compare` says which are to be said again, and how.
+/// A restore removes an operator's decisions, so the ledger is in doubt again. `compare` names the
+/// decisions to repeat, and the commands for them.
 async fn operators_words(dir: &Path, database: Database, backup: &impl Backup) -> Result<()> {
     let site = site_on(dir, database, &["shoes"]).await?;
     let TestGateway { sandbox } = TestGateway::open(&site, Rates::default()).await?;
@@ -351,7 +354,7 @@ async fn operators_words(dir: &Path, database: Database, backup: &impl Backup) -
     let words = Lost::from([unpaid, paid].map(|order| (order, "resolution".to_owned())));
     ensure!(told.code == Some(1) && told.found("lost")? == words, "{} {}", told.out, told.error);
     let json = told.json()?;
-    let all = json["findings"].as_array().context("a list")?.iter();
+    let all = json["findings"].as_array().context("no list")?.iter();
     let of_refund = all.filter(|one| one["refund"] == *refund).collect::<Vec<_>>();
     ensure!(of_refund.len() == 1 && of_refund[0]["payment"] == *payment, "{json}");
     ensure!(of_refund[0]["reason"] == "TICKET_3" && of_refund[0]["ledger"] == "unknown", "{json}");
@@ -385,7 +388,7 @@ async fn a_comparison_that_cannot_go_on_tells_that_it_is_cut() -> Result<()> {
     end(&mut bridge).await?;
     let mut dba = Dba::connect(site.database()).await?;
     dba.execute("UPDATE outcomes SET outcome = 'sold-out'").await?;
-    // Orders are read first, and payments then.
+    // The command reads orders first and payments second.
     dba.execute("ALTER TABLE payment_requests RENAME TO moved").await?;
     dba.close().await?;
 
@@ -426,7 +429,7 @@ async fn a_ledger_that_cannot_be_read_differs_from_nothing() -> Result<()> {
         told.code,
         told.error
     );
-    ensure!(!file.exists(), "it made one");
+    ensure!(!file.exists(), "the command made a ledger");
     fs::write(&file, "")?;
     let told = compare(&site, &[])?;
     ensure!(told.code == Some(2) && told.error.contains("no such table"), "{:?} {}", told.code, told.error);

@@ -1,8 +1,8 @@
-//! What the end-to-end tests share: a bridge that several tests use at once, a shop with orders to change, and the
-//! questions asked of every answer. Everything else is the harness's.
+//! The shared parts of the end-to-end tests: a bridge for several tests, a shop that makes orders,
+//! and checks for every answer. The rest is in the harness, `bridge_tests::testkit`.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
-// Two agents a side.
+// Two agents on each side.
 pub(crate) mod twins;
 
 use std::net::SocketAddr;
@@ -29,23 +29,25 @@ use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-/// Generous, since the machine may be shared with a compiler; a condition ends every wait long before.
+/// Upper limit of each wait. It is generous, since other programs may use the machine. A condition
+/// normally ends the wait long before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Units of each SKU of a [`plan`], but for the last one.
+/// Units of each SKU of a [`plan`], except the last one.
 pub(crate) const UNITS: u64 = 1_000;
 
-/// A bridge set up for `brands` (all in KRW), its agents not started, on an SQLite file.
+/// Sets up a bridge for `brands` (all in KRW) on an SQLite file, without starting its agents.
 pub(crate) async fn site(dir: &Path, brands: &[&str]) -> Result<Site> {
     site_on(dir, Database::Sqlite(dir.join("idc").join("ledger.db")), brands).await
 }
 
-/// The same on any database.
+/// Sets up a bridge for `brands` on the given database, without starting its agents.
 pub(crate) async fn site_on(dir: &Path, database: Database, brands: &[&str]) -> Result<Site> {
     site_of(dir, database, brands, Setup::default()).await
 }
 
-/// The same, as told.
+/// Sets up a bridge for `brands` on the given database and with these options, without starting its
+/// agents.
 pub(crate) async fn site_of(dir: &Path, database: Database, brands: &[&str], setup: Setup) -> Result<Site> {
     let brands: Vec<_> = brands.iter().map(|brand| (*brand, "KRW")).collect();
     let site = Site::set_up(dir, Programs::build()?, database, &brands, 1, setup).await?;
@@ -55,14 +57,15 @@ pub(crate) async fn site_of(dir: &Path, database: Database, brands: &[&str], set
     Ok(site)
 }
 
-/// A temporary PostgreSQL with one empty database.
+/// Starts a temporary PostgreSQL with one empty database.
 pub(crate) async fn postgres() -> Result<(Postgres, Database)> {
     let cluster = Postgres::start().await?;
     let database = cluster.create_database("ledger").await?;
     Ok((cluster, database))
 }
 
-/// Has both agents notice a dead peer within two seconds instead of twelve, so that there is time for many deaths.
+/// Makes both agents notice a dead peer within two seconds instead of twelve. So a test has time
+/// for many deaths.
 pub(crate) fn notice_soon(site: &Site) -> Result<()> {
     for config in [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")] {
         configure(&config, "tunnel.heartbeat", "250ms")?;
@@ -72,16 +75,17 @@ pub(crate) fn notice_soon(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// A running bridge that the tests of one program use together: set up for the first of them, ended with the last.
+/// A running bridge that the tests of one program share. The first test sets it up, and the last
+/// one ends it.
 pub(crate) struct Stage {
     pub(crate) site: Site,
     pub(crate) bridge: Bridge,
     _dir: TempDir,
-    /// The processes belong to it, not to the runtime of a single test; last, since it must outlive them.
+    /// Runtime of the agents' processes. It is the last field, since it must be dropped last.
     runtime: Runtime,
 }
 
-/// Where the tests of one program find their stage.
+/// Access to the stage that the tests of one program share.
 pub(crate) struct Shared {
     brands: &'static [&'static str],
     adjust: fn(&Site) -> Result<()>,
@@ -89,7 +93,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A stage for these brands, each test using its own; `adjust` changes the configurations before the start.
+    /// Describes a stage for these brands. Each test uses its own brand. `adjust` changes the
+    /// configurations before the start.
     pub(crate) const fn new(brands: &'static [&'static str], adjust: fn(&Site) -> Result<()>) -> Shared {
         Shared { brands, adjust, stage: Mutex::new(Weak::new()) }
     }
@@ -119,7 +124,7 @@ impl Shared {
     }
 }
 
-/// What `brand` sells: two SKUs with plenty of units, and one with a single unit.
+/// Returns the stock of `brand`: two SKUs with many units, and one with a single unit.
 pub(crate) fn plan(brand: &str) -> Plan {
     let row = |sku: &str, price_minor, quantity| StockRow { sku: sku.to_owned(), price_minor, quantity };
     let stock =
@@ -127,7 +132,7 @@ pub(crate) fn plan(brand: &str) -> Plan {
     Plan { brand: brand.to_owned(), currency: "KRW", stock, steps: Vec::new() }
 }
 
-/// Holds an answer against the API's document, which is the same for all agents of this build.
+/// Checks an answer against the API document, which is the same for all agents of this build.
 pub(crate) async fn judged(
     storefront: SocketAddr,
     method: Method,
@@ -140,7 +145,7 @@ pub(crate) async fn judged(
     Ok(answer)
 }
 
-/// One brand's storefront, which remembers what it ordered and for whom.
+/// The storefront of one brand. It remembers the personal data that it sent.
 pub(crate) struct Shop {
     storefront: SocketAddr,
     brand: String,
@@ -152,7 +157,7 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// The storefront of a brand.
+    /// Opens the storefront of a brand.
     pub(crate) fn open(site: &Site, brand: &str) -> Shop {
         Shop {
             storefront: site.storefront,
@@ -165,17 +170,18 @@ impl Shop {
         }
     }
 
-    /// Where its orders are.
+    /// Returns the path of the brand's orders.
     pub(crate) fn orders(&self) -> String {
         format!("/v1/{}/orders", self.brand)
     }
 
-    /// Its bearer token.
+    /// Returns the brand's bearer token.
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
 
-    /// The order of so many units of a SKU (by its index in the plan), for a person nobody else orders for.
+    /// Makes an order for a new person. Each line is the index of a SKU in the plan and a number of
+    /// units.
     pub(crate) fn order(&mut self, lines: &[(usize, u64)]) -> OrderStep {
         self.people += 1;
         let seed = self.brand.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte));
@@ -190,12 +196,12 @@ impl Shop {
         }
     }
 
-    /// The JSON of one pair of shoes, to be changed.
+    /// Returns the JSON body of an order for one pair of shoes, for a test to change.
     pub(crate) fn json(&mut self) -> Value {
         serde_json::from_slice(&self.order(&[(0, 1)]).body).unwrap_or_default()
     }
 
-    /// A value that must not be seen again, in whatever part of a request it is sent.
+    /// Remembers a value that must not be found anywhere later.
     pub(crate) fn plant(&mut self, value: &str) -> String {
         self.planted.push(value.to_owned());
         value.to_owned()
@@ -206,7 +212,8 @@ impl Shop {
         self.post(&self.orders(), key, body.into()).await
     }
 
-    /// Posts an order under a key, again while nobody can tell what became of it: a slow machine's answer comes as well.
+    /// Posts an order under a key, and repeats it while the answer is 202. So a slow machine delays
+    /// the test, but does not fail it.
     pub(crate) async fn place_until_told(&mut self, key: &str, body: bytes::Bytes) -> Result<HttpAnswer> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -218,7 +225,7 @@ impl Shop {
         }
     }
 
-    /// Posts an order for so many units of a SKU, as `order` makes it.
+    /// Posts a new order, made as by [`Shop::order`].
     pub(crate) async fn place_new(&mut self, lines: &[(usize, u64)]) -> Result<HttpAnswer> {
         let place = self.order(lines);
         self.place(&place.key, place.body).await
@@ -235,13 +242,14 @@ impl Shop {
         judged(self.storefront, Method::POST, path, answer).await
     }
 
-    /// Asks at a place.
+    /// Reads a path of the storefront.
     pub(crate) async fn get(&mut self, path: &str) -> Result<HttpAnswer> {
         let answer = self.client.get(path, Some(&self.token)).await?;
         judged(self.storefront, Method::GET, path, answer).await
     }
 
-    /// Asks at a place until it is known there how the order stands: that answer's body, `None` if there is no order.
+    /// Reads the status of an order until it is final. Returns the body, or `None` if there is no
+    /// order.
     pub(crate) async fn settled(&mut self, location: &str) -> Result<Option<Value>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -256,17 +264,17 @@ impl Shop {
         }
     }
 
-    /// The same of an order that there must be.
+    /// Reads the status of an order until it is final. Fails if there is no order.
     pub(crate) async fn resolved(&mut self, location: &str) -> Result<Value> {
         self.settled(location).await?.with_context(|| format!("there is no order at {location}"))
     }
 
-    /// What it planted so far, ready to be searched for.
+    /// Returns the planted values, ready for a search.
     pub(crate) fn needles(&self) -> Needles {
         Needles::new(self.planted.iter().map(String::as_str))
     }
 
-    /// Asks for the name, status and form of a problem; its body.
+    /// Checks the name, status and form of a problem. Returns its body.
     pub(crate) fn problem(&self, answer: &HttpAnswer, status: u16, name: &str) -> Result<Value> {
         let body = answer.json();
         let text = String::from_utf8_lossy(&answer.body);
@@ -282,12 +290,12 @@ impl Shop {
             ensure!(!value.is_empty(), "no {member}: {text}");
         }
         ensure!(answer.header("x-request-id") == body["request_id"].as_str(), "{:?} {text}", answer.headers);
-        ensure!(self.needles().count(&answer.body) == 0, "it repeats what was sent: {text}");
+        ensure!(self.needles().count(&answer.body) == 0, "the problem repeats what was sent: {text}");
         Ok(body)
     }
 
-    /// At the end: so many units of each SKU are sold in so many orders, the stock is balanced, nothing of what was
-    /// planted is in a log, and another order is taken.
+    /// Final checks of a test: the given number of orders and of units of each SKU are sold, the
+    /// stock is balanced, no log contains a planted value, and another order is accepted.
     pub(crate) async fn close(mut self, site: &Site, orders: i64, sold: [i64; 3]) -> Result<()> {
         let books = LedgerTotals::read(site.database(), &self.brand).await?;
         ensure!(books.orders == orders, "{} orders stand, not {orders}", books.orders);
@@ -307,7 +315,7 @@ impl Shop {
     }
 }
 
-/// The head of a request that places an order, `more` being further lines of it.
+/// Returns the head of a request that places an order. `more` holds further header lines.
 pub(crate) fn head(shop: &Shop, key: &str, more: &str) -> String {
     format!(
         "POST {} HTTP/1.1\r\nhost: bridge\r\nauthorization: Bearer {}\r\nidempotency-key: {key}\r\n\
@@ -317,14 +325,14 @@ pub(crate) fn head(shop: &Shop, key: &str, more: &str) -> String {
     )
 }
 
-/// The id at the end of a `Location`.
+/// Returns the order id at the end of a `Location`.
 pub(crate) fn order_at(answer: &HttpAnswer) -> Result<String> {
     let location = answer.header("location").context("no Location")?;
     let path = location.split('?').next().unwrap_or_default();
     Ok(path.rsplit('/').next().unwrap_or_default().to_owned())
 }
 
-/// Waits until `met` says so; `what` names it when it never does.
+/// Waits until `met` returns true. `what` describes the condition in the error.
 pub(crate) async fn until(what: &str, mut met: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !met().await? {
@@ -336,13 +344,14 @@ pub(crate) async fn until(what: &str, mut met: impl AsyncFnMut() -> Result<bool>
     Ok(())
 }
 
-/// Why an agent is not ready, from its `/readyz`; empty if it is, `None` if it does not answer yet.
+/// Returns the reasons why an agent is not ready, from its `/readyz`. The list is empty if the
+/// agent is ready. Returns `None` if the agent does not answer yet.
 pub(crate) async fn obstacles(admin: SocketAddr) -> Option<Vec<String>> {
     let answer = Client::new(admin).get("/readyz", None).await.ok()?;
     serde_json::from_value(answer.json()["because"].clone()).ok()
 }
 
-/// A counter or gauge in the text of a scrape, by its name and labels.
+/// Returns the value of a counter or gauge in a scrape. `name` includes the labels.
 pub(crate) fn metric(text: &str, name: &str) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok()).with_context(|| format!("no {name} in:\n{text}"))

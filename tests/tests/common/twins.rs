@@ -1,4 +1,4 @@
-//! A second agent on each side of a site, beside the first ones: each cloud agent is linked with each IDC agent.
+//! A second agent on each side of a site. Each cloud agent is linked with each IDC agent.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,19 +13,19 @@ use bridge_tests::testkit::site::{Bridge, Site, configure};
 
 use super::{metric, until};
 
-/// How to start the second agents.
+/// Commands that start the second agents.
 pub(crate) struct Twins {
     /// The second cloud agent.
     pub(crate) cloud: AgentCommand,
     /// The second IDC agent.
     pub(crate) idc: AgentCommand,
-    /// Where storefronts call the second cloud agent.
+    /// Storefront address of the second cloud agent.
     pub(crate) storefront: SocketAddr,
 }
 
-/// All four.
+/// All four agents, running.
 pub(crate) struct Four {
-    /// The first ones.
+    /// The first agents.
     pub(crate) bridge: Bridge,
     /// The second cloud agent.
     pub(crate) cloud: Running,
@@ -34,7 +34,7 @@ pub(crate) struct Four {
 }
 
 impl Twins {
-    /// Sets them up, and has the IDC agents dial both cloud agents.
+    /// Sets up the second agents. Both IDC agents dial both cloud agents.
     pub(crate) fn beside(site: &Site) -> Result<Twins> {
         let authority = Authority::open(site.cloud_dir().with_file_name("pki"))?;
         let (storefront, tunnel) = (free_address()?, free_address()?);
@@ -50,7 +50,7 @@ impl Twins {
         Ok(Twins { cloud, idc, storefront })
     }
 
-    /// Starts all four, and waits until each has both links.
+    /// Starts all four agents, and waits until each has two links.
     pub(crate) async fn start(&self, site: &Site) -> Result<Four> {
         let bridge = site.start().await?;
         let (cloud, idc) = (self.cloud.start().await?, self.idc.start().await?);
@@ -68,7 +68,7 @@ impl Twins {
     }
 }
 
-/// An agent like this one, with a name, a certificate, a state and an admin address of its own.
+/// Makes a copy of an agent with another name, certificate, state folder and admin address.
 fn twin(
     authority: &Authority,
     agent: &AgentCommand,
@@ -89,6 +89,6 @@ fn twin(
     agent.name = name.to_owned();
     agent.log = file.with_extension("log");
     agent.admin = admin;
-    *agent.arguments.last_mut().context("arguments")? = file.display().to_string();
+    *agent.arguments.last_mut().context("no arguments")? = file.display().to_string();
     Ok(agent)
 }

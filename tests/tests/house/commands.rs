@@ -1,5 +1,5 @@
-//! How the project's commands end: 2 where they are told what cannot be, 1 where something fails, and a message without a
-//! stack in both, whatever the environment asks of panics and errors.
+//! Tests the exit codes and messages of the project's commands. A usage error ends with 2, and a
+//! failure with 1. The message has no stack, whatever the environment says about backtraces.
 
 use std::fs;
 use std::path::Path;
@@ -27,11 +27,12 @@ fn run(name: &str, arguments: &[&str], stdout: Stdio) -> Result<Output> {
     command.stderr(Stdio::piped()).output().with_context(|| format!("start {name}"))
 }
 
-/// Whether it said in a few lines what is wrong, and nothing of how its program is made.
+/// Checks that standard error names the mistake in a few lines, and nothing of the program's
+/// inside.
 fn says_plainly(output: &Output, what: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(said.contains(what), "it does not say {what:?}: {said}");
-    ensure!(!said.contains("backtrace") && !said.contains("::"), "a stack: {said}");
+    ensure!(said.contains(what), "the message lacks {what:?}: {said}");
+    ensure!(!said.contains("backtrace") && !said.contains("::"), "the message has a stack: {said}");
     ensure!(said.lines().count() <= 8, "{said}");
     Ok(())
 }
@@ -65,7 +66,7 @@ fn what_a_command_cannot_be_told_is_a_usage_error() -> Result<()> {
 #[test]
 fn a_command_that_fails_says_why_without_a_stack() -> Result<()> {
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").map(Stdio::from);
-    // An address of documentation (RFC 5737), which no machine has.
+    // An address for documentation (RFC 5737), which no machine has.
     for (name, arguments, stdout, what) in [
         ("payment-sandbox", &["--listen", "192.0.2.1:9"][..], Stdio::piped(), "192.0.2.1:9"),
         ("simulate", &["--schedules", "1", "--json"], full()?, "No space left"),
@@ -84,9 +85,13 @@ fn every_command_ends_in_the_one_way() -> Result<()> {
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin"))? {
         let path = file?.path();
         let text = fs::read_to_string(&path)?;
-        ensure!(text.contains("main() -> ExitCode {\n    end(\""), "{} ends by itself", path.display());
+        ensure!(
+            text.contains("main() -> ExitCode {\n    end(\""),
+            "{} does not end by `end`",
+            path.display()
+        );
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        ensure!(program(&name).ends_with(&*name), "{name} is not tried above");
+        ensure!(program(&name).ends_with(&*name), "{name} is in no test above");
     }
     Ok(())
 }

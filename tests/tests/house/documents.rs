@@ -1,5 +1,5 @@
-//! The documents say what is: every metric is in their table, their dashboard and alerts ask for metrics that exist, and no
-//! link leads nowhere.
+//! Tests the documents against the code. Every metric is in the tables, dashboard and alerts use
+//! only metrics that exist, and no link is broken.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ fn text(path: &str) -> String {
     read.unwrap_or_default()
 }
 
-/// A family of a scrape.
+/// A metric family in a scrape.
 #[derive(Default)]
 struct Family {
     kind: String,
@@ -29,7 +29,7 @@ struct Family {
     agents: Vec<&'static str>,
 }
 
-/// What each agent shows, cloud and IDC.
+/// Returns the metrics pages of both agents, cloud first.
 fn scrapes() -> [String; 2] {
     [CloudMetrics::default().runtime.encode(), IdcMetrics::default().runtime.encode()]
 }
@@ -46,13 +46,13 @@ impl Family {
         }
     }
 
-    /// How a counter's name ends.
+    /// Returns the suffix that a scrape adds to the family's name.
     fn suffix(&self) -> &'static str {
         if self.kind == "counter" { "_total" } else { "" }
     }
 }
 
-/// Every family of both agents, by its name.
+/// Returns every family of both agents by its name.
 fn families() -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for (agent, scrape) in ["cloud", "IDC"].into_iter().zip(scrapes()) {
@@ -84,7 +84,7 @@ fn families() -> BTreeMap<String, Family> {
     families
 }
 
-/// The table of `docs/metrics.md`, as it should be.
+/// Returns the expected table of metrics in `docs/metrics.md`.
 fn table() -> String {
     let row = |(name, family): (&String, &Family)| {
         let Family { kind, help, labels, agents } = family;
@@ -96,7 +96,7 @@ fn table() -> String {
     format!("{head}{}", families().iter().map(row).collect::<String>())
 }
 
-/// The table of all labels in `docs/metrics.md`, as it should be.
+/// Returns the expected table of labels in `docs/metrics.md`.
 fn table_of_labels() -> String {
     let mut table = String::from("| metric | label | values |\n|---|---|---|\n");
     for (name, family) in families() {
@@ -124,7 +124,7 @@ fn each_agent_shows_only_what_it_has() {
     assert!(idc.contains("bridge_commit_seconds") && !cloud.contains("bridge_commit_seconds"));
 }
 
-/// Names of metrics in a text.
+/// Returns the names of metrics in a text.
 fn named(text: &str) -> Vec<&str> {
     let is_part =
         |character: char| character.is_ascii_lowercase() || character == '_' || character.is_ascii_digit();
@@ -144,7 +144,7 @@ fn the_dashboard_and_the_alerts_ask_for_metrics_that_there_are() {
         let names = named(&text);
         assert!(names.len() > 5, "{path} names no metrics");
         for name in names {
-            assert!(exists(name), "{path} asks for {name}, which no agent has");
+            assert!(exists(name), "{path} uses {name}, which no agent has");
         }
     }
     let dashboard: serde_json::Value = serde_json::from_str(&text("deploy/grafana.json")).unwrap();
@@ -165,7 +165,7 @@ fn every_problem_is_in_the_storefront_s_table_with_its_status() {
         assert!(at.is_some(), "docs/storefront.md has no row {row}");
         told.remove(at.unwrap());
     }
-    assert!(told.is_empty(), "docs/storefront.md tells of what there is not: {told:?}");
+    assert!(told.is_empty(), "docs/storefront.md has rows for problems that do not exist: {told:?}");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn no_link_of_the_documents_leads_nowhere() {
                 continue;
             }
             let file = page.parent().unwrap().join(target);
-            assert!(file.exists(), "{} leads to {target}, which is not there", page.display());
+            assert!(file.exists(), "{} has a broken link to {target}", page.display());
         }
     }
 }

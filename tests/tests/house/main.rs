@@ -1,5 +1,5 @@
-//! What is tested without an agent: the project's own rules, its documents and commands, its cryptography from the outside,
-//! and the simulation on itself.
+//! Tests that need no agent: the project's rules, documents and commands, its cryptography from the
+//! outside, and the simulation itself.
 
 mod commands;
 mod cryptography;

@@ -1,5 +1,5 @@
-//! The frame of `cargo measure` itself, with a bare server in Bridge's place and the smallest numbers: what the rows look
-//! like, never how fast anything was.
+//! Tests `cargo measure` itself, with a bare server instead of Bridge and with the smallest load.
+//! They check the form of the rows and never a speed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -63,12 +63,12 @@ async fn a_haproxy_pair_answers_across_a_line_that_loses_packets() -> Result<()>
     wan.line().set(Conditions::round_trip(Duration::from_millis(2)).losing(10_000));
     let path = "/v1/shop/orders/one";
     let pair = HaproxyPair::start(dir.path(), &wan, &authority, &origin, path, &answer).await?;
-    // A handshake with certificates of both sides alone takes more packets than that.
+    // A handshake in which both sides send certificates already takes more packets.
     let before = wan.line().counts().left;
     assert!(before > 10, "{before}");
     let got = Client::new(pair.address).get(path, None).await?;
     assert_eq!(got.body, answer.body);
-    assert!(wan.line().counts().left > before, "it did not cross the line");
+    assert!(wan.line().counts().left > before, "the request did not cross the line");
     Ok(())
 }
 
@@ -80,7 +80,7 @@ async fn a_server_that_leaves_a_header_out_is_not_measured() -> Result<()> {
     let origin = Server::bare(program, dirs[0].path(), &answer.for_caches(), 1).await?;
     let other = FixedAnswer::made_up(1_400).for_caches();
     let nginx = Server::nginx(dirs[1].path(), &origin, &other, 1, Tuning::Tuned).await?;
-    // The cache varies in something else than Bridge does, and may be kept for longer.
+    // This cache varies on other header fields than Bridge does, and allows a longer storage.
     let error = nginx.asked_for("/v1/shop/products/one").answers(&answer).await.expect_err("other headers");
     assert!(error.to_string().contains("vary is"), "{error:#}");
     Ok(())

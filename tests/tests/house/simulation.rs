@@ -1,4 +1,5 @@
-//! The simulation on itself: it is clean, it repeats, and it finds what is broken on purpose.
+//! Tests the simulation itself: it finds no fault in correct code, repeats a seed exactly, and
+//! finds every sabotage.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is a test, its helper included")]
 
@@ -6,8 +7,8 @@ use bridge_tests::sim::{Options, Report, Sabotage, run};
 use clap::{Parser, ValueEnum};
 
 fn simulate(arguments: &[&str]) -> Report {
-    let options = Options::try_parse_from([&["simulate"], arguments].concat()).expect("valid");
-    run(&options, &mut std::io::sink()).expect("nothing is written")
+    let options = Options::try_parse_from([&["simulate"], arguments].concat()).expect("valid arguments");
+    run(&options, &mut std::io::sink()).expect("the report is written")
 }
 
 #[test]
@@ -24,7 +25,8 @@ fn the_same_seed_is_the_same_run_to_the_last_event() {
     assert_ne!(trace("2"), trace("3"));
 }
 
-/// The promises whose breach each sabotage may be found by; the first is the one that it belongs to.
+/// The promises that each sabotage may break. The first promise names the test that runs the
+/// sabotage.
 fn broken_by(sabotage: Sabotage) -> &'static [&'static str] {
     match sabotage {
         Sabotage::AcknowledgeBeforeCommit
@@ -50,18 +52,19 @@ fn broken_by(sabotage: Sabotage) -> &'static [&'static str] {
         | Sabotage::LogOtherBytes
         | Sabotage::LogOtherEnds
         | Sabotage::ResolveUnsaid => &["P8"],
-        // Which of the two is seen first, the dice decide.
+        // The seed decides which broken promise is seen first.
         Sabotage::ForgetPayments => &["P2", "P4"],
         Sabotage::ForgetUnsettled => &["P4", "P8"],
         Sabotage::SpeakTooSoon => &["MONEY", "P2", "P4"],
-        // A refusal that the sender alone is to hear comes to a caller, or one that another copy makes wrong.
+        // A caller gets a refusal that only the sender may see, or one that another copy
+        // contradicts.
         Sabotage::FinalRefusals => &["P4", "ANSWERS"],
         Sabotage::PreferNewestKeys | Sabotage::SealOnce => &["P11"],
         Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => &["P6"],
     }
 }
 
-/// A sabotage is found, and the command that the report gives finds it again.
+/// Checks that a sabotage is found, and that the reported command finds it again.
 fn is_found_again(sabotage: Sabotage) {
     let report = simulate(&["--seed", "2", "--sabotage", &sabotage.name()]);
     let found = report.found.as_ref().unwrap_or_else(|| panic!("{sabotage:?} is not found"));
@@ -74,7 +77,8 @@ fn is_found_again(sabotage: Sabotage) {
     );
 }
 
-/// Makes a test of the sabotages of each promise: each takes a core for some seconds, and there are several.
+/// Makes one test for each promise, which runs its sabotages. Each sabotage takes some seconds, so
+/// several tests share the cores.
 macro_rules! found_by_promise {
     ($($promise:literal: $test:ident)*) => {
         $(#[test] fn $test() {

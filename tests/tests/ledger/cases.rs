@@ -1,4 +1,4 @@
-//! What a ledger promises, whichever database it is in.
+//! Cases about orders, stock and keys that the ledger must pass on either database.
 
 use std::collections::HashSet;
 
@@ -43,9 +43,9 @@ pub(crate) async fn an_order_is_placed_and_can_be_looked_up(database: &Database)
     assert_eq!(terms.customer_reference, "c-8842");
 
     let by_key = ledger.look_up(&shop.brand, order_id(), Some(request.key)).await.unwrap();
-    assert_eq!(by_key, Some(state.clone()), "the key finds it under whatever id");
+    assert_eq!(by_key, Some(state.clone()), "the key finds the order, whatever order id the caller gives");
     let unknown_key = ledger.look_up(&shop.brand, order, Some(shop.key("other"))).await.unwrap();
-    assert_eq!(unknown_key, Some(state), "a key that never arrived does not hide the order");
+    assert_eq!(unknown_key, Some(state), "the order is found by its id if the key is unknown");
     assert_eq!(ledger.look_up(&shop.brand, order_id(), None).await.unwrap(), None);
     let totals = Totals { placed: 1, cancelled: 0, rejected: 0, lines: 2, units: 3 };
     assert_eq!(ledger.totals().await.unwrap(), totals);
@@ -59,7 +59,7 @@ pub(crate) async fn the_same_request_again_is_replayed_and_changes_nothing(datab
         panic!()
     };
 
-    // A second attempt may have been given another id by the cloud.
+    // The cloud agent may give a retry another order id.
     let again = shop.place("k", &[("A", 3)]);
     assert_ne!(order_of(&again), order_of(&request));
     let RequestOutcome::Settled { receipt, replayed } = commit_one(ledger, again).await else { panic!() };
@@ -85,8 +85,8 @@ pub(crate) async fn a_key_that_comes_back_with_another_body_is_refused(database:
     let other = Request { fingerprint: [9; 32], ..shop.place("k", &[("A", 4)]) };
     let answers = commit(ledger, vec![first, other.clone()]).await;
     assert!(is_placed(&answers[0]));
-    assert_eq!(answers[1], refused(Refusal::KeyReused), "within one batch");
-    assert_eq!(commit_one(ledger, other).await, refused(Refusal::KeyReused), "and later");
+    assert_eq!(answers[1], refused(Refusal::KeyReused), "in the same batch");
+    assert_eq!(commit_one(ledger, other).await, refused(Refusal::KeyReused), "in a later batch");
     assert_eq!(shop.stock(ledger, "A").await, (7, 3));
 }
 
@@ -100,7 +100,7 @@ pub(crate) async fn sold_out_is_an_outcome_and_sticks_to_its_key(database: &Data
     assert_eq!(
         settled(&commit_one(ledger, request.clone()).await),
         (sold_out("A"), true),
-        "its key stays settled"
+        "the key keeps its outcome"
     );
     assert!(is_placed(&commit_one(ledger, shop.place("another", &[("A", 3)])).await));
     let state = ledger.look_up(&shop.brand, order_of(&request), None).await.unwrap().unwrap();
@@ -114,7 +114,11 @@ pub(crate) async fn a_changed_price_is_named(database: &Database) {
     let price = Money::new(PRICE, Currency::new("KRW").unwrap()).unwrap();
     let outcome = Outcome::PriceChanged { sku: Sku::new("A").unwrap(), price };
     assert_eq!(settled(&commit_one(ledger, request.clone()).await), (outcome.clone(), false));
-    assert_eq!(settled(&commit_one(ledger, request).await), (outcome, true), "read back whole");
+    assert_eq!(
+        settled(&commit_one(ledger, request).await),
+        (outcome, true),
+        "the stored outcome has every detail"
+    );
     assert_eq!(shop.stock(ledger, "A").await, (2, 0));
 }
 
@@ -188,7 +192,7 @@ pub(crate) async fn cancelling_gives_the_units_back_once_under_any_number_of_key
     assert_eq!((state.state.as_str(), state.terms.unwrap().lines.len()), ("cancelled", 2));
     let RequestOutcome::Settled { receipt: first, .. } = placed else { panic!() };
     let RequestOutcome::Settled { receipt, replayed } = commit_one(ledger, request).await else { panic!() };
-    assert_eq!((receipt, replayed), (first, true), "the outcome of placing it never changes");
+    assert_eq!((receipt, replayed), (first, true), "the outcome of placing the order never changes");
     let totals = Totals { placed: 0, cancelled: 1, rejected: 0, lines: 0, units: 0 };
     assert_eq!(ledger.totals().await.unwrap(), totals);
 }
@@ -200,7 +204,7 @@ pub(crate) async fn an_order_can_be_placed_and_cancelled_in_one_batch(database: 
     let cancel = shop.cancel("c", order_of(&request));
     let answers = commit(ledger, vec![request, cancel, shop.place("next", &[("A", 4)])]).await;
     assert_eq!(settled(&answers[1]), (Outcome::Cancelled, false));
-    assert!(is_placed(&answers[2]), "what came back is for sale at once");
+    assert!(is_placed(&answers[2]), "units of a cancelled order are for sale in the same batch");
     assert_eq!(shop.stock(ledger, "A").await, (1, 4));
     assert_eq!(ledger.totals().await.unwrap().cancelled, 1);
 }
@@ -211,9 +215,9 @@ pub(crate) async fn what_was_never_placed_is_not_cancellable(database: &Database
     let request = shop.place("k", &[("A", 2)]);
     let order = order_of(&request);
     let answers = commit(ledger, vec![request, shop.cancel("c1", order)]).await;
-    assert_eq!(settled(&answers[1]), (Outcome::NotCancellable, false), "in its own batch");
+    assert_eq!(settled(&answers[1]), (Outcome::NotCancellable, false), "in the batch of the rejected order");
     let later = commit_one(ledger, shop.cancel("c2", order)).await;
-    assert_eq!(settled(&later), (Outcome::NotCancellable, false), "and later");
+    assert_eq!(settled(&later), (Outcome::NotCancellable, false), "in a later batch");
     assert_eq!(shop.stock(ledger, "A").await, (1, 0));
 }
 
@@ -227,10 +231,10 @@ pub(crate) async fn no_brand_sees_or_cancels_another_brand_s_order(database: &Da
     assert_eq!(commit_one(ledger, other.cancel("c", order)).await, refused(Refusal::NotFound));
     assert_eq!(ledger.look_up(&other.brand, order, None).await.unwrap(), None);
     assert_eq!(ledger.look_up(&other.brand, order, Some(request.key)).await.unwrap(), None);
-    assert_eq!(other.stock(ledger, "A").await, (5, 0), "nor does it sell from its stock");
+    assert_eq!(other.stock(ledger, "A").await, (5, 0), "the other brand's stock is as before");
     assert!(
         is_placed(&commit_one(ledger, other.place("k", &[("A", 5)])).await),
-        "the same key is another brand's own"
+        "each brand has its own keys"
     );
 }
 
@@ -268,7 +272,7 @@ pub(crate) async fn orders_looked_up_together_are_each_answered_as_alone(databas
     assert_eq!(
         states,
         [None, placed, None, Some("sold-out"), None, placed, Some("cancelled"), placed],
-        "another brand's order and a key of another brand are not told"
+        "neither another brand's order nor another brand's key is found"
     );
     let lines: Vec<usize> = alone
         .iter()
@@ -281,7 +285,7 @@ pub(crate) async fn orders_looked_up_together_are_each_answered_as_alone(databas
 
 pub(crate) async fn an_order_of_2000_lines_is_committed_and_read_back_in_order(database: &Database) {
     let ledger = &database.ledger;
-    // Neither the file's order nor the alphabet's is the order of the lines.
+    // The lines are neither in the file's order nor in alphabetical order.
     let names: Vec<String> = (0..2_000).map(|n| format!("SKU-{}", n * 7_919 % 2_000)).collect();
     let stock: Vec<(&str, i64)> = names.iter().rev().map(|name| (name.as_str(), 2)).collect();
     let shop = Shop::open(ledger, "acme", &stock).await;
@@ -300,7 +304,7 @@ pub(crate) async fn a_batch_of_1000_on_one_hot_sku_never_oversells(database: &Da
     let shop = Shop::open(ledger, "acme", &[("HOT", 700)]).await;
     let requests: Vec<Request> = (0..1_000).map(|n| shop.place(&n.to_string(), &[("HOT", 1)])).collect();
     let answers = commit(ledger, requests.clone()).await;
-    assert!(answers[..700].iter().all(is_placed), "in the order of admission");
+    assert!(answers[..700].iter().all(is_placed), "the first 700 orders get the units");
     assert!(answers[700..].iter().all(|answer| settled(answer) == (sold_out("HOT"), false)));
     assert_eq!(shop.stock(ledger, "HOT").await, (0, 700));
 
@@ -327,7 +331,8 @@ pub(crate) async fn committers_at_once_never_oversell(database: &Database) {
             placed
         }
     };
-    // Opposite orders of the same two SKUs: writers that locked them as they come would wait in a circle.
+    // The two SKUs come in opposite orders. Writers that locked rows in order of arrival would
+    // deadlock.
     let (a, b) = ([("HOT", 1), ("COLD", 1)], [("COLD", 1), ("HOT", 1)]);
     let (first, second, third) = tokio::join!(
         run(&database.ledger, "first", a),
@@ -362,8 +367,8 @@ pub(crate) async fn two_agents_that_send_the_same_keys_at_once_agree(database: &
     let shop = Shop::open(ledger, "acme", &[("A", 1_000), ("B", 1_000)]).await;
     let other = database.second_agent().await;
     for round in 0..10 {
-        // The same keys from both, in opposite orders; in odd rounds for other SKUs, so that only the key itself is
-        // where the two can meet.
+        // Both agents send the same keys, in opposite orders. In odd rounds the SKUs differ, so the
+        // two can meet only at the keys.
         let requests = |sku, body| -> Vec<Request> {
             let request = |n| shop.place(&format!("k{round}-{n}"), &[(sku, 1)]);
             (0..10).map(|n| Request { fingerprint: [body; 32], ..request(n) }).collect()
@@ -373,7 +378,7 @@ pub(crate) async fn two_agents_that_send_the_same_keys_at_once_agree(database: &
         let (first, second) = tokio::join!(commit(ledger, requests("A", 1)), commit(&other, second));
         for (first, second) in first.iter().zip(second.iter().rev()) {
             if body == 1 {
-                assert_eq!(receipt(first), receipt(second), "one outcome a key");
+                assert_eq!(receipt(first), receipt(second), "each key has one outcome");
             } else {
                 let refusals = [first, second].map(|answer| *answer == refused(Refusal::KeyReused));
                 assert_eq!(refusals.iter().filter(|refused| **refused).count(), 1, "{first:?} {second:?}");
@@ -408,11 +413,11 @@ pub(crate) async fn a_request_that_the_database_refuses_is_found_and_refused_alo
     assert_eq!(
         database.count("SELECT count(*) FROM outcomes").await,
         47,
-        "what was refused left nothing behind"
+        "the refused requests left no outcome"
     );
 
     database.run("ALTER TABLE order_lines DROP CONSTRAINT planted", "DROP TRIGGER planted").await;
-    assert!(is_placed(&commit_one(ledger, requests[3].clone()).await), "its key was never settled");
+    assert!(is_placed(&commit_one(ledger, requests[3].clone()).await), "the failed request settled its key");
 }
 
 pub(crate) async fn an_order_id_is_placed_once_whatever_its_key(database: &Database) {
@@ -452,9 +457,9 @@ pub(crate) async fn stock_is_imported_and_imported_again(database: &Database) {
     assert_eq!(
         shop.stock(ledger, "A").await,
         (100, 4),
-        "so many are available, and what was sold stays sold"
+        "the import sets the available units, and sold units stay sold"
     );
-    assert_eq!(shop.stock(ledger, "B").await, (10, 0), "what the file does not name stays as it is");
+    assert_eq!(shop.stock(ledger, "B").await, (10, 0), "a SKU that is not in the file keeps its stock");
     assert_eq!(shop.stock(ledger, "C").await, (0, 0));
     let at_the_new_price = shop.place_at("k2", order_id(), 7, "KRW", &[("A", 1)]);
     assert!(is_placed(&commit_one(ledger, at_the_new_price).await));
@@ -499,11 +504,11 @@ pub(crate) async fn a_hundred_thousand_skus_are_imported_at_once(database: &Data
 pub(crate) async fn migrations_are_applied_once_and_said_to_be_missing_before(database: &Database) {
     let ledger = &database.ledger;
     ledger.ready().await.unwrap();
-    assert_eq!(ledger.migrate().await.unwrap(), [], "nothing was left to apply");
+    assert_eq!(ledger.migrate().await.unwrap(), [], "a migration was left");
     let newer = "UPDATE schema_migrations SET version = 10 WHERE version = 9";
     database.run(newer, newer).await;
     assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 10, needed: 9 })));
-    assert!(ledger.migrate().await.is_err(), "a newer build's tables are left alone");
+    assert!(ledger.migrate().await.is_err(), "a migration must not change a newer build's tables");
     database.run("DROP TABLE schema_migrations", "DROP TABLE schema_migrations").await;
     let fresh: Ledger = connect(database.url()).await;
     assert!(matches!(fresh.ready().await, Err(NotReady::Empty)));
@@ -523,21 +528,27 @@ pub(crate) async fn agents_on_one_ledger_must_have_the_same_keys(database: &Data
     }
     assert_eq!(checked(&second, &theirs).await, other("fingerprint.key, kek-1.key"));
 
-    // The next epoch of the key-encryption key, which the second agent gets later, and makes by itself then.
+    // The next epoch of the key-encryption key. The second agent gets that key later, after it has
+    // made one itself.
     let named = |name: &str, value| vec![KeyCheck { name: name.to_owned(), value: [value; 32] }];
     let next = [ours.clone(), named("kek-2", 1)].concat();
     assert_eq!(checked(first, &next).await, "Ok(())");
     assert_eq!(checked(&second, &ours).await, "Ok(())");
     let made = [ours.clone(), named("kek-2", 2), named("kek-3", 2)].concat();
     assert_eq!(checked(&second, &made).await, other("kek-2.key"));
-    assert_eq!(checked(first, &[next, named("kek-3", 1)].concat()).await, "Ok(())", "that one was not noted");
+    assert_eq!(
+        checked(first, &[next, named("kek-3", 1)].concat()).await,
+        "Ok(())",
+        "the refused key was noted"
+    );
 }
 
 pub(crate) async fn of_two_agents_that_begin_at_once_with_other_keys_one_begins(database: &Database) {
     let (first, second) = (&database.ledger, connect(database.url()).await);
     let [ours, theirs] = [1, 2].map(|seed| Keyring::for_tests(seed).checks());
     let checked = tokio::join!(first.check_keys(&ours, now()), second.check_keys(&theirs, now()));
-    // Each may have been the first with one of the two keys, and then neither begins.
+    // The two agents have different values of both keys. Each may be first with one key, and then
+    // neither agent starts.
     assert!(!matches!(checked, (Ok(()), Ok(()))), "{checked:?}");
     assert_eq!(database.count("SELECT count(*) FROM key_checks").await, 2);
 }

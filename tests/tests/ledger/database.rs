@@ -1,4 +1,5 @@
-//! Empty ledgers to test on: an SQLite file, or a database in one PostgreSQL cluster that all tests share.
+//! Empty ledgers for tests. Each is an SQLite file, or a database in one PostgreSQL cluster that
+//! all tests share.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +13,11 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-/// The database that the others are copies of.
+/// Name of the migrated database from which the others are copied.
 const MIGRATED: &str = "migrated";
 
-/// Held while a test makes roles and logins: they belong to the whole cluster, not to a database.
+/// Mutex for tests that create roles and logins, which belong to the whole cluster and not to one
+/// database.
 pub(crate) static ROLES: Mutex<()> = Mutex::const_new(());
 
 /// An empty, migrated ledger.
@@ -25,13 +27,13 @@ pub(crate) struct Database {
     _keep: Keep,
 }
 
-/// What must outlive the ledger.
+/// Resources that must outlive the ledger.
 enum Keep {
     Folder { _dir: TempDir },
     Cluster { _cluster: Arc<Postgres> },
 }
 
-/// A ledger in a file of its own.
+/// Creates a ledger in a new file.
 pub(crate) async fn sqlite() -> Database {
     let dir = tempfile::tempdir().unwrap();
     let url = LedgerUrl::Sqlite(dir.path().join("ledger.sqlite"));
@@ -40,11 +42,11 @@ pub(crate) async fn sqlite() -> Database {
     Database { ledger, url, _keep: Keep::Folder { _dir: dir } }
 }
 
-/// A ledger in a database of its own.
+/// Creates a ledger in a new database.
 pub(crate) async fn postgres(case: &str) -> Database {
     static MADE: AtomicUsize = AtomicUsize::new(0);
     let cluster = cluster().await;
-    // Two cases may have one name; PostgreSQL's names have at most 63 bytes.
+    // Two cases may have the same name. A name in PostgreSQL has at most 63 bytes.
     let mut name = format!("db{}_{case}", MADE.fetch_add(1, Ordering::Relaxed));
     name.truncate(63);
     let url =
@@ -52,7 +54,7 @@ pub(crate) async fn postgres(case: &str) -> Database {
     Database { ledger: connect(&url).await, url, _keep: Keep::Cluster { _cluster: cluster } }
 }
 
-/// Makes a database; its URL, with the password.
+/// Creates a database. Returns its URL, including the password.
 pub(crate) async fn create(cluster: &Postgres, name: &str) -> String {
     with_password(cluster.create_database(name).await.unwrap())
 }
@@ -62,7 +64,8 @@ fn with_password(database: database::Database) -> String {
     url.replacen('@', &format!(":{password}@"), 1)
 }
 
-/// The cluster that all tests share, with one database that is migrated for all; stopped when the last of them ends.
+/// Returns the cluster that all tests share, with one migrated database. It stops when the last
+/// test ends.
 async fn cluster() -> Arc<Postgres> {
     static SHARED: Mutex<Weak<Postgres>> = Mutex::const_new(Weak::new());
     let mut shared = SHARED.lock().await;
@@ -70,19 +73,20 @@ async fn cluster() -> Arc<Postgres> {
         return cluster;
     }
     let cluster = Arc::new(Postgres::start().await.unwrap());
-    // Closed again by the end of the statement: nobody may be connected to what is copied.
+    // The connection closes at the end of the statement, since PostgreSQL copies no database with
+    // open connections.
     connect(&LedgerUrl::Postgres(create(&cluster, MIGRATED).await)).await.migrate().await.unwrap();
     *shared = Arc::downgrade(&cluster);
     cluster
 }
 
 impl Database {
-    /// Another agent on the same database.
+    /// Connects another agent to the same database.
     pub(crate) async fn second_agent(&self) -> Ledger {
         connect(&self.url).await
     }
 
-    /// Runs a DBA's statements, one text a database.
+    /// Runs a DBA's statements, with one text for each database.
     pub(crate) async fn run(&self, postgres: &str, sqlite: &str) {
         match &self.url {
             LedgerUrl::Postgres(url) => {
@@ -96,7 +100,7 @@ impl Database {
         }
     }
 
-    /// Counts what a statement finds.
+    /// Returns the count that a statement selects.
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         value(&self.url, sql).await
     }
@@ -110,7 +114,7 @@ pub(crate) async fn connect(url: &LedgerUrl) -> Ledger {
     Ledger::connect(url, None, 4).await.unwrap()
 }
 
-/// The one number that a statement finds.
+/// Returns the single number that a statement selects.
 pub(crate) async fn value(url: &LedgerUrl, sql: &'static str) -> i64 {
     match url {
         LedgerUrl::Postgres(url) => {

@@ -1,4 +1,5 @@
-//! Somebody holds a row: who needs it is set apart and waits for it alone, and what is decided then is read behind the lock.
+//! Tests of held rows. A request that needs a held row is set apart and waits alone. Afterwards it
+//! decides only by what it reads once it has the lock.
 
 use std::future::Future as _;
 use std::task::Poll;
@@ -16,10 +17,10 @@ use crate::database::{Database, postgres, sqlite};
 use crate::payments::{another_order, begin, begun, seconds, shop_with_order};
 use crate::shop::{Shop, answers, batch, commit_one, is_placed, order_of, pay, refused, settled};
 
-/// Generous: a condition ends every wait long before.
+/// Upper limit of each wait. A condition normally ends the wait long before.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A session at PostgreSQL's own shell, in a transaction that has run this.
+/// Opens a session in a transaction that has run `sql`.
 pub(crate) async fn psql(database: &Database, sql: &str) -> PgConnection {
     let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
     let mut connection = PgConnection::connect(url).await.unwrap();
@@ -28,7 +29,7 @@ pub(crate) async fn psql(database: &Database, sql: &str) -> PgConnection {
     connection
 }
 
-/// A session that holds the stock of a SKU, as a DBA's may.
+/// Opens a session that holds the stock row of a SKU, as a DBA's session may.
 pub(crate) async fn holds(database: &Database, sku: &str) -> PgConnection {
     let sql = format!("SELECT s.* FROM stock s JOIN skus k USING (sku_id) WHERE k.sku = '{sku}' FOR UPDATE");
     psql(database, &sql).await
@@ -42,32 +43,32 @@ pub(crate) fn stock(shop: &Shop, sku: &str) -> Awaited {
     Awaited::Stock { brand: shop.brand.clone(), sku: Sku::new(sku).unwrap() }
 }
 
-/// What each request waits for.
+/// Returns what each request waits for, or `None` if it was committed.
 fn waits(end: BatchEnd) -> Vec<Option<Awaited>> {
     assert!(end.outage.is_none(), "{:?}", end.outage);
     let on = |end| if let RequestEnd::Waits(awaited) = end { Some(awaited) } else { None };
     end.ends.into_iter().map(on).collect()
 }
 
-/// So many sessions of this database wait for a lock.
+/// Returns the number of sessions in this database that wait for a lock.
 pub(crate) async fn waiting(database: &Database) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     database.count(sql).await
 }
 
-/// Waits until some session of the ledger waits for a lock.
+/// Waits until a session of the ledger waits for a lock.
 pub(crate) async fn until_one_waits(database: &Database) {
     until_so_many_wait(database, 1).await;
 }
 
-/// Waits until at least so many sessions of the ledger wait for a lock.
+/// Waits until at least `sessions` sessions of the ledger wait for a lock.
 pub(crate) async fn until_so_many_wait(database: &Database, sessions: i64) {
     let wait = async {
         while waiting(database).await < sessions {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.expect("too few wait");
+    tokio::time::timeout(PATIENCE, wait).await.expect("too few sessions wait");
 }
 
 #[tokio::test]
@@ -90,18 +91,22 @@ async fn who_needs_a_held_row_is_set_apart_and_nobody_else_waits() {
         shop.cancel("5", order_of(&standing)),
         shop.place("6", &[("S2", 1)]),
     ];
-    // The holder stays: that this ends at all says that nobody waited for it.
+    // The holder keeps its row. So the commit ends only if it does not wait for the row.
     let end = ledger.commit(&batch(requests.clone()), None).await;
     let held = Some(stock(&shop, "S0"));
     let expected = [held.clone(), None, held.clone(), held.clone(), None, held, None];
-    assert_eq!(waits(end), expected, "what is about a waiting order, or under its key, waits behind it");
-    assert_eq!(shop.stock(ledger, "S1").await, (9, 1), "nothing of what waits was allocated");
-    assert_eq!(database.count("SELECT count(*) FROM outcomes").await, 4, "and nothing of it left behind");
+    assert_eq!(waits(end), expected, "requests about a waiting order or under its key wait as well");
+    assert_eq!(shop.stock(ledger, "S1").await, (9, 1), "a waiting order has allocated units");
+    assert_eq!(
+        database.count("SELECT count(*) FROM outcomes").await,
+        4,
+        "a waiting request has left an outcome"
+    );
 
     let waiting: Vec<Request> = [0, 2, 3, 5].map(|n: usize| requests[n].clone()).to_vec();
     let awaited = stock(&shop, "S0");
     let end = ledger.commit(&batch(waiting.clone()), Some(&awaited)).await;
-    assert!(waits(end).iter().all(|on| *on == Some(awaited.clone())), "it is still held");
+    assert!(waits(end).iter().all(|on| *on == Some(awaited.clone())), "a request no longer waits");
     let waiting = batch(waiting);
     let wait = ledger.commit(&waiting, Some(&awaited));
     let release = async {
@@ -132,7 +137,7 @@ async fn whoever_waits_for_a_row_holds_no_other_meanwhile() {
     let wait = ledger.commit(&both, Some(&awaited));
     let others = async {
         until_one_waits(&database).await;
-        // At once: what somebody holds would be set apart.
+        // This order is placed at once. A request that meets a held row would be set apart.
         let free = ledger.commit(&batch(vec![shop.place("2", &[("S0", 1)])]), None).await;
         drop(holder);
         free
@@ -144,7 +149,7 @@ async fn whoever_waits_for_a_row_holds_no_other_meanwhile() {
     assert_eq!(shop.stock(ledger, "S0").await, (8, 2));
 }
 
-/// Two that pass by each other, each with what the other one needs, would wait for ever.
+/// Two requests that each hold a row which the other one needs would wait for ever.
 #[tokio::test]
 async fn a_request_that_needs_two_held_rows_waits_for_both_before_deciding() {
     let database = postgres("meets_another").await;
@@ -154,7 +159,7 @@ async fn a_request_that_needs_two_held_rows_waits_for_both_before_deciding() {
     let (a, b) = (stock(&shop, "A"), stock(&shop, "B"));
     let mut writer = holds(&database, "B").await;
     let waits_for_both = async {
-        // It waits for half a second at a time, which may be over before anybody has looked.
+        // Each attempt waits for half a second, which may end before the other session looks.
         for _ in 0..50 {
             let end = ledger.commit(&both, Some(&a)).await;
             match &end.ends[..] {
@@ -162,7 +167,7 @@ async fn a_request_that_needs_two_held_rows_waits_for_both_before_deciding() {
                 _ => return settled(&answers(end)[0]).0,
             }
         }
-        panic!("it does not wait");
+        panic!("the request does not wait");
     };
     let change = async {
         until_one_waits(&database).await;
@@ -201,7 +206,7 @@ async fn payments_of_a_held_order_leave_connections_to_others() {
     };
     let beside = async {
         for n in 0..24 {
-            // With no connection in time it is an error.
+            // A call that gets no connection in time returns an error.
             begin(ledger, &pay(&shop, &format!("other-{n}"), other)).await;
         }
         drop(holder);
@@ -241,7 +246,7 @@ async fn an_obstacle_without_a_row_delays_its_brand_until_it_is_gone() {
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 10)]).await;
     let other = Shop::open(ledger, "other", &[("A", 10)]).await;
-    // The key of the second request is being settled by somebody who does not end.
+    // Another transaction is settling the key of the second request and does not end.
     let slow = shop.place("slow", &[("A", 1)]);
     let key: String = slow.key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let sql = format!(
@@ -253,12 +258,12 @@ async fn an_obstacle_without_a_row_delays_its_brand_until_it_is_gone() {
     let brand = |shop: &Shop| Awaited::Brand(shop.brand.clone());
     let end = ledger.commit(&batch(requests.clone()), None).await;
     let expected = [brand(&shop), brand(&shop), brand(&other)].map(Some);
-    assert_eq!(waits(end), expected, "each brand is tried by itself");
+    assert_eq!(waits(end), expected, "the batch is divided by brand");
 
     let end = ledger.commit(&batch(vec![requests[2].clone()]), Some(&brand(&other))).await;
     assert!(is_placed(&answers(end)[0]));
     let end = ledger.commit(&batch(requests[..2].to_vec()), Some(&brand(&shop))).await;
-    assert_eq!(waits(end), [None, Some(brand(&shop))], "the one that meets it stands alone");
+    assert_eq!(waits(end), [None, Some(brand(&shop))], "only the request with that key waits");
     drop(holder);
     assert!(is_placed(&commit_one(ledger, slow).await));
     assert_eq!((shop.stock(ledger, "A").await, other.stock(ledger, "A").await), ((8, 2), (9, 1)));
@@ -325,12 +330,12 @@ async fn a_cancellation_that_overtakes_its_order_gives_back_what_that_took() {
     let c = holds(&database, "S2").await;
     let requests = [shop.place("y", &[("S2", 1)]), shop.cancel("cancel-x", order)];
 
-    // What needs nothing that C holds is decided at once: the order is not there yet.
+    // A request that needs nothing that C holds is decided at once. The order does not exist yet.
     let mut end = b.commit(&batch(requests.to_vec()), None).await;
     let RequestEnd::Committed(early) = end.ends.remove(1) else { panic!("{end:?}") };
     assert_eq!(*early.answer(), refused(Refusal::NotFound));
 
-    // Those who wait for S2 look for what they need once they have it.
+    // The requests wait for S2, and read what they need after they have its lock.
     let again = batch(requests.to_vec());
     let awaited = stock(&shop, "S2");
     let wait = b.commit(&again, Some(&awaited));
@@ -342,19 +347,20 @@ async fn a_cancellation_that_overtakes_its_order_gives_back_what_that_took() {
     let (end, ()) = tokio::join!(wait, commits_and_releases);
     let answers = answers(end);
     assert_eq!(settled(&answers[1]), (Outcome::Cancelled, false));
-    assert_eq!(shop.stock(a, "S1").await, (5, 0), "whole again");
+    assert_eq!(shop.stock(a, "S1").await, (5, 0), "the cancelled order's units are back");
     assert_eq!(shop.stock(a, "S2").await, (4, 1));
 }
 
-/// Between two of a batch's statements another writer commits the order that the batch cancels: the batch had asked for its
-/// units before that, and asks for its standing after it.
+/// Another writer commits an order between two statements of the batch that cancels it. The batch
+/// reads the order's units before that commit, and its state after it.
 #[tokio::test]
 async fn an_order_placed_between_its_cancellations_statements_gives_back_its_units() {
     let database = postgres("between_statements").await;
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 5)]).await;
     let order = order_of(&shop.place("x", &[("A", 3)]));
-    // The batch waits at its lock of the stock, having read the units of an order that is not there yet.
+    // The batch waits for its lock on the stock. It has already read the units of the order, which
+    // did not exist yet.
     let mut writer = psql(&database, "LOCK TABLE stock IN ACCESS EXCLUSIVE MODE").await;
     let requests = batch(vec![shop.cancel("c", order)]);
     let cancel = ledger.commit(&requests, None);
@@ -375,11 +381,12 @@ async fn an_order_placed_between_its_cancellations_statements_gives_back_its_uni
     assert!(end.outage.is_none());
     let cancel = requests.requests[0].clone();
     assert_eq!(settled(&commit_one(ledger, cancel).await).0, Outcome::Cancelled);
-    assert_eq!(shop.stock(ledger, "A").await, (5, 0), "whole again");
+    assert_eq!(shop.stock(ledger, "A").await, (5, 0), "the cancelled order's units are back");
 }
 
-/// Between two statements of its payment an order is committed: the payment had looked for it before that, and asks after it whether it
-/// was rejected. To be told so would be final.
+/// An order is committed between two statements of its payment. The payment looks for the order
+/// before that commit, and reads rejections after it. It must not answer that the order was
+/// rejected, since that answer is final.
 #[tokio::test]
 async fn an_order_placed_between_its_payments_statements_is_not_called_rejected() {
     let database = postgres("placed_beside_its_payment").await;
@@ -387,7 +394,7 @@ async fn an_order_placed_between_its_payments_statements_is_not_called_rejected(
     let shop = Shop::open(ledger, "acme", &[("A", 5)]).await;
     let order = shop.place("k", &[("A", 1)]);
     let charge = pay(&shop, "p", order_of(&order));
-    // The payment waits to read its key, having found no order.
+    // The payment has found no order, and waits to read its key.
     let holder = psql(&database, "LOCK TABLE payment_requests IN ACCESS EXCLUSIVE MODE").await;
     let pays = begin(ledger, &charge);
     let places = async {
@@ -396,11 +403,15 @@ async fn an_order_placed_between_its_payments_statements_is_not_called_rejected(
         drop(holder);
     };
     let (early, ()) = tokio::join!(pays, places);
-    assert_eq!(early, Begun::Refused(Refusal::NotFound), "whoever is told so asks again");
+    assert_eq!(
+        early,
+        Begun::Refused(Refusal::NotFound),
+        "not-found is no final answer, so a caller may ask again"
+    );
     assert_eq!(begun(ledger, &charge).await.charge, charge.charge);
 }
 
-/// A price that is changed together with the stock is not mixed with the stock that it came with.
+/// A changed price and the stock that came with it are always used together.
 #[tokio::test]
 async fn new_stock_is_not_sold_at_the_price_from_before_it() {
     let database = postgres("price_and_stock").await;
@@ -420,7 +431,7 @@ async fn new_stock_is_not_sold_at_the_price_from_before_it() {
     assert_eq!(shop.stock(ledger, "A").await, (5, 0));
 }
 
-/// SQLite has one writer at a time: there is nobody to set apart.
+/// SQLite has one writer at a time, so no request can be set apart.
 #[tokio::test]
 async fn a_shell_that_locks_the_sqlite_file_delays_every_order_completely() {
     let database = sqlite().await;
@@ -436,8 +447,8 @@ async fn a_shell_that_locks_the_sqlite_file_delays_every_order_completely() {
     assert!(is_placed(&commit_one(&database.ledger, order).await));
 }
 
-/// Each wants both rows, and meets them the other way round. Whoever has waited for one of them has its turn: else the two would pass
-/// by each other, each with what the other one needs.
+/// The two agents lock the same two rows in opposite orders. An agent that has waited for one row
+/// gets its turn. Otherwise each agent would hold what the other one needs.
 #[tokio::test]
 async fn two_agents_that_want_the_same_rows_alternate_without_refusals() {
     let database = postgres("take_turns").await;
@@ -445,17 +456,22 @@ async fn two_agents_that_want_the_same_rows_alternate_without_refusals() {
     let shop = Shop::open(first, "acme", &[("HOT", 1_000_000), ("WARM", 1_000_000)]).await;
     let both = (take_turns(first, &shop, ["HOT", "WARM"]), take_turns(second, &shop, ["WARM", "HOT"]));
     let passed_by = tokio::join!(both.0, both.1);
-    // A session that the machine keeps waiting for half a second is one that cannot be waited for: there may be a few.
-    assert!(passed_by.0 + passed_by.1 < 5, "they passed by each other: {passed_by:?}");
+    // A slow machine may delay a session by half a second, which counts as a held row. A few such
+    // cases are allowed.
+    assert!(
+        passed_by.0 + passed_by.1 < 5,
+        "an agent waited for one row and then met the other: {passed_by:?}"
+    );
     for sku in ["HOT", "WARM"] {
         assert_eq!(shop.stock(first, sku).await, (1_000_000 - 2 * ROUNDS, 2 * ROUNDS));
     }
 }
 
-/// Orders of each agent there.
+/// Number of orders from each agent in that test.
 const ROUNDS: i64 = 200;
 
-/// Places orders of both rows, one after the other; how often it had waited for one of them and met the other.
+/// Places orders of both rows, one after the other. Returns how often an attempt waited for one row
+/// and then met the other.
 async fn take_turns(ledger: &Ledger, shop: &Shop, skus: [&str; 2]) -> usize {
     let mut passed_by = 0;
     for round in 0..ROUNDS {

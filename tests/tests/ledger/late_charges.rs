@@ -1,5 +1,5 @@
-//! What the ledger promises about money that moves after it was said that none did, and about who may say so while a request
-//! to charge is on its way; whichever database it is in.
+//! Cases about late charges on either database: money that moves after the payment was called not
+//! paid. Only the agent that sent a charge request may call that request over.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn no_trace() -> ReportedOutcome {
     ReportedOutcome::NotDone(ReasonCode::new("NO_TRACE").unwrap())
 }
 
-/// A payment of which the ledger says that it was not paid.
+/// Makes a payment that the ledger calls not paid.
 async fn given_up(ledger: &Ledger, shop: &Shop, key: &str, order: OrderId) -> Payment {
     let payment = begun(ledger, &pay(shop, key, order)).await;
     told(ledger, &payment, nothing(seconds(600))).await;
@@ -30,7 +30,7 @@ async fn given_up(ledger: &Ledger, shop: &Shop, key: &str, order: OrderId) -> Pa
     payment
 }
 
-/// As [`pay`], by a token of its own.
+/// Returns the request of [`pay`] with another payment key.
 fn pay_otherwise(shop: &Shop, key: &str, order: OrderId) -> ChargeRequest {
     let mut asked = pay(shop, key, order);
     asked.charge.payment_key = PaymentKey::new(&format!("tgen_{key}")).unwrap();
@@ -51,7 +51,11 @@ pub(crate) async fn a_charge_after_giving_up_is_late_and_refunded_once(database:
         );
         let stands = read(ledger, &payment).await;
         assert_eq!((stands.state, &stands.code), (PaymentState::ChargedLate, &code));
-        assert_eq!((stands.refunds.len(), stands.left()), (1, 0), "once, whoever hears of it: {a:?} {b:?}");
+        assert_eq!(
+            (stands.refunds.len(), stands.left()),
+            (1, 0),
+            "the refund exists once, whichever agent learned of the charge: {a:?} {b:?}"
+        );
         let automatic = RefundId::automatic(payment.charge.payment, 0);
         assert_eq!((stands.refunds[0].refund, stands.refunds[0].automatic), (automatic, true));
         assert_eq!(ledger.doubt().await.unwrap().charged_late, 1);
@@ -71,7 +75,7 @@ pub(crate) async fn a_charge_after_giving_up_is_late_and_refunded_once(database:
         assert_eq!(
             found(ledger, &payment, ReportedOutcome::Done).await,
             ended,
-            "told again, it goes back once"
+            "a repeated answer refunds the money once"
         );
         assert_eq!(ledger.doubt().await.unwrap().charged_late, 0);
     }
@@ -87,11 +91,11 @@ pub(crate) async fn a_late_charge_touches_no_other_payment_of_its_order(database
     let other = told(ledger, &other, ReportedOutcome::Done).await;
     let stands = found(ledger, &late, ReportedOutcome::Done).await;
     assert_eq!((stands.state, stands.refunds.len()), (PaymentState::ChargedLate, 1));
-    assert_eq!(read(ledger, &other).await, other, "it pays for the order");
+    assert_eq!(read(ledger, &other).await, other, "the other payment still pays for the order");
     let paid = Begun::InTheWay(Refusal::AlreadyPaid, other.charge.payment);
     assert_eq!(begin(ledger, &pay(&shop, "c", order)).await, paid);
     cancel(ledger, &shop, order).await;
-    assert_eq!(read(ledger, &other).await.left(), 0, "and goes back with it");
+    assert_eq!(read(ledger, &other).await.left(), 0, "a cancellation refunds the other payment as well");
     assert_eq!(read(ledger, &late).await.refunds.len(), 1);
 }
 
@@ -101,7 +105,7 @@ pub(crate) async fn what_was_charged_by_one_token_is_one_payment_s(database: &Da
     let first = given_up(ledger, &shop, "a", order).await;
     let second = paid(ledger, &shop, "b", order).await;
     let stands = found(ledger, &first, ReportedOutcome::Done).await;
-    assert_eq!(stands.state, PaymentState::NotPaid, "the gateway shows the second one's charge");
+    assert_eq!(stands.state, PaymentState::NotPaid, "the charge belongs to the second payment");
     assert_eq!((stands.refunds.len(), read(ledger, &second).await), (0, second));
 }
 
@@ -112,10 +116,17 @@ pub(crate) async fn not_paid_is_never_said_while_a_request_is_under_way(database
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
     let stands = found(&other, &payment, no_trace()).await;
     assert_eq!(stands.state, PaymentState::Unknown);
-    assert!(other.take_due_payments(seconds(1), 10).await.unwrap().is_empty(), "asked about after that");
+    assert!(
+        other.take_due_payments(seconds(1), 10).await.unwrap().is_empty(),
+        "the payment is not due before the request is over"
+    );
     let on_its_way = ResolveResult::OnItsWay(payment.confirm_until);
-    assert_eq!(resolve(&other, &payment, false).await, on_its_way, "nor by an operator");
-    // Its agent says that its request is over; what the gateway has then is all that it will have.
+    assert_eq!(
+        resolve(&other, &payment, false).await,
+        on_its_way,
+        "an operator cannot call the payment not paid either"
+    );
+    // The sending agent says that its request is over. From then on the gateway cannot receive it.
     told(ledger, &payment, nothing(seconds(600))).await;
     assert_eq!(found(&other, &payment, no_trace()).await.state, PaymentState::NotPaid);
 }
@@ -126,19 +137,27 @@ pub(crate) async fn a_request_is_said_to_be_over_by_who_sent_it_alone(database: 
     let other = database.second_agent().await;
     let Begun::New(first) = ledger.begin_payment(&pay(&shop, "a", order), Duration::ZERO).await.unwrap()
     else {
-        panic!("it is new")
+        panic!("the request is not new")
     };
     let id = first.charge.payment;
     let second = other.begin_again(order, id, seconds(60)).await.unwrap().unwrap();
     assert!(second.confirm_until > first.confirm_until);
-    assert_eq!(ledger.begin_again(order, id, seconds(60)).await.unwrap(), None, "one at a time");
+    assert_eq!(
+        ledger.begin_again(order, id, seconds(60)).await.unwrap(),
+        None,
+        "a second request began before the first was over"
+    );
     let stands = told(ledger, &first, nothing(Duration::ZERO)).await;
     assert_eq!(stands.confirm_until, second.confirm_until);
     assert_eq!(found(ledger, &first, no_trace()).await.state, PaymentState::Unknown);
     let stands = told(&other, &second, nothing(Duration::ZERO)).await;
     assert!(stands.confirm_until < second.confirm_until);
     cancel(ledger, &shop, order).await;
-    assert_eq!(other.begin_again(order, id, seconds(60)).await.unwrap(), None, "its order does not stand");
+    assert_eq!(
+        other.begin_again(order, id, seconds(60)).await.unwrap(),
+        None,
+        "a request began for a cancelled order"
+    );
     assert_eq!(found(ledger, &first, no_trace()).await.state, PaymentState::NotPaid);
 }
 
@@ -147,7 +166,7 @@ pub(crate) async fn age_is_told_by_the_database_s_clock(database: &Database) {
     let ledger = &database.ledger;
     let asked = pay(&shop, "a", order);
     let Begun::New(payment) = ledger.begin_payment(&asked, Duration::ZERO).await.unwrap() else {
-        panic!("it is new")
+        panic!("the request is not new")
     };
     told(ledger, &payment, nothing(Duration::ZERO)).await;
     let hours = |count: u64| Duration::from_secs(3_600 * count);
@@ -171,7 +190,7 @@ pub(crate) async fn a_payment_given_up_is_looked_at_again_sooner_by_a_hint(datab
     let ledger = &database.ledger;
     let payment = given_up(ledger, &shop, "a", order).await;
     let take = async || ledger.take_due_payments(Duration::ZERO, 10).await.unwrap();
-    assert_eq!(take().await, [], "not at once");
+    assert_eq!(take().await, [], "a payment is not looked at directly after it was given up");
     assert_eq!(database.count("SELECT count(*) FROM payments WHERE look_at IS NOT NULL").await, 1);
     assert!(ledger.hint_payment(order, Duration::ZERO).await.unwrap());
     let due = take().await;
@@ -179,10 +198,10 @@ pub(crate) async fn a_payment_given_up_is_looked_at_again_sooner_by_a_hint(datab
     for nothing_new in [no_trace(), nothing(Duration::ZERO)] {
         let stands = found(ledger, &payment, nothing_new).await;
         assert_eq!((stands.state, &stands.code), (PaymentState::NotPaid, &payment.code));
-        assert_eq!(take().await, [], "some time later");
+        assert_eq!(take().await, [], "a payment is not looked at directly after another look");
     }
     assert_eq!(ledger.doubt().await.unwrap().count, 0);
-    // What the gateway itself declined is not looked at again, but after a hint.
+    // A payment that the gateway declined is looked at again only after a hint.
     let order = another_order(database, &shop, "k2").await;
     let payment = begun(ledger, &pay(&shop, "b", order)).await;
     told(ledger, &payment, declined()).await;
@@ -204,10 +223,15 @@ pub(crate) async fn a_refund_that_is_made_after_all_counts(database: &Database) 
     let stands = refund_told(ledger, &payment, id, ReportedOutcome::Done).await;
     assert_eq!((stands.refunds[0].state, stands.refunded), (RefundState::Done, 1_000));
     assert_eq!((stands.state, stands.left()), (PaymentState::PartiallyRefunded, TOTAL - 1_000));
-    assert_eq!(refund_told(ledger, &payment, id, ReportedOutcome::Done).await, stands, "once");
+    assert_eq!(
+        refund_told(ledger, &payment, id, ReportedOutcome::Done).await,
+        stands,
+        "the late answer counts once"
+    );
 }
 
-/// The payments' tables as they were before money that moves late had a state.
+/// SQL that restores the payments' tables of the version before late charges had a state, for
+/// PostgreSQL and for SQLite.
 const BEFORE: [&str; 2] = [
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",

@@ -1,5 +1,6 @@
-//! Writers take rows and keys in one order, so that none of them waits in a circle. The database would end such a circle, and
-//! the flow would try again: so what is looked at is who holds what, and not what the requests come to.
+//! Tests that writers lock rows and keys in one order, so they never deadlock. The database would
+//! end a deadlock, and the writer would retry. So these tests check which locks are held, and not
+//! only the outcomes.
 
 use bridge_idc::orders::planner::Request;
 use bridge_idc::orders::store::{Ledger, RequestEnd};
@@ -11,7 +12,8 @@ use crate::database::{Database, postgres, value};
 use crate::held::{holds, psql, stock, until_one_waits, until_so_many_wait, waiting};
 use crate::shop::{Shop, answers, batch, commit, is_placed, refused, settled};
 
-/// How often PostgreSQL has ended a deadlock here. A session tells it at its end at the latest, so that is waited for.
+/// Returns how many deadlocks PostgreSQL has ended. A session reports its count when it ends, so
+/// this waits for the end of all other sessions.
 async fn deadlocks(database: Database) -> i64 {
     let url = database.url().clone();
     drop(database.ledger);
@@ -22,7 +24,7 @@ async fn deadlocks(database: Database) -> i64 {
     value(&url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").await
 }
 
-/// The rows of the stock that nobody holds, looked at through a session of its own.
+/// Returns the stock rows that nobody holds, read by another session.
 async fn free(session: &mut PgConnection) -> Vec<i64> {
     let sql = "SELECT sku_id FROM stock ORDER BY sku_id FOR UPDATE SKIP LOCKED";
     let free = sqlx::query_scalar(sql).fetch_all(&mut *session).await.unwrap();
@@ -34,12 +36,12 @@ async fn free(session: &mut PgConnection) -> Vec<i64> {
 async fn a_waiting_batch_locks_rows_in_the_order_of_their_ids() {
     const SKUS: usize = 60;
     let database = postgres("in_one_order").await;
-    // Rows come sorted by chance where a plan sorts for its own ends: none does so here.
+    // A plan that sorts or merges would return sorted rows by chance. These settings rule that out.
     let plans = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET enable_sort = off', current_database()); \
         EXECUTE format('ALTER DATABASE %I SET enable_mergejoin = off', current_database()); END $$";
     database.run(plans, "").await;
     let ledger = database.second_agent().await;
-    // The order of the ids is neither that of the names nor its reverse.
+    // The order of the ids is neither the order of the names nor its reverse.
     let names: Vec<String> = (0..SKUS).map(|n| format!("S{}", n * 37 % SKUS)).collect();
     for name in &names {
         Shop::open(&ledger, "acme", &[(name, 10)]).await;
@@ -48,7 +50,8 @@ async fn a_waiting_batch_locks_rows_in_the_order_of_their_ids() {
     let all: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
     let order = batch(vec![shop.place("k", &all)]);
 
-    // The order waits for the last row, meets another in the middle, and waits for that with what it has.
+    // The order waits for the last row, then meets a held row in the middle and waits for it with
+    // its locks so far.
     let middle = SKUS / 2;
     let holder = holds(&database, &names[middle]).await;
     let mut session = psql(&database, "").await;
@@ -57,7 +60,8 @@ async fn a_waiting_batch_locks_rows_in_the_order_of_their_ids() {
     let awaited = stock(&shop, &names[SKUS - 1]);
     let seen = loop {
         let mut wait = std::pin::pin!(ledger.commit(&order, Some(&awaited)));
-        // It waits for a bounded time: what is seen counts only if it was waiting before and after.
+        // The wait is bounded, so the result counts only if the session waited before and after the
+        // look.
         tokio::select! {
             _over = &mut wait => continue,
             () = until_one_waits(&database) => {}
@@ -68,7 +72,7 @@ async fn a_waiting_batch_locks_rows_in_the_order_of_their_ids() {
             break free;
         }
     };
-    assert_eq!(seen, ids[middle + 1..], "all before the row that it waits for are taken, and none behind it");
+    assert_eq!(seen, ids[middle + 1..], "the order holds exactly the rows before the one that it waits for");
     drop(holder);
 }
 
@@ -79,7 +83,7 @@ async fn stock_changed_before_a_batch_locks_it_is_sold_as_changed() {
     let shop = Shop::open(ledger, "acme", &[("A", 10), ("B", 10)]).await;
     let order = batch(vec![shop.place("k", &[("A", 1), ("B", 1)])]);
     let ends = loop {
-        // It waits for B, and then meets A, whose holder changes the price.
+        // The order waits for B, then meets A, whose holder changes the price.
         let mut holder = holds(&database, "A").await;
         let b = stock(&shop, "B");
         let mut wait = std::pin::pin!(ledger.commit(&order, Some(&b)));
@@ -91,7 +95,7 @@ async fn stock_changed_before_a_batch_locks_it_is_sold_as_changed() {
             sqlx::raw_sql("UPDATE skus SET price = price + 1 WHERE sku = 'A'; COMMIT").execute(&mut holder);
         let (end, changed) = tokio::join!(wait, change);
         changed.unwrap();
-        // It waits for a bounded time: on a slow machine that may be over before the change.
+        // The wait is bounded. On a slow machine it may end before the change.
         if !matches!(end.ends[..], [RequestEnd::Waits(_)]) {
             break end;
         }
@@ -101,7 +105,8 @@ async fn stock_changed_before_a_batch_locks_it_is_sold_as_changed() {
     assert_eq!(shop.stock(ledger, "A").await, (10, 0));
 }
 
-/// Stops each batch between its first two keys, until the lock 42 is given back; and lets it wait for a key without limit.
+/// Trigger that stops each batch between its first two keys until lock 42 is free. The wait for a
+/// key has no limit.
 const PAUSED: &str = "CREATE FUNCTION paused() RETURNS trigger LANGUAGE plpgsql AS $$ \
     DECLARE nth int := coalesce(nullif(current_setting('test.nth', true), '')::int, 0) + 1; BEGIN \
     PERFORM set_config('test.nth', nth::text, true), set_config('lock_timeout', '0', true); \
@@ -115,7 +120,7 @@ async fn two_batches_settle_the_same_keys_in_one_order() {
     let shop = Shop::open(&database.ledger, "acme", &[("A", 10), ("B", 10)]).await;
     database.run(PAUSED, "").await;
     let pause = psql(&database, "SELECT pg_advisory_xact_lock(42)").await;
-    // Of other SKUs, so that only the keys are where the two can meet.
+    // The SKUs differ, so the two batches can meet only at the keys.
     let requests = |keys: [&str; 2], sku, body| -> Vec<Request> {
         keys.map(|key| Request { fingerprint: [body; 32], ..shop.place(key, &[(sku, 1)]) }).to_vec()
     };
@@ -133,7 +138,7 @@ async fn two_batches_settle_the_same_keys_in_one_order() {
     let (placed, other) = if second == reused { (first, second) } else { (second, first) };
     assert!(
         placed.iter().all(is_placed) && other == reused,
-        "one of them settled both: {placed:?} {other:?}"
+        "one batch settled both keys: {placed:?} {other:?}"
     );
     drop((one, two));
     assert_eq!(deadlocks(database).await, 0);

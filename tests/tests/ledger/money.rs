@@ -1,5 +1,5 @@
-//! What keeps one brand's money from another, one currency from another, and what is told twice from counting twice;
-//! whichever database it is in.
+//! Cases on either database that keep the money of two brands apart, keep currencies apart, and
+//! count a repeated message once.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::payments::{
 };
 use crate::shop::{Shop, TOTAL, commit_one, krw, order_of, pay, refund};
 
-/// The refunds that are due now, by their amounts.
+/// Returns the amounts of the refunds that are due now.
 async fn due_refunds(ledger: &Ledger) -> Vec<Money> {
     let due = ledger.take_due_refunds(Duration::ZERO, 10).await.unwrap();
     due.into_iter().map(|due| due.give_back.amount).collect()
@@ -33,18 +33,22 @@ pub(crate) async fn another_brand_neither_sees_nor_pays_nor_gives_back_a_payment
     let asked = refund(&other, "r", &payment, 1_000);
     assert_eq!(begin_refund(ledger, &asked).await, Err(Refusal::NotFound), "another brand's order");
     let by_its_own_order = GiveBackRequest { order: order_of(&own), ..asked.clone() };
-    assert_eq!(begin_refund(ledger, &by_its_own_order).await, Err(Refusal::NotFound), "and payment");
+    assert_eq!(
+        begin_refund(ledger, &by_its_own_order).await,
+        Err(Refusal::NotFound),
+        "another brand's payment"
+    );
     assert_eq!(begin(ledger, &pay(&other, "p", order)).await, Begun::Refused(Refusal::NotFound));
     let id = payment.charge.payment;
     let key = Some(shop.key("a"));
     for (brand, stands) in [(&other.brand, None), (&shop.brand, Some(payment.clone()))] {
         assert_eq!(ledger.look_up_payment(brand, order, id, None).await.unwrap(), stands);
-        assert_eq!(ledger.look_up_payment(brand, order, id, key).await.unwrap(), stands, "by its key");
+        assert_eq!(ledger.look_up_payment(brand, order, id, key).await.unwrap(), stands, "looked up by key");
     }
-    assert_eq!(read(ledger, &payment).await, payment, "nothing of it changed");
+    assert_eq!(read(ledger, &payment).await, payment, "another brand changed the payment");
     assert_eq!(due_refunds(ledger).await, []);
 
-    // The keys that were refused are still the other brand's own.
+    // The refused requests did not use up the other brand's keys.
     let theirs = paid(ledger, &other, "r", order_of(&own)).await;
     begin_refund(ledger, &refund(&other, "p", &theirs, 1_000)).await.unwrap();
     begin_refund(ledger, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
@@ -77,7 +81,8 @@ pub(crate) async fn a_partial_refund_that_is_told_twice_counts_once(database: &D
     assert_eq!(stands.left(), TOTAL - 1_000);
 }
 
-/// A payment whose money is to be back, and the refund that asks for it: of a cancelled order, and of one charged late.
+/// Makes a payment whose money must go back, with its automatic refund. Its order was cancelled, or
+/// it was charged late.
 pub(crate) async fn to_be_back(database: &Database, shop: &Shop, late: bool) -> Payment {
     let ledger = &database.ledger;
     let key = if late { "late" } else { "cancelled" };
@@ -103,7 +108,7 @@ pub(crate) async fn an_automatic_refund_that_the_gateway_refuses_is_asked_for_on
         let stands = refund_told(ledger, &payment, payment.refunds[0].refund, declined()).await;
         assert_eq!((stands.refunds.len(), stands.refunds[0].state), (1, RefundState::Refused));
         assert_eq!((stands.state, stands.left()), (payment.state, TOTAL));
-        assert_eq!(read(ledger, &payment).await, stands, "no second refund takes its place");
+        assert_eq!(read(ledger, &payment).await, stands, "a second refund was made");
         assert_eq!(due_refunds(ledger).await, []);
     }
 }
@@ -114,28 +119,40 @@ pub(crate) async fn an_operator_ends_a_refused_refund_that_was_repaid_otherwise(
     for late in [false, true] {
         let payment = to_be_back(database, &shop, late).await;
         let id = payment.refunds[0].refund;
-        assert_eq!(resolve_refund(ledger, &payment, id, true).await, ResolveResult::Known, "it is asked for");
+        assert_eq!(
+            resolve_refund(ledger, &payment, id, true).await,
+            ResolveResult::Known,
+            "a refund under way cannot be resolved"
+        );
         let refused = refund_told(ledger, &payment, id, declined()).await;
-        assert_eq!(ledger.payments(true, 10).await.unwrap(), [refused], "somebody has to see to it");
+        assert_eq!(
+            ledger.payments(true, 10).await.unwrap(),
+            [refused],
+            "a refused refund is listed for an operator"
+        );
         assert_eq!(
             resolve(ledger, &payment, true).await,
             ResolveResult::Known,
-            "the payment itself is known"
+            "the payment itself is not in doubt"
         );
         assert_eq!(
             resolve_refund(ledger, &payment, id, false).await,
             ResolveResult::Known,
-            "it is so already"
+            "the refund is refused already"
         );
         let ResolveResult::Stands(stands) = resolve_refund(ledger, &payment, id, true).await else {
-            panic!("it is resolved")
+            panic!("the doubt is not resolved")
         };
         let ended = if late { PaymentState::Returned } else { PaymentState::Refunded };
         assert_eq!((stands.state, stands.refunded, stands.left()), (ended, TOTAL, 0));
         let said = (stands.refunds[0].state, stands.refunds[0].code.clone());
         assert_eq!(said, (RefundState::Done, ReasonCode::new("TICKET_4711")));
         assert_eq!(read(ledger, &payment).await, *stands);
-        assert_eq!(resolve_refund(ledger, &payment, id, true).await, ResolveResult::Known, "once");
+        assert_eq!(
+            resolve_refund(ledger, &payment, id, true).await,
+            ResolveResult::Known,
+            "a second decision has no effect"
+        );
         assert_eq!(ledger.payments(true, 10).await.unwrap(), []);
         assert_eq!(ledger.doubt().await.unwrap().charged_late, 0);
         assert_eq!(due_refunds(ledger).await, []);
@@ -150,7 +167,7 @@ pub(crate) async fn no_operator_gives_back_more_than_was_paid(database: &Databas
     refund_told(ledger, &payment, refused, declined()).await;
     let (_, other) = begin_refund(ledger, &refund(&shop, "r", &payment, 1)).await.unwrap();
     let said = async || resolve_refund(ledger, &payment, refused, true).await;
-    assert_eq!(said().await, ResolveResult::NotLeft(TOTAL - 1), "what is under way counts");
+    assert_eq!(said().await, ResolveResult::NotLeft(TOTAL - 1), "refunds under way count");
     refund_told(ledger, &payment, other, ReportedOutcome::Done).await;
     assert_eq!(said().await, ResolveResult::NotLeft(TOTAL - 1));
     assert_eq!(read(ledger, &payment).await.refunded, 1);
@@ -172,15 +189,21 @@ pub(crate) async fn a_hint_never_postpones_what_is_due_sooner(database: &Databas
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
     told(ledger, &payment, nothing(Duration::ZERO)).await;
     let due = async || ledger.take_due_payments(Duration::ZERO, 10).await.unwrap().len();
-    // However often somebody says so, who may be anybody.
+    // However often anybody sends a hint.
     for _ in 0..3 {
-        assert!(!ledger.hint_payment(order, seconds(600)).await.unwrap(), "a doubt");
+        assert!(
+            !ledger.hint_payment(order, seconds(600)).await.unwrap(),
+            "a hint postponed a payment in doubt"
+        );
     }
     assert_eq!(due().await, 1);
     told(ledger, &payment, declined()).await;
     assert!(ledger.hint_payment(order, Duration::ZERO).await.unwrap());
     for _ in 0..3 {
-        assert!(!ledger.hint_payment(order, seconds(600)).await.unwrap(), "one that was given up");
+        assert!(
+            !ledger.hint_payment(order, seconds(600)).await.unwrap(),
+            "a hint postponed a payment that was given up"
+        );
     }
     assert_eq!(due().await, 1);
 }

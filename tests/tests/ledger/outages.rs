@@ -1,4 +1,5 @@
-//! PostgreSQL goes away: before the agent starts, in the middle of its batches, between a COMMIT and its answer.
+//! Tests of PostgreSQL's outages: before the agent starts, during its batches, and between a COMMIT
+//! and its answer.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -45,7 +46,7 @@ async fn a_commit_with_a_warning_is_told_once_a_standby_has_it() {
     ledger.migrate().await.unwrap();
     let shop = Shop::open(&ledger, "acme", &[("A", 10)]).await;
     let mut dba = cluster.connect("warned").await.unwrap();
-    // Nobody is called so: whoever writes waits until that is cancelled.
+    // No standby has this name, so every writer waits until the wait is cancelled.
     stand_by(&mut dba, "nobody").await;
     until_commits_wait(cluster.connect("warned").await.unwrap(), &mut dba).await;
     let order = shop.place("k1", &[("A", 1)]);
@@ -64,7 +65,7 @@ async fn a_commit_with_a_warning_is_told_once_a_standby_has_it() {
     assert_eq!(settled(&commit_one(&ledger, order).await), (Outcome::Placed, true));
 }
 
-/// Which standby the server waits for in every COMMIT; with an empty name, for none.
+/// Sets the standby for which the server waits in every COMMIT. An empty name means none.
 async fn stand_by(dba: &mut PgConnection, name: &str) {
     let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
     dba.execute(AssertSqlSafe(set)).await.unwrap();
@@ -77,7 +78,8 @@ async fn stand_by(dba: &mut PgConnection, name: &str) {
     }
 }
 
-/// Commits until a commit waits: the sessions are told by the checkpointer, which reads the settings when it comes to it.
+/// Commits until a commit waits for the standby. The new setting takes effect only when the
+/// checkpointer has read it.
 async fn until_commits_wait(mut session: PgConnection, dba: &mut PgConnection) {
     let mut cancelled = 0;
     while cancelled == 0 {
@@ -94,13 +96,14 @@ async fn until_commits_wait(mut session: PgConnection, dba: &mut PgConnection) {
     }
 }
 
-/// Has every COMMIT that waits for a standby wait no longer; how many did.
+/// Cancels the wait of every COMMIT that waits for a standby. Returns their number.
 async fn cancel_waits(dba: &mut PgConnection) -> i64 {
     let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     sqlx::query_scalar(cancel).fetch_one(dba).await.unwrap()
 }
 
-/// As an agent does: what was not committed again until all of it is; the answers in the order of the requests.
+/// Repeats uncommitted requests until all are committed, as an agent does. Returns the answers in
+/// the order of the requests.
 async fn commit_at_last(ledger: &Ledger, requests: Vec<Request>) -> Vec<RequestOutcome> {
     let mut answers = vec![None; requests.len()];
     for _ in 0..10_000 {
@@ -113,7 +116,7 @@ async fn commit_at_last(ledger: &Ledger, requests: Vec<Request>) -> Vec<RequestO
         for (n, end) in open.iter().zip(ends) {
             match end {
                 RequestEnd::Committed(committed) => answers[*n] = Some(committed.answer().clone()),
-                // The other writer's, in the middle of its batch.
+                // The other writer holds the row during its batch.
                 RequestEnd::Waits(_) => {}
                 RequestEnd::NotCommitted | RequestEnd::Unknown => assert!(outage.is_some()),
             }
@@ -160,7 +163,7 @@ async fn committed_orders_survive_a_kill_and_the_rest_follow() {
     let orders = answers.len() as i64;
     assert!(answers.iter().all(|answer| settled(answer).0 == Outcome::Placed));
     let totals = Totals { placed: orders, cancelled: 0, rejected: 0, lines: orders, units: orders };
-    assert_eq!(ledger.totals().await.unwrap(), totals, "each exactly once");
+    assert_eq!(ledger.totals().await.unwrap(), totals, "each order exists exactly once");
     assert_eq!(shop.stock(&ledger, "HOT").await, (1_000_000 - orders, orders));
 }
 
@@ -179,7 +182,7 @@ async fn a_commit_that_hangs_is_given_up_and_committed_again() {
     outage(Fault::Swallow).await;
 }
 
-/// Whatever becomes of the COMMIT, one call of `commit` ends with each request placed, once.
+/// Checks that one call of `commit` places each request once, with this fault at the COMMIT.
 async fn outage(fault: Fault) {
     let cluster = Postgres::start().await.unwrap();
     let url = create(&cluster, "relayed").await;
@@ -194,15 +197,15 @@ async fn outage(fault: Fault) {
     relay.plant(fault);
     let requests = [shop.place("1", &[("A", 1)]), shop.place("2", &[("A", 1)]), shop.cancel("3", order)];
     let answers = commit(&ledger, requests.to_vec()).await;
-    assert!(relay.has_struck(), "the fault was met");
+    assert!(relay.has_struck(), "the fault did not occur");
     assert!(is_placed(&answers[0]) && is_placed(&answers[1]), "{answers:?}");
     assert_eq!(settled(&answers[2]), (Outcome::Cancelled, false));
     assert_eq!(shop.stock(&ledger, "A").await, (98, 2));
     let again = commit(&ledger, requests.to_vec()).await;
-    assert!(again.iter().all(|answer| settled(answer).1), "settled: {again:?}");
+    assert!(again.iter().all(|answer| settled(answer).1), "a request was settled again: {again:?}");
 }
 
-/// Between a COMMIT that never arrives and the look whether it did, another agent settles the key.
+/// A COMMIT never arrives. Before the agent looks up its outcome, another agent settles the key.
 #[tokio::test]
 async fn a_lost_commit_overtaken_by_another_agent_gets_that_agents_outcome() {
     let cluster = Postgres::start().await.unwrap();
@@ -225,28 +228,28 @@ async fn a_lost_commit_overtaken_by_another_agent_gets_that_agents_outcome() {
     let RequestOutcome::Settled { receipt: theirs, replayed: false } = theirs else { panic!("{theirs:?}") };
     let [RequestEnd::Committed(committed)] = &ends[..] else { panic!("{ends:?}") };
     let replayed = RequestOutcome::Settled { receipt: theirs, replayed: true };
-    assert_eq!(*committed.answer(), replayed, "no receipt has a position that is not there");
+    assert_eq!(*committed.answer(), replayed, "the receipt is the one that the other agent committed");
     assert_eq!(shop.stock(&other, "A").await, (99, 1));
 }
 
-/// What befalls one COMMIT.
+/// A fault at one COMMIT.
 #[derive(Clone, Copy)]
 enum Fault {
     CutBefore,
     CutAfter,
     Swallow,
-    /// The server's end is cut before it; the agent's once the test says so.
+    /// Cuts the server's side before the COMMIT, and the agent's side when the test says so.
     Overtaken,
 }
 
-/// Between the two cuts of [`Fault::Overtaken`].
+/// Signals between the two cuts of [`Fault::Overtaken`].
 #[derive(Default)]
 struct Gate {
     struck: Notify,
     cut: Notify,
 }
 
-/// A line to PostgreSQL that can fail at a COMMIT.
+/// A connection to PostgreSQL that can fail at a COMMIT.
 struct Relay {
     url: LedgerUrl,
     fault: Arc<Mutex<Option<Fault>>>,
@@ -266,7 +269,8 @@ impl Relay {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
                 let (planted, gate) = (Arc::clone(&planted), Arc::clone(&at_gate));
-                // A connection that ends, by whichever side, is the test's subject and no error of the relay's.
+                // Either side may end the connection. The test expects that, so it is no error of
+                // the relay.
                 tokio::spawn(async move { pass(client, server, &planted, &gate).await.unwrap_or_default() });
             }
         });
@@ -300,7 +304,7 @@ async fn pass(
                     Some(Fault::CutBefore) => return Ok(()),
                     Some(Fault::CutAfter) => {
                         server.write_all(bytes).await?;
-                        // Once it has answered, it has committed.
+                        // The server has committed when its answer arrives.
                         let _unheard = server.read(&mut down).await?;
                         return Ok(());
                     }
@@ -325,7 +329,8 @@ async fn pass(
     }
 }
 
-/// Refuses the order lines of these quantities: by a rule, for contention, for want of a right, as cancelled, as too large.
+/// Trigger that refuses order lines of certain quantities, each with another error: a rule,
+/// contention, a missing right, cancellation, and a limit.
 const PLANTED: &str = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
     IF NEW.quantity = 13 THEN RAISE EXCEPTION 'refused'; END IF; \
     IF NEW.quantity = 7 THEN RAISE EXCEPTION 'in the way' USING ERRCODE = '40001'; END IF; \
@@ -368,17 +373,22 @@ async fn a_failing_statement_fails_its_request_alone_and_leaves_nothing() {
         failed,
     ];
     assert_eq!(told, expected);
-    assert_eq!(shop.stock(&database.ledger, "A").await, (995, 5), "the good ones are in, and nothing else");
+    assert_eq!(
+        shop.stock(&database.ledger, "A").await,
+        (995, 5),
+        "the ledger has the valid orders and nothing else"
+    );
     assert_eq!(database.count("SELECT count(*) FROM outcomes").await, 5);
 
-    // A right that nobody has is no request's fault, and is soon known not to be.
+    // If every request lacks the same right, no single request is at fault. The ledger finds that
+    // out soon.
     let requests = (0..100).map(|n| shop.place(&format!("right-{n}"), &[("A", 8)])).collect();
     let BatchEnd { ends, outage } = database.ledger.commit(&batch(requests), None).await;
     assert!(ends.iter().all(|end| matches!(end, RequestEnd::NotCommitted)), "{ends:?}");
-    assert!(outage.is_none(), "others may do better: {outage:?}");
+    assert!(outage.is_none(), "other brands may still succeed: {outage:?}");
 }
 
-/// Fails every order of one brand.
+/// Trigger that fails every order of one brand.
 const ONE_BRAND_S: &str = "CREATE OR REPLACE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
     IF NEW.brand = 'acme' THEN RAISE EXCEPTION 'planted' USING ERRCODE = '$STATE'; END IF; \
     RETURN NEW; END $$";
@@ -389,8 +399,9 @@ async fn a_failure_for_one_brand_spares_another_in_the_same_batch() {
     let acme = Shop::open(&database.ledger, "acme", &[("A", 1_000)]).await;
     let best = Shop::open(&database.ledger, "best", &[("A", 1_000)]).await;
     let trigger = "CREATE TRIGGER planted BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION planted()";
-    // None of them says anything of the database: no such function, no such table, no right, a broken page, a state of the shop's
-    // own, a file that cannot be read, what is not supported.
+    // None of these errors says that the database is down: missing function, missing table, missing
+    // right, corrupt page, an error code of the shop's own, unreadable file, and unsupported
+    // feature.
     let states = ["42883", "42P01", "42501", "XX001", "BX001", "58030", "0A000"];
     for (round, state) in states.into_iter().enumerate() {
         database.run(&ONE_BRAND_S.replace("$STATE", state), "").await;
@@ -422,7 +433,7 @@ async fn a_failure_for_one_brand_spares_another_in_the_same_batch() {
 async fn a_connection_that_is_ended_under_a_batch_costs_nobody_anything() {
     let database = database::postgres("ended_under_it").await;
     let shop = Shop::open(&database.ledger, "acme", &[("A", 1_000)]).await;
-    // The first one's own connection is ended in the middle of its transaction, and no other.
+    // Ends the connection of the first attempt during its transaction, and no other connection.
     let planted = "CREATE SEQUENCE tries; CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         IF nextval('tries') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NEW; END $$; \
         CREATE TRIGGER planted BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION planted(); \

@@ -1,4 +1,5 @@
-//! What the ledger promises about payments, whichever database it is in. No gateway here: what it would say is told.
+//! Cases about payments that the ledger must pass on either database. There is no gateway here: the
+//! tests report its answers.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::database::Database;
 use crate::refunds::none_is_on_its_way;
 use crate::shop::{PRICE, Shop, TOTAL, commit_one, is_placed, krw, order_id, order_of, pay, refund, settled};
 
-/// A shop with an order of one unit.
+/// Opens a shop with an order of one unit.
 pub(crate) async fn shop_with_order(database: &Database) -> (Shop, OrderId) {
     let shop = Shop::open(&database.ledger, "acme", &[("A", 100)]).await;
     let order = another_order(database, &shop, "k").await;
@@ -40,12 +41,12 @@ pub(crate) fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Nothing that proves anything; to be asked about after so long.
+/// Returns an outcome that proves nothing. The gateway is asked again after this time.
 pub(crate) fn nothing(ask_after: Duration) -> ReportedOutcome {
     ReportedOutcome::Nothing { ask_after }
 }
 
-/// The log that the agents here have.
+/// Returns access to an audit log that all tests share.
 fn log_first() -> LogFirst<'static> {
     static LOG: LazyLock<(TempDir, AuditLog, Closer)> = LazyLock::new(|| {
         let dir = tempfile::tempdir().unwrap();
@@ -55,7 +56,8 @@ fn log_first() -> LogFirst<'static> {
     LogFirst::new(&LOG.1)
 }
 
-/// What a transaction comes to that is told again and again what it would commit, as if that were logged.
+/// Repeats a transaction. Each time it reports an entry to log, the next attempt gets that entry as
+/// logged.
 async fn once_logged<V>(attempt: impl AsyncFn(Option<&Conclusion>) -> Result<Attempt<V>, NotDone>) -> V {
     let mut logged = None;
     loop {
@@ -77,12 +79,12 @@ pub(crate) async fn begun(ledger: &Ledger, asked: &ChargeRequest) -> Payment {
     }
 }
 
-/// What the gateway answered to the request that the payment is held for.
+/// Reports the gateway's answer to the charge request that the payment waits for.
 pub(crate) async fn told(ledger: &Ledger, payment: &Payment, told: ReportedOutcome) -> Payment {
     conclude(ledger, payment, told, Some(payment.confirm_until)).await
 }
 
-/// What the gateway said to an agent that only asked about it.
+/// Reports the gateway's answer to an agent that only asked about the payment.
 pub(crate) async fn found(ledger: &Ledger, payment: &Payment, told: ReportedOutcome) -> Payment {
     conclude(ledger, payment, told, None).await
 }
@@ -122,7 +124,7 @@ pub(crate) async fn resolve_refund(
     once_logged(async |said| ledger.resolve_refund(order, id, refund, verdict, said).await).await
 }
 
-/// As [`resolve_refund`], of one that was refused: so much went back in another way.
+/// Resolves a refused refund: `amount` went back in another way. See [`resolve_refund`].
 pub(crate) async fn resolve_rest(
     ledger: &Ledger,
     payment: &Payment,
@@ -155,7 +157,7 @@ pub(crate) async fn begin_refund(
 ) -> Result<(Payment, RefundId), Refusal> {
     match ledger.begin_refund(asked, seconds(60)).await.unwrap() {
         Begun::New(begun) => Ok(begun),
-        Begun::Known(_) => panic!("it is known"),
+        Begun::Known(_) => panic!("the refund is not new"),
         Begun::Refused(refusal) | Begun::InTheWay(refusal, _) => Err(refusal),
     }
 }
@@ -178,12 +180,12 @@ pub(crate) async fn cancel(ledger: &Ledger, shop: &Shop, order: OrderId) {
     assert_eq!(settled(&commit_one(ledger, shop.cancel("cancel", order)).await), (Outcome::Cancelled, false));
 }
 
-/// The payment as another connection reads it.
+/// Returns the payment as another connection reads it.
 pub(crate) async fn read(ledger: &Ledger, payment: &Payment) -> Payment {
     ledger.payment(payment.charge.payment).await.unwrap().unwrap()
 }
 
-/// All that an agent does to a payment, on its own login.
+/// Does everything that an agent does to a payment, with the agent's own login.
 pub(crate) async fn goes_all_the_way(ledger: &Ledger, shop: &Shop, order: OrderId) {
     let mut asked = pay(shop, "p", order);
     asked.charge.amount = krw(2 * PRICE + 3_000);
@@ -195,7 +197,7 @@ pub(crate) async fn goes_all_the_way(ledger: &Ledger, shop: &Shop, order: OrderI
     let payment = told(ledger, &again, ReportedOutcome::Done).await;
     let asked = refund(shop, "r", &payment, 1_000);
     let Begun::New((_, id)) = ledger.begin_refund(&asked, Duration::ZERO).await.unwrap() else {
-        panic!("it is new")
+        panic!("the request is not new")
     };
     assert_eq!(ledger.take_due_refunds(seconds(60), 10).await.unwrap().len(), 1);
     let stands = refund_told(ledger, &payment, id, ReportedOutcome::Done).await;
@@ -216,7 +218,7 @@ pub(crate) async fn an_attempt_is_durable_before_the_gateway_is_asked_and_found_
     assert_eq!(found, Some(payment.clone()));
     let other_id = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
     let by_key = ledger.look_up_payment(&shop.brand, order, other_id, Some(asked.key)).await.unwrap();
-    assert_eq!(by_key, Some(payment), "the key finds it under whatever id");
+    assert_eq!(by_key, Some(payment), "the key finds the payment, whatever payment id the caller gives");
     assert_eq!(ledger.look_up_payment(&shop.brand, order, other_id, None).await.unwrap(), None);
     let stranger = Brand::new("other").unwrap();
     assert_eq!(ledger.look_up_payment(&stranger, order, id, None).await.unwrap(), None);
@@ -256,7 +258,7 @@ pub(crate) async fn an_order_is_charged_once_under_any_number_of_keys(database: 
     let paid = Begun::InTheWay(Refusal::AlreadyPaid, payment.charge.payment);
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress);
     told(ledger, &payment, nothing(seconds(1))).await;
-    assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress, "unknown may be paid");
+    assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress, "an unknown payment may be paid");
     told(ledger, &payment, ReportedOutcome::Done).await;
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, paid);
     let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, TOTAL)).await.unwrap();
@@ -274,7 +276,9 @@ pub(crate) async fn two_payments_at_once_under_two_keys_are_one(database: &Datab
             if round == 0 { order } else { another_order(database, &shop, &format!("k{round}")).await };
         let [a, b] = ["a", "b"].map(|key| pay(&shop, &format!("{key}{round}"), order));
         let (a, b) = tokio::join!(begin(&one, &a), begin(&two, &b));
-        let ((Begun::New(first), other) | (other, Begun::New(first))) = (a, b) else { panic!("none is new") };
+        let ((Begun::New(first), other) | (other, Begun::New(first))) = (a, b) else {
+            panic!("neither payment is new")
+        };
         assert_eq!(other, Begun::InTheWay(Refusal::PaymentInProgress, first.charge.payment));
     }
 }
@@ -291,7 +295,7 @@ pub(crate) async fn after_a_decline_the_order_can_be_paid_again(database: &Datab
     assert_eq!(
         begin(ledger, &pay(&shop, "a", order)).await,
         Begun::Known(first),
-        "a decline sticks to its key"
+        "a declined key stays declined"
     );
     paid(ledger, &shop, "b", order).await;
 }
@@ -301,7 +305,7 @@ pub(crate) async fn the_same_key_again_is_told_how_the_payment_stands(database: 
     let ledger = &database.ledger;
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
     let again = pay(&shop, "a", order);
-    assert_ne!(again.charge.payment, payment.charge.payment, "a second attempt has an id of its own");
+    assert_ne!(again.charge.payment, payment.charge.payment, "a second attempt has a new payment id");
     assert_eq!(begin(ledger, &again).await, Begun::Known(payment.clone()));
     let payment = told(ledger, &payment, ReportedOutcome::Done).await;
     assert_eq!(begin(ledger, &again).await, Begun::Known(payment.clone()));
@@ -309,7 +313,7 @@ pub(crate) async fn the_same_key_again_is_told_how_the_payment_stands(database: 
     let (_, first) = begin_refund(ledger, &asked).await.unwrap();
     let again = refund(&shop, "r", &payment, 1_000);
     let Begun::Known((payment, known)) = ledger.begin_refund(&again, seconds(60)).await.unwrap() else {
-        panic!("it is known")
+        panic!("the refund is not known")
     };
     assert_eq!((known, payment.refunds.len()), (first, 1));
 }
@@ -337,12 +341,12 @@ pub(crate) async fn refunds_never_exceed_what_was_paid(database: &Database) {
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
     let too_large = Err(Refusal::RefundTooLarge);
     let early = begin_refund(ledger, &refund(&shop, "r0", &payment, 1)).await;
-    assert_eq!(early, Err(Refusal::PaymentInProgress), "nobody knows yet whether it is paid");
+    assert_eq!(early, Err(Refusal::PaymentInProgress), "the payment may not be paid yet");
     let payment = told(ledger, &payment, ReportedOutcome::Done).await;
     assert_eq!(begin_refund(ledger, &refund(&shop, "r1", &payment, TOTAL + 1)).await, too_large);
     let (_, part) = begin_refund(ledger, &refund(&shop, "r2", &payment, 1_000)).await.unwrap();
     let rest = refund(&shop, "r3", &payment, TOTAL - 999);
-    assert_eq!(begin_refund(ledger, &rest).await, too_large, "what is under way counts");
+    assert_eq!(begin_refund(ledger, &rest).await, too_large, "refunds under way count");
     let stands = refund_told(ledger, &payment, part, ReportedOutcome::Done).await;
     assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
     assert_eq!(begin_refund(ledger, &rest).await, too_large);
@@ -395,8 +399,8 @@ pub(crate) async fn cancelling_a_paid_order_gives_back_what_is_left(database: &D
     );
     let due = ledger.take_due_refunds(seconds(30), 10).await.unwrap();
     let due: Vec<_> = due.iter().map(|due| (due.give_back.refund, due.give_back.amount)).collect();
-    assert_eq!(due, [(automatic.refund, krw(TOTAL - 1_000))], "it is due at once, the other one is not");
-    // The refund that was under way is refused: what it leaves goes back as well.
+    assert_eq!(due, [(automatic.refund, krw(TOTAL - 1_000))], "only the automatic refund is due at once");
+    // The refund that was under way is refused, so its amount goes back as well.
     let stands = refund_told(ledger, &payment, part, declined()).await;
     assert_eq!((stands.left(), stands.refunds.len()), (0, 3));
 }
@@ -407,7 +411,7 @@ pub(crate) async fn money_that_comes_in_after_the_cancellation_goes_back(databas
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
     cancel(ledger, &shop, order).await;
     let unknown = told(ledger, &payment, nothing(Duration::ZERO)).await;
-    assert_eq!(unknown.refunds, [], "nothing moved yet");
+    assert_eq!(unknown.refunds, [], "no money is known to have moved");
     let due = ledger.take_due_payments(seconds(30), 10).await.unwrap();
     assert!(matches!(due.as_slice(), [due] if !due.order_stands), "{due:?}");
     let stands = told(ledger, &payment, ReportedOutcome::Done).await;
@@ -415,7 +419,11 @@ pub(crate) async fn money_that_comes_in_after_the_cancellation_goes_back(databas
     let automatic = &stands.refunds[0];
     let ended = refund_told(ledger, &payment, automatic.refund, ReportedOutcome::Done).await;
     assert_eq!(ended.state, PaymentState::Refunded);
-    assert_eq!(told(ledger, &payment, ReportedOutcome::Done).await, ended, "told again, it goes back once");
+    assert_eq!(
+        told(ledger, &payment, ReportedOutcome::Done).await,
+        ended,
+        "a repeated answer refunds the money once"
+    );
 }
 
 pub(crate) async fn what_is_due_is_taken_by_one_agent_alone(database: &Database) {
@@ -439,15 +447,18 @@ pub(crate) async fn what_is_due_is_taken_by_one_agent_alone(database: &Database)
     let mut of: Vec<OrderId> = taken.iter().map(|due| due.payment.charge.order).collect();
     of.sort_unstable();
     orders.sort_unstable();
-    assert_eq!(of, orders, "each once");
+    assert_eq!(of, orders, "each payment is taken once");
 }
 
 pub(crate) async fn a_hint_makes_a_doubt_due_at_once_and_nothing_else(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
-    assert!(!ledger.hint_payment(order, Duration::ZERO).await.unwrap(), "there is nothing to ask about");
+    assert!(!ledger.hint_payment(order, Duration::ZERO).await.unwrap(), "the payment is not in doubt");
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
-    assert!(!ledger.hint_payment(order, Duration::ZERO).await.unwrap(), "it is being asked about");
+    assert!(
+        !ledger.hint_payment(order, Duration::ZERO).await.unwrap(),
+        "an agent is asking about the payment"
+    );
     told(ledger, &payment, nothing(seconds(600))).await;
     let doubt = ledger.doubt().await.unwrap();
     assert!(doubt.count == 1 && doubt.oldest.is_some(), "{doubt:?}");
@@ -465,13 +476,24 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_and_nothing_else(database: &
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
-    assert_eq!(resolve(ledger, &payment, true).await, ResolveResult::Known, "it is being asked about");
+    assert_eq!(
+        resolve(ledger, &payment, true).await,
+        ResolveResult::Known,
+        "an agent is asking about the payment"
+    );
     told(ledger, &payment, nothing(seconds(1))).await;
     cancel(ledger, &shop, order).await;
     let stands = resolved(resolve(ledger, &payment, true).await);
     assert_eq!((stands.state, stands.code.as_ref().unwrap().as_str()), (PaymentState::Paid, "TICKET_4711"));
-    assert!(stands.refunds[0].automatic && stands.left() == 0, "its order was cancelled meanwhile");
-    assert_eq!(resolve(ledger, &payment, false).await, ResolveResult::Known, "it is known now");
+    assert!(
+        stands.refunds[0].automatic && stands.left() == 0,
+        "the order was cancelled meanwhile, so the money goes back"
+    );
+    assert_eq!(
+        resolve(ledger, &payment, false).await,
+        ResolveResult::Known,
+        "the payment is no longer in doubt"
+    );
     assert_eq!(read(ledger, &payment).await, stands);
 }
 
@@ -488,12 +510,12 @@ pub(crate) async fn an_operators_decision_ends_a_refunds_doubt_and_nothing_else(
         assert_eq!(
             resolve_refund(ledger, &payment, refund, true).await,
             ResolveResult::Known,
-            "it is being asked for"
+            "the refund is under way"
         );
         refund_told(ledger, &payment, refund, nothing(seconds(1))).await;
         none_is_on_its_way(database).await;
         let listed = ledger.payments(true, 10).await.unwrap();
-        assert_eq!(listed, [read(ledger, &payment).await], "a refund in doubt is found by its payment");
+        assert_eq!(listed, [read(ledger, &payment).await], "the list has the payment of a refund in doubt");
         let stands = resolved(resolve_refund(ledger, &payment, refund, moved).await);
         let state = if moved { RefundState::Done } else { RefundState::Refused };
         assert_eq!(of(&stands, refund), (state, ReasonCode::new("TICKET_4711")));
@@ -501,7 +523,7 @@ pub(crate) async fn an_operators_decision_ends_a_refunds_doubt_and_nothing_else(
         assert_eq!(
             resolve_refund(ledger, &payment, refund, !moved).await,
             ResolveResult::Known,
-            "it is known now"
+            "the refund is no longer in doubt"
         );
         assert_eq!(read(ledger, &payment).await, stands);
         assert_eq!(ledger.payments(true, 10).await.unwrap(), []);

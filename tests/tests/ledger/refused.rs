@@ -1,5 +1,5 @@
-//! What the ledger promises about a refund that was refused after a doubt, whichever database it is in: it is looked at, never asked
-//! for again, and done once the gateway shows that it went back all the same.
+//! Cases on either database about a refund that was refused after a doubt. Agents look at it, and
+//! never request it again. It is done once the gateway shows that the money went back.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::payments::{
 use crate::refunds::none_is_on_its_way;
 use crate::shop::{Shop, TOTAL, refund};
 
-/// Lets so much time pass that everything that is to be looked at is due.
+/// Makes every planned look due.
 async fn looks_are_due(database: &Database) {
     let due = "UPDATE refunds SET look_at = 1 WHERE look_at IS NOT NULL";
     database.run(due, due).await;
@@ -29,7 +29,7 @@ async fn taken(ledger: &Ledger) -> Vec<RefundId> {
     taken.into_iter().map(|due| due.refund.refund).collect()
 }
 
-/// How a payment stands after a look at a refund of it, and what was logged before that was committed.
+/// Looks at a refund. Returns the payment, and the outcome that was logged before the commit.
 async fn looked(
     ledger: &Ledger,
     payment: &Payment,
@@ -49,7 +49,7 @@ async fn looked(
     }
 }
 
-/// A refund that an operator called refused after a doubt.
+/// Makes a refund that an operator called refused after a doubt.
 async fn called_refused(
     database: &Database,
     shop: &Shop,
@@ -75,16 +75,20 @@ pub(crate) async fn a_refused_refund_that_the_gateway_shows_is_done(database: &D
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;
     let id = called_refused(database, &shop, "r", &payment, 1_000).await;
-    assert_eq!(taken(ledger).await, [], "not yet");
+    assert_eq!(taken(ledger).await, [], "no look is due directly after the refusal");
     looks_are_due(database).await;
     assert_eq!(taken(ledger).await, [id]);
-    assert_eq!(taken(&database.second_agent().await).await, [], "it is that agent's");
-    assert_eq!(ledger.take_due_refunds(Duration::ZERO, 10).await.unwrap(), [], "it is not asked for again");
+    assert_eq!(taken(&database.second_agent().await).await, [], "the first agent has taken the refund");
+    assert_eq!(
+        ledger.take_due_refunds(Duration::ZERO, 10).await.unwrap(),
+        [],
+        "a refused refund is not requested again"
+    );
     for shown in [None, Some(&[][..]), Some(&[999]), Some(&[TOTAL])] {
         let (stands, logged) = looked(ledger, &payment, id, shown).await;
         assert_eq!((state(&stands, id), logged), (RefundState::Refused, None), "{shown:?}");
     }
-    assert_eq!(taken(ledger).await, [], "later once more");
+    assert_eq!(taken(ledger).await, [], "no look is due directly after another look");
     looks_are_due(database).await;
     assert_eq!(taken(ledger).await, [id]);
 
@@ -93,12 +97,17 @@ pub(crate) async fn a_refused_refund_that_the_gateway_shows_is_done(database: &D
     assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
     let Refund { code, concluded_at, .. } = stands.refund(id).unwrap();
     assert_eq!((code, *concluded_at), (&None, read(ledger, &payment).await.refunds[0].concluded_at));
-    assert_eq!(looked(ledger, &payment, id, Some(&[1_000])).await, (stands, None), "once");
+    assert_eq!(
+        looked(ledger, &payment, id, Some(&[1_000])).await,
+        (stands, None),
+        "a second look changes nothing"
+    );
     looks_are_due(database).await;
     assert_eq!(taken(ledger).await, []);
 }
 
-/// The gateway names no refund. So each amount that it shows is one refund's, and nobody can tell while one is under way.
+/// The gateway names no refund, only amounts. So each amount counts for one refund, and nothing can
+/// be decided while another refund is under way.
 pub(crate) async fn what_the_gateway_shows_counts_for_one_refund_alone(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
@@ -109,12 +118,12 @@ pub(crate) async fn what_the_gateway_shows_counts_for_one_refund_alone(database:
         let (stands, _) = looked(ledger, &payment, id, Some(shown)).await;
         (state(&stands, id), stands.refunded)
     };
-    assert_eq!(stands(&[1_000]).await, (RefundState::Refused, 0), "it may be the other one");
+    assert_eq!(stands(&[1_000]).await, (RefundState::Refused, 0), "the amount may be the other refund's");
     refund_told(ledger, &payment, another, ReportedOutcome::Done).await;
-    assert_eq!(stands(&[1_000]).await, (RefundState::Refused, 1_000), "it is the other one");
+    assert_eq!(stands(&[1_000]).await, (RefundState::Refused, 1_000), "the amount is the other refund's");
     assert_eq!(stands(&[1_000, 1_000]).await, (RefundState::Done, 2_000), "both went back");
 
-    // No more is written as back than was paid, whatever a gateway shows.
+    // The ledger never records more as refunded than was paid, whatever a gateway shows.
     let left = TOTAL - 2_000;
     let id = called_refused(database, &shop, "r3", &payment, left).await;
     let (_, rest) = begin_refund(ledger, &refund(&shop, "r4", &payment, left)).await.unwrap();
@@ -130,8 +139,8 @@ pub(crate) async fn a_refused_refund_is_looked_at_after_a_doubt_for_a_week(datab
     let (_, at_once) = begin_refund(ledger, &refund(&shop, "r", &payment, 1)).await.unwrap();
     refund_told(ledger, &payment, at_once, declined()).await;
     looks_are_due(database).await;
-    assert_eq!(taken(ledger).await, [], "no request is left that could come later");
-    // Its agent died, and another asks once more.
+    assert_eq!(taken(ledger).await, [], "no earlier request can still arrive");
+    // The agent died, and another agent sends the request again.
     let (_, died) = begin_refund(ledger, &refund(&shop, "r2", &payment, 2)).await.unwrap();
     let due = "UPDATE refunds SET next_ask_at = 0 WHERE next_ask_at IS NOT NULL";
     database.run(due, due).await;
@@ -162,11 +171,12 @@ pub(crate) async fn an_automatic_refund_that_went_back_after_all_ends_its_paymen
         let (state, code) =
             if late { (PaymentState::Returned, "returned") } else { (PaymentState::Refunded, "refunded") };
         assert_eq!((stands.state, stands.refunded, logged), (state, TOTAL, Some(code)));
-        assert_eq!(ledger.payments(true, 10).await.unwrap(), [], "nobody has to see to it");
+        assert_eq!(ledger.payments(true, 10).await.unwrap(), [], "the payment needs no operator");
     }
 }
 
-/// It does not know the column: what it refuses after a doubt is looked at all the same.
+/// An older agent does not know the column `look_at`. A refund that it refuses after a doubt is
+/// looked at all the same.
 pub(crate) async fn a_refund_refused_by_an_older_agent_is_looked_at(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
@@ -177,7 +187,7 @@ pub(crate) async fn a_refund_refused_by_an_older_agent_is_looked_at(database: &D
     let refuses = "UPDATE refunds SET state = 'refused', code = 'T', next_ask_at = NULL, concluded_at = 7";
     database.run(refuses, refuses).await;
     let later = "SELECT count(*) FROM refunds WHERE look_at = 600000007";
-    assert_eq!(database.count(later).await, 1, "that one alone which was in doubt");
+    assert_eq!(database.count(later).await, 1, "only the refund in doubt is looked at");
     looks_are_due(database).await;
     assert_eq!(taken(ledger).await, [in_doubt]);
 }

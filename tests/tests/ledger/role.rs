@@ -1,4 +1,4 @@
-//! The rights of `role.sql` are enough for each command, and are no more than that.
+//! Tests that the rights of `role.sql` suffice for each command, and allow nothing more.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn each_command_works_with_its_own_role_and_nothing_more() {
 
     let shop = Shop::open(&connect(stock).await, "acme", &[("A", 5)]).await;
     import(&connect(stock).await, "brand,sku,unit_price,currency,quantity\nacme,A,219000,KRW,5\n").await;
-    // Whoever imports stock is told who holds it, and may read nothing else for that.
+    // An importer of stock learns which process holds the row, and may read nothing else for that.
     let holder = holds(&database, "A").await;
     let file =
         StockFile::read("brand,sku,unit_price,currency,quantity\nacme,A,219000,KRW,5\n".as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! What each session at PostgreSQL is asked for, and a pooler that does not keep it.
+//! Tests of the settings of each PostgreSQL session, and of a pooler that does not keep them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ use crate::shop::{Shop, commit_one, is_placed};
 #[tokio::test]
 async fn commits_are_durable_whatever_the_role_or_database_sets() {
     let database = postgres("durable").await;
-    // A statement that writes says how durable its transaction is going to be.
+    // A trigger on a written table records how durable its transaction will be.
     let record = "CREATE TABLE seen (setting text); \
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         INSERT INTO seen SELECT current_setting('synchronous_commit'); RETURN NEW; END $$; \
@@ -106,13 +106,14 @@ async fn a_session_whose_commits_do_not_wait_is_refused() {
     database.ledger.ready().await.unwrap();
 }
 
-/// A pooler whose sessions somebody else has had meanwhile, who does not wait for the disk and said so: before each question of
-/// what a session has, it is switched off.
+/// A relay that acts like a pooler whose sessions other clients also use. Before each query for the
+/// session's settings it sets `synchronous_commit` to off, as another client may have done.
 async fn shared_session(url: &str) -> LedgerUrl {
     between(url, take_turns).await
 }
 
-/// A URL of PostgreSQL behind a program that handles each connection so: the client's, and its own to the server.
+/// Returns the URL of a relay in front of PostgreSQL. `handle` gets the client's connection and one
+/// to the server.
 async fn between<F>(url: &str, handle: fn(TcpStream, TcpStream) -> F) -> LedgerUrl
 where
     F: Future<Output = std::io::Result<()>> + Send + 'static,
@@ -132,7 +133,8 @@ where
     LedgerUrl::Postgres(url)
 }
 
-/// A message of PostgreSQL's protocol after the first: its kind, and all of it.
+/// Reads a message of PostgreSQL's protocol, but not the startup message. Returns its type and all
+/// its bytes.
 async fn message(from: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
     let (kind, size) = (from.read_u8().await?, from.read_u32().await?);
     let mut whole = [&[kind][..], &size.to_be_bytes()].concat();
@@ -141,7 +143,7 @@ async fn message(from: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
     Ok((kind, whole))
 }
 
-/// Passes on what client and server say, one after the other.
+/// Relays one message after the other between client and server.
 async fn take_turns(mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
     let size = client.read_u32().await?;
     let mut startup = size.to_be_bytes().to_vec();
@@ -166,7 +168,7 @@ async fn take_turns(mut client: TcpStream, mut server: TcpStream) -> std::io::Re
         loop {
             let (kind, said) = message(&mut server).await?;
             client.write_all(&said).await?;
-            // It asks for the password, or for the next part of the proof.
+            // The server asks for the password, or for the next part of the proof.
             if kind == b'R' && [3, 5, 10, 11].contains(&said[8]) {
                 let (_, proof) = message(&mut client).await?;
                 server.write_all(&proof).await?;
@@ -179,8 +181,8 @@ async fn take_turns(mut client: TcpStream, mut server: TcpStream) -> std::io::Re
     }
 }
 
-/// Passes everything on but what a client sets for its session when it connects, as PgBouncer with
-/// `ignore_startup_parameters = options` does.
+/// A pooler that drops the settings a client sends when it connects, as PgBouncer does with
+/// `ignore_startup_parameters = options`.
 async fn pooler(url: &str) -> LedgerUrl {
     between(url, pass).await
 }

@@ -1,4 +1,4 @@
-//! A shop to test with: its stock, and requests as short as a sentence.
+//! A shop for tests: its stock, and short calls that make requests.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,11 +20,11 @@ pub(crate) struct Shop {
     pub(crate) brand: Brand,
 }
 
-/// The price of everything, in won.
+/// Price of every SKU, in won.
 pub(crate) const PRICE: i64 = 219_000;
 
 impl Shop {
-    /// Opens a shop that sells so many units of each SKU.
+    /// Opens a shop with the given units of each SKU.
     pub(crate) async fn open(ledger: &Ledger, brand: &str, stock: &[(&str, i64)]) -> Self {
         let mut csv = "brand,sku,unit_price,currency,quantity\n".to_owned();
         for (sku, units) in stock {
@@ -34,7 +34,8 @@ impl Shop {
         Self { brand: Brand::new(brand).unwrap() }
     }
 
-    /// "Place these lines", under a key, with an order id of its own.
+    /// Returns a request to place an order with these lines, under this key and with a new order
+    /// id.
     pub(crate) fn place(&self, key: &str, lines: &[(&str, i64)]) -> Request {
         self.place_at(key, order_id(), PRICE, "KRW", lines)
     }
@@ -63,7 +64,7 @@ impl Shop {
         Request { brand: self.brand.clone(), key: self.key(key), fingerprint: [1; 32], action }
     }
 
-    /// "Cancel this order", under a key of its own.
+    /// Returns a request to cancel an order, under this key.
     pub(crate) fn cancel(&self, key: &str, order: OrderId) -> Request {
         let action = Action::Cancel { order };
         Request { brand: self.brand.clone(), key: self.key(key), fingerprint: [2; 32], action }
@@ -73,7 +74,7 @@ impl Shop {
         IdempotencyKey::parse(key.as_bytes()).unwrap().digest(&self.brand)
     }
 
-    /// `(available, sold)` of a SKU, having checked that they add up for each SKU of the shop.
+    /// Returns `(available, sold)` of a SKU. Checks that the sums of every SKU of the shop add up.
     pub(crate) async fn stock(&self, ledger: &Ledger, sku: &str) -> (i64, i64) {
         let sums = ledger.stock_sums(&self.brand).await.unwrap();
         assert!(
@@ -85,13 +86,14 @@ impl Shop {
     }
 }
 
-/// Imports a file, which is right.
+/// Imports a valid file.
 pub(crate) async fn import(ledger: &Ledger, csv: &str) -> Imported {
     let file = StockFile::read(csv.as_bytes()).unwrap();
     ledger.import_stock(&file, WAIT, |_| {}).await.unwrap()
 }
 
-/// Commits requests as the agent does: what waits for somebody is committed again, by itself, until it is.
+/// Commits requests as the agent does. A request that waits for a held row is committed again alone
+/// until it is done.
 pub(crate) async fn commit(ledger: &Ledger, requests: Vec<Request>) -> Vec<RequestOutcome> {
     let mut answers: Vec<Option<RequestOutcome>> = vec![None; requests.len()];
     let mut open: Vec<(Option<Awaited>, Vec<usize>)> = vec![(None, (0..requests.len()).collect())];
@@ -115,7 +117,7 @@ pub(crate) async fn commit(ledger: &Ledger, requests: Vec<Request>) -> Vec<Reque
     answers.into_iter().flatten().collect()
 }
 
-/// What each request came to, each of which did.
+/// Returns the outcome of each request. Fails if one was not committed.
 pub(crate) fn answers(BatchEnd { ends, outage }: BatchEnd) -> Vec<RequestOutcome> {
     assert!(outage.is_none(), "{outage:?}");
     let answer = |end| match end {
@@ -133,20 +135,20 @@ pub(crate) fn batch(requests: Vec<Request>) -> Batch {
     Batch { requests, at: now() }
 }
 
-/// A new order id.
+/// Returns a new order id.
 pub(crate) fn order_id() -> OrderId {
     let mut random = [0; 10];
     random[2..].copy_from_slice(&now().get().to_be_bytes());
     OrderId::new(now(), random)
 }
 
-/// A clock that never stands still.
+/// Returns a time that is later at each call.
 pub(crate) fn now() -> UnixMicros {
     static CLOCK: AtomicI64 = AtomicI64::new(1_795_343_485_000_000);
     UnixMicros::new(CLOCK.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Ciphertext of a sort, another one for each order, with some fields missing.
+/// Returns made-up ciphertext, different for each order and with some fields missing.
 pub(crate) fn personal(order: OrderId) -> PersonalAtRest {
     let field =
         |n: usize| (n % 3 != 2).then(|| [order.as_bytes().as_slice(), &[0, 0xff, b'"', n as u8]].concat());
@@ -160,7 +162,7 @@ pub(crate) fn order_of(request: &Request) -> OrderId {
     }
 }
 
-/// How it ended, and whether that is an earlier request's outcome.
+/// Returns a request's outcome, and true if the outcome is an earlier request's.
 pub(crate) fn settled(answer: &RequestOutcome) -> (Outcome, bool) {
     match answer {
         RequestOutcome::Settled { receipt, replayed } => (receipt.outcome.clone(), *replayed),
@@ -180,15 +182,15 @@ pub(crate) fn refused(refusal: Refusal) -> RequestOutcome {
     RequestOutcome::Refused(refusal)
 }
 
-/// What an order of one unit comes to.
+/// Total of an order of one unit, in won.
 pub(crate) const TOTAL: i64 = PRICE + 3_000;
 
-/// So many won.
+/// Returns an amount in won.
 pub(crate) fn krw(amount: i64) -> Money {
     Money::new(amount, Currency::new("KRW").unwrap()).unwrap()
 }
 
-/// "Charge for this order", under a key.
+/// Returns a request to charge for an order, under this key.
 pub(crate) fn pay(shop: &Shop, key: &str, order: OrderId) -> ChargeRequest {
     let payment = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
     let payment_key = PaymentKey::new(&format!("tgen_{order}")).unwrap();
@@ -196,7 +198,7 @@ pub(crate) fn pay(shop: &Shop, key: &str, order: OrderId) -> ChargeRequest {
     ChargeRequest { brand: shop.brand.clone(), key: shop.key(key), fingerprint: [1; 32], charge }
 }
 
-/// "Give so much back", under a key.
+/// Returns a request to refund an amount, under this key.
 pub(crate) fn refund(shop: &Shop, key: &str, payment: &Payment, amount: i64) -> GiveBackRequest {
     GiveBackRequest {
         brand: shop.brand.clone(),

@@ -1,5 +1,5 @@
-//! Agents of two versions on one ledger: what those of the versions before do to its payments, by the statements that they
-//! have, does no harm, and is taken up by this one.
+//! Cases about agents of two versions on one ledger. The statements of earlier versions do no harm
+//! to payments, and this version takes up what they left.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::payments::{
 use crate::refunds::none_is_on_its_way;
 use crate::shop::{TOTAL, order_id, pay, refund};
 
-/// In versions 4 and 5 an agent takes what has a `next_ask_at`, asks the gateway about it, and may have it charged again.
+/// An agent of version 4 or 5 takes each payment with a due `next_ask_at`, asks the gateway about
+/// it, and may charge it again.
 const TAKE: [&str; 2] = [
     "UPDATE payments SET next_ask_at = 9000000000000000, asks = asks + 1 WHERE payment_id IN ( \
      SELECT payment_id FROM payments WHERE next_ask_at <= 8000000000000000 ORDER BY next_ask_at LIMIT 100 \
@@ -25,11 +26,11 @@ const TAKE: [&str; 2] = [
      SELECT payment_id FROM payments WHERE next_ask_at <= 8000000000000000 ORDER BY next_ask_at LIMIT 100)",
 ];
 
-/// What version 5 writes when it has looked at what was given up, and has found nothing new.
+/// Statement of version 5 after a look at a given-up payment that found nothing new.
 const LOOKED_AT: &str = "UPDATE payments SET state = 'not_paid', refunded = 0, code = coalesce(NULL, code), \
      next_ask_at = 1, concluded_at = coalesce(concluded_at, 2), confirm_until = 3";
 
-/// And when it has found that it was charged.
+/// Statement of version 5 after a look that found a charge.
 const CHARGED_LATE: &str = "UPDATE payments SET state = 'charged_late', refunded = 0, code = coalesce(NULL, code), \
      next_ask_at = NULL, concluded_at = coalesce(concluded_at, 2), confirm_until = 3";
 
@@ -46,17 +47,18 @@ async fn due(ledger: &Ledger) -> Vec<Payment> {
     due.into_iter().map(|due| due.payment).collect()
 }
 
-/// That an agent of a version before takes nothing of a payment which is to be looked at now, and one of this version does.
+/// Checks that an earlier version's agent does not take a payment which is due for a look, and that
+/// this version's agent does.
 async fn is_left_alone(database: &Database, given_up: &Payment) {
     let ledger = &database.ledger;
     assert!(given_up.state.is_given_up(), "{given_up:?}");
     assert!(ledger.hint_payment(given_up.charge.order, Duration::ZERO).await.unwrap());
     database.run(TAKE[0], TAKE[1]).await;
-    assert_eq!(read(ledger, given_up).await, *given_up, "nobody has taken it");
+    assert_eq!(read(ledger, given_up).await, *given_up, "an earlier version's agent took the payment");
     let taken = due(ledger).await;
     assert!(
         taken.iter().any(|payment| payment.charge == given_up.charge),
-        "but one of this version takes it"
+        "this version's agent does not take the payment"
     );
 }
 
@@ -78,7 +80,7 @@ pub(crate) async fn a_doubt_is_taken_by_agents_of_both_versions(database: &Datab
     told(ledger, &payment, nothing(Duration::ZERO)).await;
     database.run(TAKE[0], TAKE[1]).await;
     assert_eq!(read(ledger, &payment).await.asks, 1);
-    assert_eq!(due(ledger).await, [], "it is that agent's for now");
+    assert_eq!(due(ledger).await, [], "the other agent has the payment for now");
 }
 
 pub(crate) async fn what_version_5_writes_about_a_given_up_payment_is_taken_up(database: &Database) {
@@ -95,23 +97,28 @@ pub(crate) async fn what_version_5_writes_about_a_given_up_payment_is_taken_up(d
     assert_eq!(
         found(ledger, &payment, no_trace()).await.state,
         PaymentState::NotPaid,
-        "it is only looked at"
+        "a payment that was given up is only looked at"
     );
     assert_eq!((database.count(looks).await, due(ledger).await), (1, vec![]));
 
     by_an_agent_of_before(database, LOOKED_AT).await;
     ledger.hint_payment(order, Duration::ZERO).await.unwrap();
-    assert_eq!((database.count(looks).await, due(ledger).await.len()), (1, 1), "a hint is as good as ever");
+    assert_eq!(
+        (database.count(looks).await, due(ledger).await.len()),
+        (1, 1),
+        "a hint makes the payment due"
+    );
 
     by_an_agent_of_before(database, CHARGED_LATE).await;
-    assert_eq!(due(ledger).await, [], "it is given up no longer");
+    assert_eq!(due(ledger).await, [], "the payment is no longer given up");
     assert_eq!(read(ledger, &payment).await.state, PaymentState::ChargedLate);
 }
 
 pub(crate) async fn what_version_4_begins_is_concluded_by_this_one(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
-    // A row as any other, but that version knows neither confirm_until nor look_at.
+    // Version 4 writes the row without the columns `confirm_until` and `look_at`, which it does not
+    // know.
     let id = order_id();
     let key: String = shop.key("p").as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let begin = |payment: String, order: String, key: String| {
@@ -132,7 +139,7 @@ pub(crate) async fn what_version_4_begins_is_concluded_by_this_one(database: &Da
     assert_eq!((stands.state, due(ledger).await), (PaymentState::Paid, vec![]));
 }
 
-/// The payments' tables as version 5 had them.
+/// SQL that restores the payments' tables of version 5, for PostgreSQL and for SQLite.
 const VERSION_5: [&str; 2] = [
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
@@ -174,10 +181,10 @@ pub(crate) async fn what_version_5_kept_beside_doubts_moves_to_its_own_column(da
     assert_eq!(due(ledger).await.len(), 2);
 }
 
-/// What version 7 does of refunds: it takes one to ask the gateway for it,
+/// Statement of version 7 that takes a refund, in order to request it.
 const TAKE_REFUND: &str = "UPDATE refunds SET next_ask_at = 8000000000000000, asks = asks + 1";
 
-/// begins one and asks for it,
+/// Returns version 7's statement that begins a refund and requests it.
 fn begin_refund_of_before(refund: &str, payment: &str, not: &str) -> String {
     format!(
         "INSERT INTO refunds (refund_id, payment_id, amount, reason, automatic, state, next_ask_at, created_at) \
@@ -185,7 +192,7 @@ fn begin_refund_of_before(refund: &str, payment: &str, not: &str) -> String {
     )
 }
 
-/// and is told nothing, so that it pauses.
+/// Statement of version 7 after a request without an answer. The refund pauses.
 const TOLD_NOTHING: &str =
     "UPDATE refunds SET state = 'unknown', code = NULL, next_ask_at = 1, concluded_at = NULL";
 
@@ -211,14 +218,14 @@ pub(crate) async fn a_refund_asked_by_an_older_agent_is_under_way(database: &Dat
     by_an_agent_of_before(database, TOLD_NOTHING).await;
     assert_eq!(says(begun).await, ResolveResult::OnItsWay(UnixMicros::new(9_000_000_000_000_000)));
 
-    // What nobody has asked for yet is not on its way.
+    // A refund is not on its way before it was requested.
     cancel(ledger, &shop, order).await;
     let stands = read(ledger, &payment).await;
     let automatic = stands.refunds.iter().find(|refund| refund.automatic).unwrap();
     assert_eq!(automatic.give_back_until, UnixMicros::new(0));
 }
 
-/// The refunds' table as version 7 had it.
+/// SQL that restores the refunds' table of version 7, for PostgreSQL and for SQLite.
 const VERSION_7: [&str; 2] = [
     "DROP TRIGGER refunds_refused ON refunds; DROP INDEX refunds_refused_looks; \
      ALTER TABLE refunds DROP COLUMN look_at; \
@@ -237,7 +244,8 @@ pub(crate) async fn a_refund_by_an_older_agent_is_under_way_while_it_holds(datab
         begin_refund(ledger, &refund(&shop, key, &payment, amount)).await.unwrap();
     }
     database.run(VERSION_7[0], VERSION_7[1]).await;
-    // One is being asked for, one is to be asked for again in a day, one has long been over, and one is since now.
+    // The first refund is being requested, the second is to be requested again in a day, the third
+    // was refused long ago, and the fourth was refused just now.
     let steps = "UPDATE refunds SET next_ask_at = created_at + 60000000; \
                  UPDATE refunds SET state = 'unknown', next_ask_at = created_at + 86400000000 WHERE amount = 2; \
                  UPDATE refunds SET state = 'refused', next_ask_at = NULL, concluded_at = 1 WHERE amount = 3; \

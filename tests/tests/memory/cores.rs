@@ -1,5 +1,5 @@
-//! An agent that crashes leaves no core dump, whatever limits it was started with (promise P5): what it has in memory then
-//! are orders, keys and tokens.
+//! Tests that a crashed agent leaves no core dump, whatever limits it was started with (promise
+//! P5). Its memory would show orders, keys and tokens.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -16,14 +16,14 @@ const BRAND: &str = "crashing";
 
 #[tokio::test]
 async fn an_agent_that_crashes_leaves_no_core_dump_where_another_program_does() -> Result<()> {
-    // Who starts an agent may allow dumps; what is started here inherits it.
+    // An operator may allow core dumps. Agents that this test starts inherit the limit.
     let Rlimit { maximum, .. } = getrlimit(Resource::Core);
     setrlimit(Resource::Core, Rlimit { current: maximum, maximum })?;
     let dir = tempfile::tempdir()?;
     let mut sleep = tied::command("sleep");
     sleep.arg("600").current_dir(dir.path());
     let mut sleep = tied::start(sleep)?;
-    // Until then it is setpriv or a shell, which dump as well.
+    // The process is now `sleep`. Before, it was setpriv or a shell, which would dump core as well.
     kill_process(Pid::from_child(&sleep), Signal::ABORT)?;
     let control = sleep.wait()?;
     if !control.core_dumped() {
@@ -47,6 +47,6 @@ async fn an_agent_that_crashes_leaves_no_core_dump_where_another_program_does() 
 }
 
 async fn crash(agent: &mut Running) -> Result<ExitStatus> {
-    kill_process(agent.pid().context("it has ended")?, Signal::ABORT)?;
-    agent.ended_within(PATIENCE).await?.context("it goes on")
+    kill_process(agent.pid().context("the process has ended")?, Signal::ABORT)?;
+    agent.ended_within(PATIENCE).await?.context("the agent did not end")
 }

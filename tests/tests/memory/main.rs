@@ -1,6 +1,8 @@
-//! What a process leaves behind of its memory: a core dump when it crashes, and its stack when a function returns.
+//! Tests of memory that a process leaves behind: a core dump after a crash, and the stack after a
+//! function returns.
 //!
-//! A program of its own: one test lets every process that it starts dump its core, another reads its own stack.
+//! These tests have their own program. One test lets every process that it starts dump core, and
+//! another one reads its own stack.
 
 #[cfg(test)]
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! Whoever handles clear text leaves none of it on its stack (promise P5).
+//! Tests that functions which handle clear text leave none of it on the stack (promise P5).
 
 use std::hint::black_box;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,7 +22,10 @@ fn a_copy_on_the_stack_is_found_unless_wiped() -> Result<()> {
     let words = words();
     let text = words.join(" ");
     ensure!(left_on_the_stack(&words, || copied(text.as_bytes()))? > 0, "the search does not find a copy");
-    ensure!(left_on_the_stack(&words, || wiped(|| copied(text.as_bytes())))? == 0, "it is still there");
+    ensure!(
+        left_on_the_stack(&words, || wiped(|| copied(text.as_bytes())))? == 0,
+        "the copy is still on the stack"
+    );
     Ok(())
 }
 
@@ -34,25 +37,25 @@ fn sealing_and_opening_an_order_leave_nothing_on_the_stack() -> Result<()> {
     let validity = Validity { not_before: UnixMicros::new(0), not_after: UnixMicros::new(i64::MAX) };
     let key = OpeningKey::new(&[7; 32], validity)?;
     let mut sealing =
-        SealingSession::start(&key.sealing_key(), NOW, &mut rand::rng()).context("a session")?;
+        SealingSession::start(&key.sealing_key(), NOW, &mut rand::rng()).context("no session")?;
     let mut opener = Opener::new(vec![key], 1);
     let (link, order) = (LinkId(1), OrderId::new(NOW, [1; 10]));
     let header = Header {
         brand: Brand::new("shoes")?,
         order,
-        key: KeyDigest::from_bytes(&[1; 32]).context("a digest")?,
+        key: KeyDigest::from_bytes(&[1; 32]).context("no digest")?,
     };
     let (mut sealed, mut opened) = (None, None);
     let seal = || sealed = wiped(|| sealing.seal(&header, "terms".into(), &personal));
     ensure!(left_on_the_stack(&words, seal)? == 0, "sealing left something");
-    let envelope = sealed.context("it was not sealed")?;
+    let envelope = sealed.context("the order was not sealed")?;
     let open = || opened = wiped(|| opener.open_at_once(link, &envelope, NOW)).ok();
     ensure!(left_on_the_stack(&words, open)? == 0, "opening left something");
-    ensure!(opened.is_some_and(|opened| opened == personal), "it was not opened");
+    ensure!(opened.is_some_and(|opened| opened == personal), "the envelope was not opened");
     Ok(())
 }
 
-/// More than any cipher works on at once.
+/// Returns random words. In total they are longer than what a cipher processes at once.
 fn words() -> Vec<String> {
     (0..400).map(|_| (0..12).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect()).collect()
 }
@@ -64,7 +67,7 @@ fn copied(text: &[u8]) {
     black_box(&mut copy);
 }
 
-/// Hits on the stack of a thread that has done `work` and waits.
+/// Returns the number of hits on the stack of a thread that has done `work` and still runs.
 fn left_on_the_stack(words: &[String], work: impl FnOnce() + Send) -> Result<u64> {
     let needles = Needles::new(words.iter().map(String::as_str));
     thread::scope(|scope| {

@@ -1,7 +1,9 @@
-//! What `check` accepts works: both agents with every setting at the edge of its bounds, and each time an order that is paid.
+//! Tests that whatever `check` accepts works. Both agents run with every setting at a bound, and
+//! each time an order is placed and paid.
 //!
-//! The settings and their bounds come from the configuration's own table, so that a new one cannot be forgotten. They are
-//! set in groups; a group that does not work is halved until the settings that are to blame stand alone.
+//! The settings and their bounds come from the configuration's own table, so a new setting cannot
+//! be forgotten. They are set in groups. A group that does not work is halved until only the
+//! settings at fault are left.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,20 +21,21 @@ use bridge_tests::testkit::site::Site;
 use bytes::Bytes;
 use serde_json::json;
 
-/// One setting of one agent at one of its edges.
+/// One setting of one agent, at one of its bounds.
 #[derive(Clone, Debug)]
 struct Edge {
     file: PathBuf,
     key: String,
-    /// As TOML.
+    /// The value in TOML.
     value: String,
 }
 
-/// Whose turn it is to be large, by the agent and the setting's place in the table of both.
+/// Returns true if a setting gets its largest value. The arguments are true for the cloud agent,
+/// and the setting's index in the table of both agents.
 type Pattern = fn(bool, usize) -> bool;
 
-/// Each setting meets each other one alike and unlike: all alike, the agents against each other, and by every bit of its
-/// place.
+/// Patterns in which each two settings are at equal and at opposite bounds: all settings alike, the
+/// agents opposite, and settings divided by each bit of the index.
 const PATTERNS: [(&str, Pattern); 10] = [
     ("all smallest", |_, _| false),
     ("all largest", |_, _| true),
@@ -68,10 +71,10 @@ async fn on_postgresql_as_well() -> Result<()> {
     Ok(())
 }
 
-/// A site whose configurations are changed again and again.
+/// A site whose configurations change again and again.
 struct Stand {
     site: Site,
-    /// Each agent's file and what it held at first.
+    /// Each agent's configuration file and its first contents.
     files: [(PathBuf, String); 2],
     bounds: Vec<(bool, Bounds)>,
     _gateway: TestGateway,
@@ -93,7 +96,8 @@ impl Stand {
         Ok(Self { site, files, bounds, _gateway: gateway })
     }
 
-    /// Both agents work with their settings at these edges, or the error names those that are to blame.
+    /// Checks that both agents work with a pattern of bounds. The error names the settings at
+    /// fault.
     async fn works(&self, name: &str, is_large: Pattern) -> Result<()> {
         let edges = self.bounds.iter().enumerate().map(|(place, (is_cloud, bounds))| {
             let large = is_large(*is_cloud, place);
@@ -102,11 +106,13 @@ impl Stand {
             Edge { file: file.clone(), key: bounds.key.clone(), value: value.clone() }
         });
         let mut edges: Vec<_> = edges.collect();
-        // What contradicts another setting, `check` refuses and names: that is its right, and the rest goes on without.
+        // `check` may refuse and name a setting that contradicts another one. The test goes on
+        // without that setting.
         while let Some(refused) = self.refused(&edges)? {
             ensure!(!name.starts_with("all "), "{name}: the bounds contradict each other: {refused}");
             let named = |edge: &Edge| refused.contains(&format!(" {}: ", edge.key));
-            // First whom it concerns; if that has its default already, then what it says that is at odds with.
+            // First removes the setting that the refusal is about. If that setting already has its
+            // default, removes the settings that the refusal also names.
             let others = |edge: &Edge| refused.contains(&edge.key);
             let left = edges.len();
             let concerned = edges.iter().any(named);
@@ -118,7 +124,8 @@ impl Stand {
         bail!("{name}: with {blamed:#?} no order is placed and paid: {error:#}")
     }
 
-    /// The fewest of these settings that halving finds, with which it still does not work.
+    /// Returns a small group of settings, found by halving, with which the agents still do not
+    /// work.
     async fn blamed(&self, mut edges: Vec<Edge>) -> Result<Vec<Edge>> {
         loop {
             let (one, other) = edges.split_at(edges.len() / 2);
@@ -136,7 +143,7 @@ impl Stand {
         }
     }
 
-    /// Writes both configurations; what `check` has against them.
+    /// Writes both configurations. Returns what `check` refuses, if anything.
     fn refused(&self, edges: &[Edge]) -> Result<Option<String>> {
         for (file, text) in &self.files {
             fs::write(file, text)?;
@@ -150,9 +157,9 @@ impl Stand {
         Ok((!mistakes.is_empty()).then(|| mistakes.join("\n")))
     }
 
-    /// Starts both agents with these settings, places an order and pays it.
+    /// Starts both agents with these settings, then places and pays an order.
     async fn order(&self, edges: &[Edge]) -> Result<()> {
-        ensure!(self.refused(edges)?.is_none(), "they are refused");
+        ensure!(self.refused(edges)?.is_none(), "`check` refuses these settings");
         let mut bridge = self.site.start().await?;
         let place = Shop::open(&self.site, "edges").order(&[(0, 1)]);
         let placed = self.created("/v1/edges/orders", place.body).await?;
@@ -166,12 +173,13 @@ impl Stand {
         bridge.idc.kill9().await
     }
 
-    /// Posts it until it is done: a caller that is told to come again does, as the smallest queue holds one request.
+    /// Posts a request until it succeeds. The smallest queue holds one request, so a caller may be
+    /// told to retry.
     async fn created(&self, path: &str, body: Bytes) -> Result<HttpAnswer> {
         let (token, key) = (self.site.token("edges"), format!("{:032x}", rand::random::<u128>()));
         let mut created = None;
         until(path, async || {
-            // A connection of its own: the fewest that can be accepted is one.
+            // Opens a new connection, since the smallest limit of connections is one.
             let mut client = Client::new(self.site.storefront);
             let answer =
                 client.post(path, Some(token), Some(&key), body.clone()).await.context("no answer")?;
@@ -181,7 +189,7 @@ impl Stand {
             Ok(created.is_some())
         })
         .await?;
-        created.context("it is not created")
+        created.context("the request never succeeded")
     }
 }
 

@@ -1,4 +1,5 @@
-//! What an operator does and sees: checks, status, health, metrics, logs, an orderly end, keys that stay.
+//! Tests of what an operator does and sees: checks, status, health, metrics, logs, orderly ends,
+//! and keys that are never overwritten.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +28,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Both agents write their logs as JSON.
+/// A stage whose agents write their logs as JSON.
 static BRIDGE: Shared = Shared::new(&["watched"], |site| {
     configure(&cloud_config(site), "log.format", "json")?;
     configure(&idc_config(site), "log.format", "json")
@@ -71,8 +72,14 @@ fn a_configuration_with_five_mistakes_reports_all_with_lines() -> Result<()> {
             let (code, effective, _) = call(program, &["check", "--print-config"], &good).await?;
             ensure!(code == 0 && !effective.contains(site.token("watched")), "{effective}");
             let effective: toml::Table = effective.parse()?;
-            ensure!(effective["tunnel"]["post_quantum"].as_str() == Some("require"), "defaults are shown");
-            ensure!(effective["log"]["format"].as_str() == Some("json"), "so is what was set");
+            ensure!(
+                effective["tunnel"]["post_quantum"].as_str() == Some("require"),
+                "the output lacks the defaults"
+            );
+            ensure!(
+                effective["log"]["format"].as_str() == Some("json"),
+                "the output lacks a configured value"
+            );
             let (code, _, said) = call(program, &["check"], Path::new("nowhere/bridge.toml")).await?;
             ensure!(code == 2 && said.contains("nowhere/bridge.toml"), "{code} {said}");
             let (code, _, said) = call(program, &["reticulate"], &good).await?;
@@ -126,7 +133,7 @@ async fn a_storefronts_trace_is_in_both_logs_up_to_the_commit() -> Result<()> {
     let answer =
         Client::new(site.storefront).send(request.body(http_body_util::Full::new(order.body))?).await?;
     ensure!(answer.status == 201, "{}", answer.status);
-    // The logs are written by threads of their own, which may come behind the answer.
+    // A thread of its own writes each log, so a line may come after the answer.
     let of_trace = |log: &Path| -> Result<Vec<String>> {
         Ok(fs::read_to_string(log)?.lines().filter(|line| line.contains(trace)).map(str::to_owned).collect())
     };
@@ -221,7 +228,10 @@ fn health_status_metrics_and_logs_tell_how_it_goes() -> Result<()> {
             for line in log.lines() {
                 let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
                 ensure!(event["timestamp"].is_string() && event["target"].is_string(), "{line}");
-                ensure!(event["level"] == "INFO" || event["level"] == "WARN", "nothing went wrong: {line}");
+                ensure!(
+                    event["level"] == "INFO" || event["level"] == "WARN",
+                    "a line has another level than INFO or WARN: {line}"
+                );
                 messages.push(event["message"].as_str().unwrap_or_default().to_owned());
             }
             ensure!(messages.iter().any(|message| message.ends_with(" serves")), "{messages:?}");
@@ -235,7 +245,8 @@ async fn a_terminated_agent_answers_what_it_took_and_ends_with_0() -> Result<()>
     for victim in ["bridge-cloud", "bridge-idc"] {
         let dir = tempfile::tempdir()?;
         let site = Arc::new(site(dir.path(), &["last"]).await?);
-        // What is on the line when the data centre ends is sent again when it is back, long before its caller gives up.
+        // An order on the line when the IDC agent ends is sent again after the restart. That must
+        // happen before the caller's time-out.
         configure(&cloud_config(&site), "storefront.answer_within", "40s")?;
         let mut bridge = site.start().await?;
         let (told, taken) = tokio::sync::watch::channel(0_usize);
@@ -245,7 +256,7 @@ async fn a_terminated_agent_answers_what_it_took_and_ends_with_0() -> Result<()>
             callers.spawn(async move {
                 let mut shop = Shop::open(&site, "last");
                 let mut answers = Vec::new();
-                // Until the agent is gone, or says that it is going.
+                // Orders until the agent has ended or answers 503.
                 for order in 0..50 {
                     let place = shop.order(&[(0, 1)]);
                     let Ok(answer) = shop.place(&format!("{caller}-{order}"), place.body).await else {
@@ -298,9 +309,9 @@ async fn a_hang_up_has_the_certificates_read_again_and_ends_neither_agent() -> R
                 .count())
         };
         let before = read_again()?;
-        kill_process(agent.pid().context("it runs")?, Signal::HUP)?;
+        kill_process(agent.pid().context("the agent has ended")?, Signal::HUP)?;
         until("the certificates are read again", async || Ok(read_again()? > before)).await?;
-        ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "it goes on as ever");
+        ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "the agents accept no orders");
     }
     Ok(())
 }
@@ -311,7 +322,7 @@ async fn special_files_stop_neither_agent_and_are_noted_until_replaced() -> Resu
     let site = site(dir.path(), &["piped"]).await?;
     let Bridge { mut cloud, mut idc } = site.start().await?;
     let mut shop = Shop::open(&site, "piped");
-    // A named pipe opens for no reader while nobody writes: it stands for a disk that does not answer.
+    // A named pipe stands for a disk that does not answer: opening it blocks while nobody writes.
     let list = dir.path().join("pki").join("crl.pem");
     let key = site.idc_dir().join("keys").join("sealing-9.key");
     let good = fs::read(&list)?;
@@ -328,7 +339,7 @@ async fn special_files_stop_neither_agent_and_are_noted_until_replaced() -> Resu
         let name = format!("bridge_files_not_in_force{{files=\"{files}\"}}");
         ensure!(metric(&idc.metrics().await?, &name)? == 1, "{name}");
     }
-    ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "it goes on as ever");
+    ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "the agents accept no orders");
     for pipe in [&list, &key] {
         fs::remove_file(pipe)?;
     }
@@ -349,14 +360,16 @@ async fn an_unread_log_stops_no_order_and_is_complete_once_read() -> Result<()> 
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let mut reader = fs::OpenOptions::new().read(true).custom_flags(flags).open(&pipe)?;
     site.cloud.log = pipe;
-    // A few orders fill a pipe at this level.
+    // At this level, a few orders fill a pipe.
     configure(&cloud_config(&site), "log.level", "trace")?;
     let (mut cloud, _idc) = (site.cloud.spawn()?, site.idc.start().await?);
-    until("it is ready", async || Ok(obstacles(site.cloud.admin).await.is_some_and(|why| why.is_empty())))
-        .await?;
+    until("the cloud agent is ready", async || {
+        Ok(obstacles(site.cloud.admin).await.is_some_and(|why| why.is_empty()))
+    })
+    .await?;
     let mut shop = Shop::open(&site, "unread");
     let mut order = async || -> Result<()> {
-        let answer = timeout(PATIENCE, shop.place_new(&[(0, 1)])).await.context("an answer")??;
+        let answer = timeout(PATIENCE, shop.place_new(&[(0, 1)])).await.context("no answer")??;
         ensure!(answer.status == 201, "{}", answer.status);
         Ok(())
     };
@@ -374,21 +387,27 @@ async fn an_unread_log_stops_no_order_and_is_complete_once_read() -> Result<()> 
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
         _ => Ok(String::from_utf8_lossy(&log).into_owned()),
     };
-    until("it is said", async || Ok(read()?.contains("lines of the log were left out"))).await?;
+    until("the log says that lines were left out", async || {
+        Ok(read()?.contains("lines of the log were left out"))
+    })
+    .await?;
     let ended = async { cloud.terminate().await };
     let reading = async {
-        until("the end is said", async || Ok(read()?.contains("bridge-cloud has ended in order"))).await
+        until("the log says that the agent has ended", async || {
+            Ok(read()?.contains("bridge-cloud has ended in order"))
+        })
+        .await
     };
     let (ended, said) = tokio::join!(ended, reading);
     said?;
-    ensure!(ended?.success(), "it ends in order");
+    ensure!(ended?.success(), "the agent did not end in order");
     Ok(())
 }
 
-/// Waits until an agent's notes are such.
+/// Waits until an agent's notes meet a condition.
 async fn notes(agent: &Running, are: impl Fn(&str) -> bool) -> Result<()> {
     let mut admin = Client::new(agent.admin());
-    until("the notes are such", async || {
+    until("the notes meet the condition", async || {
         let ready = admin.get("/readyz", None).await?.json();
         Ok(are(&ready["notes"].to_string()))
     })
@@ -409,8 +428,8 @@ async fn an_agent_counts_as_started_for_systemd_while_its_database_is_away() -> 
         let mut told = [0; 32];
         let length = timeout(PATIENCE, systemd.recv(&mut told)).await??;
         ensure!(&told[..length] == b"READY=1", "{:?}", str::from_utf8(&told[..length]));
-        let because = obstacles(agent.admin).await.context("the admin listener answers by then")?;
-        ensure!(!because.is_empty(), "and says what is in the way");
+        let because = obstacles(agent.admin).await.context("the admin listener does not answer")?;
+        ensure!(!because.is_empty(), "the agent names no obstacle");
     }
     Ok(())
 }
@@ -419,7 +438,7 @@ async fn an_agent_counts_as_started_for_systemd_while_its_database_is_away() -> 
 async fn an_address_that_comes_later_is_waited_for() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["later"]).await?;
-    // For documents (RFC 5737): nobody has it.
+    // An address for documentation (RFC 5737), which no machine has.
     let address = format!("198.51.100.{}", 1 + std::process::id() % 254);
     let storefront = SocketAddr::new(address.parse()?, free_address()?.port());
     configure(&cloud_config(&site), "storefront.listen", storefront.to_string())?;
@@ -441,11 +460,11 @@ async fn an_address_that_comes_later_is_waited_for() -> Result<()> {
     Ok(())
 }
 
-/// An address of this machine; gone when it is dropped.
+/// An address added to this machine. It is removed when dropped.
 struct Added(String);
 
 impl Added {
-    /// `None` without the right to it.
+    /// Returns `None` if this user may not add addresses.
     fn to_this_machine(address: &str) -> Option<Added> {
         let address = Added(format!("{address}/32"));
         address.ip("add").then_some(address)
@@ -469,7 +488,7 @@ async fn a_command_by_another_user_than_the_folders_owner_changes_nothing() -> R
     let dir = tempfile::tempdir()?;
     let programs = Programs::build()?;
     let keys = dir.path().join("keys");
-    let path = keys.to_str().context("a path")?;
+    let path = keys.to_str().context("the path is not UTF-8")?;
     ensure!(run(&programs.idc, &["keys", "init", "--dir", path]).await?.0 == 0);
     if chown(&keys, Some(NOBODY_S), None).is_err() {
         skipped(Lack::Owners, "only root can give a folder away");
@@ -487,14 +506,14 @@ async fn a_command_by_another_user_than_the_folders_owner_changes_nothing() -> R
     let mut shop = Shop::open(&site, "owned");
     let order = order_at(&shop.place_new(&[(0, 1)]).await?)?;
     bridge.idc.kill9().await?;
-    // No agent answers any more, so the command would write the log itself.
+    // No agent is running, so the command would have to write the log itself.
     let log = audits::folder(&site.idc_dir());
     chown(&log, Some(NOBODY_S), None)?;
     let show = ["personal", "show", &order, "--purpose", "ticket-1"];
     let (code, out, said) = call(&programs.idc, &show, &idc_config(&site)).await?;
     ensure!(code == 1 && out.is_empty() && said.contains("belongs to #4000000"), "{code} {out} {said}");
 
-    // The log's key would be made anew, in a folder of its own that is another's.
+    // The command would have to create a new log key, in a folder that belongs to another user.
     chown(&log, Some(0), None)?;
     let theirs = dir.path().join("theirs");
     fs::create_dir(&theirs)?;
@@ -512,7 +531,8 @@ async fn a_taken_address_is_named_and_exits_with_1() -> Result<()> {
     let site = site(dir.path(), &["taken"]).await?;
     let _bridge = site.start().await?;
     let programs = Programs::build()?;
-    // The same configuration again, with the addresses moved away one after the other until only one is in the way.
+    // Starts an agent with a copy of the configuration. Every address except one is changed to a
+    // free one.
     for (program, config, setting) in [
         (&programs.cloud, cloud_config(&site), "admin.listen"),
         (&programs.cloud, cloud_config(&site), "storefront.listen"),
@@ -521,8 +541,8 @@ async fn a_taken_address_is_named_and_exits_with_1() -> Result<()> {
         let second = config.with_file_name("second.toml");
         fs::copy(&config, &second)?;
         let table: toml::Table = fs::read_to_string(&config)?.parse()?;
-        let (section, key) = setting.split_once('.').context("a setting")?;
-        let wanted = table[section][key].as_str().context("an address")?.to_owned();
+        let (section, key) = setting.split_once('.').context("no setting")?;
+        let wanted = table[section][key].as_str().context("no address")?.to_owned();
         let taken = TcpListener::bind(free_address()?).await?;
         let address = if setting == "storefront.listen" { taken.local_addr()?.to_string() } else { wanted };
         if program == &programs.cloud {
@@ -551,7 +571,7 @@ async fn keys_are_made_once_and_never_overwritten() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let programs = Programs::build()?;
     let keys = dir.path().join("keys");
-    let path = keys.to_str().context("a path")?;
+    let path = keys.to_str().context("the path is not UTF-8")?;
     let init = ["keys", "init", "--dir", path, "--name", "seoul"];
     let (code, out, _) = run(&programs.idc, &init).await?;
     ensure!(code == 0 && out.contains("back the folder up"), "{out}");
@@ -567,7 +587,7 @@ async fn keys_are_made_once_and_never_overwritten() -> Result<()> {
     let (code, _, said) = run(&programs.idc, &init).await?;
     ensure!(
         code == 1 && said.contains("keys are never overwritten"),
-        "even if one is missing: {code} {said}"
+        "a key was made in a folder that lacks one: {code} {said}"
     );
     fs::write(keys.join("signing.key"), &before["signing.key"])?;
     let (code, _, said) = run(&programs.idc, &["keys", "show", "--dir", path]).await?;
@@ -576,7 +596,7 @@ async fn keys_are_made_once_and_never_overwritten() -> Result<()> {
     fs::remove_file(keys.join("signing.key"))?;
     let (code, _, said) = run(&programs.idc, &["keys", "rotate", "kek", "--dir", path]).await?;
     ensure!(code == 1 && said.contains("holds no signing key"), "{code} {said}");
-    ensure!(files(&keys)?.len() == 3, "nothing was added beside a missing key");
+    ensure!(files(&keys)?.len() == 3, "a key was added beside a missing one");
     Ok(())
 }
 
@@ -588,7 +608,7 @@ fn idc_config(site: &Site) -> std::path::PathBuf {
     site.idc_dir().join("bridge-idc.toml")
 }
 
-/// Every file of a folder with what it holds.
+/// Returns the name and contents of every file in a folder.
 fn files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let entries = fs::read_dir(dir)?.map(|entry| {
         let entry = entry?;
@@ -597,14 +617,18 @@ fn files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     entries.collect()
 }
 
-/// Runs a command with a configuration: its exit code, what it printed, what it complained of.
+/// Runs a command with a configuration. Returns its exit code, standard output and standard error.
 async fn call(program: &Path, command: &[&str], config: &Path) -> Result<(i32, String, String)> {
-    run(program, &[command, &["--config", config.to_str().context("a path")?]].concat()).await
+    run(program, &[command, &["--config", config.to_str().context("the path is not UTF-8")?]].concat()).await
 }
 
 async fn run(program: &Path, arguments: &[&str]) -> Result<(i32, String, String)> {
     let output = Command::new(program).args(arguments).kill_on_drop(true).output();
     let output = timeout(PATIENCE, output).await.with_context(|| format!("{arguments:?} does not end"))??;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok((output.status.code().context("a signal")?, text(output.stdout), text(output.stderr)))
+    Ok((
+        output.status.code().context("the command was ended by a signal")?,
+        text(output.stdout),
+        text(output.stderr),
+    ))
 }

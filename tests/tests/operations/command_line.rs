@@ -1,4 +1,5 @@
-//! What commands read, print and write: files that are not what they seem, text of others, readers that go away.
+//! Tests of what commands read, print and write: unusual files, text of others on a terminal, and
+//! readers that close a pipe early.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
@@ -16,13 +17,13 @@ use tokio::process::Command;
 
 static BRIDGE: Shared = Shared::new(&["watched", "shown"], |_| Ok(()));
 
-/// A command of a data centre without a running agent.
+/// Runs commands of an IDC that has no running agent.
 struct Idc {
     dir: tempfile::TempDir,
     program: std::path::PathBuf,
 }
 
-/// How a command ended.
+/// Exit code and output of a command.
 #[derive(Debug)]
 struct Ended {
     code: i32,
@@ -52,7 +53,7 @@ impl Idc {
         Ok(fs::write(self.dir.path().join(name), bytes)?)
     }
 
-    /// Imports a CSV file of brand `tea`.
+    /// Imports a CSV file for brand `tea`.
     async fn import(&self, name: &str, bytes: impl AsRef<[u8]>, more: &[&str]) -> Result<Ended> {
         self.write(name, bytes)?;
         let map = "brand=@tea,currency=@KRW,product=product,sku=sku,price=price,quantity=units,name.ko=text";
@@ -72,7 +73,7 @@ async fn output_of(mut command: Command) -> Result<Ended> {
     let output = output.with_context(|| format!("{command:?} does not end"))??;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(Ended {
-        code: output.status.code().context("a signal")?,
+        code: output.status.code().context("the command was ended by a signal")?,
         out: text(output.stdout),
         said: text(output.stderr),
     })
@@ -137,14 +138,14 @@ async fn a_disguised_catalogue_file_is_refused_whole_with_a_remedy() -> Result<(
     }
     let ended = idc.import("given.csv", &cut, &["--whole"]).await?;
     ensure!(ended.code == 0 && idc.exported().await?.len() == 2, "{ended:?}");
-    // Stock is read by the same reader.
+    // The import of stock checks its file as the import of the catalogue does.
     let stock = "brand,sku,unit_price,currency,quantity\ntea,P1-A,18000,KRW,4";
     idc.write("stock.csv", stock)?;
     let ended = idc.run(&["stock", "import", "stock.csv"]).await?;
     ensure!(ended.code == 1 && ended.said.contains("line 2: has no line's end"), "{ended:?}");
     let ended = idc.run(&["stock", "import", "stock.csv", "--whole"]).await?;
     ensure!(ended.code == 0 && ended.out.contains("imported 1 rows"), "{ended:?}");
-    // A pipe is as good as a file, and nothing is written beside it.
+    // The import accepts a pipe, and writes no file beside it.
     let map = "brand=@tea,currency=@KRW,product=product,sku=sku,price=price,quantity=units,name.ko=text";
     let piped = format!("{HEADER}P3,P3-A,18000,10,Tea\nP4,P4-A,free,1,Tea\n");
     idc.write("piped", piped)?;
@@ -160,7 +161,7 @@ async fn a_disguised_catalogue_file_is_refused_whole_with_a_remedy() -> Result<(
         ensure!(ended.code == 1 && ended.said.starts_with("1 refused:\n  line 3: price"), "{ended:?}");
     }
     ensure!(idc.exported().await?.len() == 3 && !Path::new("/dev/stdin.refused.csv").exists());
-    // What cannot be read at all is the call's mistake.
+    // An unreadable path is a usage error.
     for path in [".", "nowhere.csv"] {
         for command in [["catalogue", "import", path], ["stock", "import", path]] {
             let ended = idc.run(&command).await?;
@@ -178,14 +179,14 @@ async fn a_catalogue_s_lines_and_rows_are_counted_as_people_count_them() -> Resu
     let ended = idc.import("cr.csv", &cr, &[]).await?;
     ensure!(ended.code == 1 && ended.said.contains("\n  line 3: price: "), "{ended:?}");
     let refused = idc.dir.path().join("cr.csv.refused.csv");
-    ensure!(fs::read_to_string(&refused)?.contains("\n3,price,"), "the same is in the file");
-    // A run without refusals takes away what an earlier one refused.
+    ensure!(fs::read_to_string(&refused)?.contains("\n3,price,"), "the file of refusals has the same line");
+    // A run without refusals deletes the file of an earlier run's refusals.
     let blank = format!("{HEADER}P2,P2-A,9900,5,Cup\n,,,,\n , ,,,\nP4,8.80123E+12,9900,5,Cup\n,,,,\n");
     let ended = idc.import("cr.csv", blank, &[]).await?;
     ensure!(ended.code == 0 && !refused.exists(), "{ended:?}");
     ensure!(ended.said.contains("line 5: sku: is what a spreadsheet makes"), "{ended:?}");
     ensure!(idc.exported().await?.len() == 4);
-    // A file that is not one of refusals is nobody's to take away.
+    // A file that is no list of refusals must not be deleted.
     idc.write("mine.csv", "mine\n")?;
     let good = format!("{HEADER}P5,P5-A,1,1,x\n");
     idc.import("cr.csv", good, &["--refused", "mine.csv"]).await?;
@@ -205,8 +206,8 @@ async fn an_export_goes_where_its_path_leads() -> Result<()> {
     symlink("private", at("link"))?;
     let ended = idc.run(&["catalogue", "export", "--brand", "tea", "link"]).await?;
     ensure!(ended.code == 0, "{ended:?}");
-    ensure!(at("link").symlink_metadata()?.is_symlink(), "the link is one still");
-    ensure!(fs::read_to_string(at("private"))?.contains("\"P1\""), "what it leads to is written");
+    ensure!(at("link").symlink_metadata()?.is_symlink(), "the link was replaced");
+    ensure!(fs::read_to_string(at("private"))?.contains("\"P1\""), "the link's target was not written");
     ensure!(fs::metadata(at("private"))?.permissions().mode() & 0o777 == 0o600);
 
     let ended = idc.run(&["catalogue", "export", "--brand", "tea", "/dev/stdout"]).await?;
@@ -219,20 +220,23 @@ async fn an_export_goes_where_its_path_leads() -> Result<()> {
     let beside = fs::read_dir(idc.dir.path())?
         .flatten()
         .filter(|file| file.file_name().to_string_lossy().contains(".new"));
-    ensure!(beside.count() == 0, "nothing is left beside it");
+    ensure!(beside.count() == 0, "a temporary file was left");
     Ok(())
 }
 
-/// A command whose output nobody reads any more.
+/// Runs a command whose standard output has no reader.
 async fn unread(mut command: Command) -> Result<(i32, String)> {
     let (reader, writer) = io::pipe()?;
     drop(reader);
     command.stdout(writer).stderr(Stdio::piped()).stdin(Stdio::null());
     let child = command.kill_on_drop(true).spawn()?;
-    // The pipe's end that this process holds would not matter, and is closed with the command.
+    // Closes this process's copy of the writing end.
     drop(command);
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await??;
-    Ok((output.status.code().context("a signal")?, String::from_utf8_lossy(&output.stderr).into_owned()))
+    Ok((
+        output.status.code().context("the command was ended by a signal")?,
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
 }
 
 #[test]
@@ -278,7 +282,7 @@ fn a_reader_that_has_seen_enough_is_no_fault_of_any_command() -> Result<()> {
             let (code, said) = unread(on(&programs.idc, &idc_config, arguments)).await?;
             ensure!((code, said.as_str()) == (0, ""), "{arguments:?}: {code} {said}");
         }
-        // What was found wrong is told by the exit code, whoever reads.
+        // The exit code still reports a finding, even without a reader.
         let empty = tempfile::tempdir()?;
         let dir = empty.path().display().to_string();
         let (code, _) =

@@ -1,4 +1,5 @@
-//! The ledger's database is down: at the start, and later while orders come. Nothing is lost, doubled or lied about.
+//! Tests of a ledger whose database is down, at the start and later while orders come. No order is
+//! lost or doubled, and no answer is wrong.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -73,7 +74,7 @@ async fn nothing_is_written_to_an_sqlite_file_that_was_moved_away() -> Result<()
     ensure!(obstacles(site.idc.admin).await.is_some_and(|because| because[0].contains("does not work")));
     let log = fs::read_to_string(bridge.idc.log())?;
     ensure!(log.contains("the ledger's file is gone from"), "{log}");
-    ensure!(ledger_files(&site)?.is_empty(), "no other file takes its place");
+    ensure!(ledger_files(&site)?.is_empty(), "a new ledger file was made");
 
     move_files(&files_in(&away)?, &site.idc_dir())?;
     until("orders pass again", async || Ok(shop.place_new(&[(0, 1)]).await?.status == 201)).await?;
@@ -91,7 +92,7 @@ async fn a_start_makes_no_new_ledger_where_there_was_one() -> Result<()> {
 
     let mut idc = site.idc.spawn()?;
     let lost = async |what: &str| {
-        until("it says why it does not serve", async || {
+        until("the agent says why it does not serve", async || {
             let because = obstacles(site.idc.admin).await.unwrap_or_default();
             Ok(because.iter().any(|why| {
                 why.contains(what)
@@ -102,13 +103,14 @@ async fn a_start_makes_no_new_ledger_where_there_was_one() -> Result<()> {
         .await
     };
     lost("ledger.db").await?;
-    ensure!(ledger_files(&site)?.is_empty(), "none is made");
-    // The volume is mounted.
+    ensure!(ledger_files(&site)?.is_empty(), "a new ledger file was made");
+    // The missing volume is mounted again.
     move_files(&files_in(&away)?, &site.idc_dir())?;
     idc.wait_until_ready().await?;
     idc.terminate().await?;
 
-    // Neither does it take an empty file for a ledger, until somebody says that it is meant; nor if others migrate.
+    // The agent does not take an empty file for a ledger until somebody runs `migrate`. This also
+    // holds with `ledger.migrate` off.
     configure(&site.idc_dir().join("bridge-idc.toml"), "ledger.migrate", false)?;
     move_files(&ledger_files(&site)?, &away)?;
     fs::write(site.idc_dir().join("ledger.db"), "")?;
@@ -118,7 +120,7 @@ async fn a_start_makes_no_new_ledger_where_there_was_one() -> Result<()> {
     idc.wait_until_ready().await
 }
 
-/// The ledger's file and what SQLite has beside it.
+/// Returns the ledger's file, and the files that SQLite keeps beside it.
 fn ledger_files(site: &Site) -> Result<Vec<PathBuf>> {
     let is_ledger = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"ledger.db"))
@@ -133,7 +135,7 @@ fn files_in(dir: &Path) -> Result<Vec<PathBuf>> {
 fn move_files(files: &[PathBuf], to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for file in files {
-        fs::rename(file, to.join(file.file_name().context("a name")?))?;
+        fs::rename(file, to.join(file.file_name().context("no name")?))?;
     }
     Ok(())
 }
@@ -146,7 +148,8 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
     configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "1s")?;
     let bridge = site.start().await?;
 
-    // Eight callers order without a pause, each order once, while the database is killed and started again.
+    // Eight callers order without a pause, each order once. Meanwhile the database is killed and
+    // started again.
     let site = Arc::new(site);
     let seen = Arc::new(Seen::default());
     let mut callers = JoinSet::new();
@@ -157,7 +160,7 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
     cluster.kill9().await?;
     seen.more(503).await?;
     let because = obstacles(site.idc.admin).await.unwrap_or_default();
-    // Which of the two depends on where the kill met the batch.
+    // The agent gives one of two reasons, depending on the moment of the kill.
     let told = ["does not tell how its last batch ended", "the ledger's database does not work"];
     let is_told = because.iter().any(|why| told.iter().any(|told| why.contains(told)));
     ensure!(is_told, "{because:?}");
@@ -173,7 +176,8 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
             Some(location) => shop.settled(location).await?,
             None => None,
         };
-        // 202 says that nobody knew: it may have been placed, or refused after its caller had gone.
+        // 202 means that the outcome was unknown. The order may have been placed, or refused after
+        // the answer.
         let is_placed = found.as_ref().is_some_and(|state| state["state"] == "placed");
         let holds = match status {
             201 => is_placed,
@@ -200,12 +204,12 @@ async fn an_idle_agent_finds_its_database_away_and_back_by_itself() -> Result<()
     cluster.kill9().await?;
     until("the agent says that its database does not work", async || Ok(is_said_away(&site).await)).await?;
     let standing = "bridge_idc_agents{standing=\"database\"}";
-    until("the cloud agent has heard of it", async || {
+    until("the cloud agent reports the database of the IDC agent", async || {
         Ok(metric(&bridge.cloud.metrics().await?, standing)? == 1)
     })
     .await?;
     cluster.restart().await?;
-    until("it is back", async || {
+    until("orders are accepted again", async || {
         Ok(obstacles(site.idc.admin).await.is_some_and(|because| because.is_empty()))
     })
     .await?;
@@ -216,13 +220,13 @@ async fn an_idle_agent_finds_its_database_away_and_back_by_itself() -> Result<()
     Ok(())
 }
 
-/// Whether the agent says that its database does not work.
+/// Returns true if the agent reports that its database does not work.
 async fn is_said_away(site: &Site) -> bool {
     let because = obstacles(site.idc.admin).await.unwrap_or_default();
     because.iter().any(|why| why.contains("the ledger's database does not work"))
 }
 
-/// As a disk that is full: what is to be written fails, and nothing else does.
+/// Trigger that acts like a full disk: each write fails, and nothing else does.
 const FULL: &str = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
     RAISE EXCEPTION 'planted' USING ERRCODE = 'disk_full'; END $$; \
     CREATE TRIGGER planted BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION planted()";
@@ -241,16 +245,16 @@ async fn a_database_that_answers_and_cannot_write_is_told_all_the_time() -> Resu
         shop.problem(&answer, 503, "data-centre-unavailable").map(drop)
     };
     let failed = async || metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total");
-    until("it has failed again and again", async || {
+    until("four commits have failed", async || {
         refused().await?;
         Ok(failed().await? >= 4)
     })
     .await?;
-    // Whatever the empty batches say, which are committed in between.
+    // The agent keeps its state, although empty batches are committed in between.
     let enough = failed().await? + 4;
-    until("it has failed more", async || {
+    until("four more commits have failed", async || {
         refused().await?;
-        ensure!(is_said_away(&site).await, "it says that it is ready");
+        ensure!(is_said_away(&site).await, "the agent says that it is ready");
         Ok(failed().await? >= enough)
     })
     .await
@@ -262,7 +266,7 @@ async fn a_wrong_database_password_is_told_with_where_to_look() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["login"]).await?;
     fs::write(site.idc_dir().join("database.password"), "not-this-one-4711")?;
-    let said = site.idc_command(&["migrate"]).await.err().context("it migrates")?;
+    let said = site.idc_command(&["migrate"]).await.err().context("the migration succeeded")?;
     let said = format!("{said:#}");
     for part in ["ledger.url", "ledger.password_file", "password authentication failed for user"] {
         ensure!(said.contains(part), "no word of {part}: {said}");
@@ -290,7 +294,7 @@ async fn a_database_refusal_for_one_brand_is_counted_and_spares_another() -> Res
         ensure!(served.place_new(&[(0, 1)]).await?.status == 201);
     }
     ensure!(metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total")? == 3);
-    // Whoever looks sees which brand it is, until the database does something for it.
+    // The status names the brand until the database does something for it.
     let mut admin = Client::new(bridge.idc.admin());
     let names =
         |ready: &HttpAnswer| ready.json()["notes"].to_string().contains("what brand denied asked for");
@@ -306,7 +310,7 @@ async fn a_database_refusal_for_one_brand_is_counted_and_spares_another() -> Res
     served.close(&site, 3, [3, 0, 0]).await
 }
 
-/// What the callers have been answered so far.
+/// Counts of the callers' answers so far.
 #[derive(Default)]
 struct Seen {
     by_status: Mutex<BTreeMap<u16, usize>>,
@@ -326,7 +330,7 @@ impl Seen {
     }
 }
 
-/// What a caller was told of one order.
+/// The answer to one order.
 #[derive(Clone, Debug)]
 struct OrderReply {
     status: u16,
@@ -346,7 +350,7 @@ async fn order_until_over(site: Arc<Site>, caller: usize, seen: Arc<Seen>) -> Re
         }
         *seen.by_status.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
         told.push(OrderReply { status, location: answer.header("location").map(str::to_owned) });
-        // Between launch and attack: the stock is to last.
+        // Slows the callers down, so that the stock lasts.
         sleep(Duration::from_millis(10)).await;
     }
     Ok(told)

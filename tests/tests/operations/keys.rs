@@ -1,5 +1,6 @@
-//! Keys of two IDC agents: sealing keys that are rotated, copied and retired while orders come in, and every one of them is
-//! placed; keys that only one of the two has, and it does not serve.
+//! Tests of the keys of two IDC agents. Sealing keys are rotated, copied and retired while orders
+//! come in, and every order is placed. An agent with keys that the ledger does not know does not
+//! serve.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,13 +26,13 @@ struct Stage {
     site: Arc<Site>,
     bridge: Bridge,
     second: Running,
-    /// The keys' folders of both IDC agents.
+    /// The key folders of both IDC agents.
     keys: [PathBuf; 2],
     orders: Orders,
     _dir: TempDir,
 }
 
-/// A stream of orders.
+/// Callers that place orders all the time.
 struct Orders {
     callers: JoinSet<Result<Vec<u16>>>,
     stop: watch::Sender<bool>,
@@ -53,7 +54,7 @@ impl Orders {
                     let answer = shop.place(&format!("{caller}-{}", answers.len()), body).await?;
                     answers.push(answer.status.as_u16());
                     told.send_modify(|placed| *placed += 1);
-                    // A stream, and not a flood: what is tried goes on for as long as it takes.
+                    // Limits the rate, since the stream must last as long as the test.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Ok(answers)
@@ -62,14 +63,14 @@ impl Orders {
         Self { callers, stop, placed }
     }
 
-    /// Waits for that many more answers.
+    /// Waits for `count` more answers.
     async fn more(&mut self, count: u64) -> Result<()> {
         let wanted = *self.placed.borrow() + count;
         self.placed.wait_for(|placed| *placed >= wanted).await?;
         Ok(())
     }
 
-    /// Every answer.
+    /// Stops the callers. Returns every answer's status.
     async fn end(mut self) -> Result<Vec<u16>> {
         self.stop.send_replace(true);
         let mut answers = Vec::new();
@@ -102,22 +103,22 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Waits until the cloud agent's status says so.
+    /// Waits until the cloud agent's status meets a condition.
     async fn cloud_has(&self, what: &str, is: impl Fn(&Value) -> bool) -> Result<()> {
         has(what, &self.bridge.cloud, is).await
     }
 
-    /// Rotates on one agent; the new key's file.
+    /// Rotates the sealing key of one agent. Returns the path of the new key.
     async fn rotate(&self, on: usize) -> Result<PathBuf> {
         let dir = &self.keys[on];
         let before = files(dir)?;
-        let dir = dir.to_str().context("a path")?;
+        let dir = dir.to_str().context("the path is not UTF-8")?;
         run(&Programs::build()?.idc, &["keys", "rotate", "sealing", "--dir", dir]).await?;
         let new = files(&self.keys[on])?.into_iter().find(|file| !before.contains(file));
         new.context("no new key")
     }
 
-    /// At the end: every order was placed, and the ledger has as many.
+    /// Final check: every order was placed, and the ledger has the same number.
     async fn all_placed(self, minimum: usize) -> Result<Bridge> {
         let answers = self.orders.end().await?;
         let others: Vec<_> = answers.iter().filter(|status| **status != 201).collect();
@@ -129,7 +130,7 @@ impl Stage {
     }
 }
 
-/// Waits until an agent's status says so.
+/// Waits until an agent's status meets a condition.
 async fn has(what: &str, agent: &Running, is: impl Fn(&Value) -> bool) -> Result<()> {
     let mut admin = Client::new(agent.admin());
     until(what, async || Ok(is(&admin.get("/status", None).await?.json()))).await
@@ -139,15 +140,16 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
 }
 
-/// Copies a key as an operator does: whole, and then under its name.
+/// Copies a key as an operator does: writes the whole file, then renames it.
 fn copy(key: &Path, to: &Path) -> Result<()> {
-    let name = key.file_name().context("a name")?;
+    let name = key.file_name().context("no name")?;
     let unfinished = to.join(name).with_extension("new");
     fs::copy(key, &unfinished)?;
     Ok(fs::rename(unfinished, to.join(name))?)
 }
 
-/// How many sealing keys an agent knows: the cloud those of both others.
+/// Returns a condition on an agent's number of sealing keys. The cloud agent knows the keys of both
+/// IDC agents.
 fn knows(keys: u64) -> impl Fn(&Value) -> bool {
     move |status| status["sealing_keys"] == keys
 }
@@ -180,7 +182,7 @@ async fn a_restart_with_a_new_sealing_key_refuses_no_order() -> Result<()> {
         agent.restart().await?;
         stage.orders.more(40).await?;
     }
-    // Each has a key by now that the other has not, and one that both have.
+    // Each agent now has a key that the other one lacks, and one key is in both.
     stage.cloud_has("all three keys are known", knows(3)).await?;
     stage.orders.more(40).await?;
     stage.all_placed(120).await?;
@@ -193,8 +195,8 @@ async fn orders_sealed_to_one_agents_key_are_resealed_when_it_leaves() -> Result
     let new = stage.rotate(1).await?;
     copy(&new, &stage.keys[0])?;
     stage.cloud_has("the new key is known", knows(2)).await?;
-    // No key is left that both have.
-    fs::remove_file(stage.keys[0].join(new.file_name().context("a name")?))?;
+    // Removes every key that both agents have.
+    fs::remove_file(stage.keys[0].join(new.file_name().context("no name")?))?;
     fs::remove_file(stage.keys[1].join("sealing-1.key"))?;
     for agent in [&stage.bridge.idc, &stage.second] {
         has("one key is left", agent, knows(1)).await?;
@@ -213,7 +215,7 @@ async fn orders_sealed_to_one_agents_key_are_resealed_when_it_leaves() -> Result
     }
     let bridge = stage.all_placed(160).await?;
     let sealed_again = metric(&bridge.cloud.metrics().await?, "bridge_orders_sealed_again_total")?;
-    ensure!(sealed_again > 0, "what the killed agent had taken was sealed to its key alone");
+    ensure!(sealed_again > 0, "no order was sealed again, although the killed agent's key was its own");
     Ok(())
 }
 
@@ -237,21 +239,22 @@ async fn serves_only_with_the_ledger_s_keys(dir: &Path, database: Database) -> R
     let (keys, right) = (second_dir.join("keys"), site.idc_dir().join("keys"));
     let program = Programs::build()?.idc;
 
-    // As it must not be made: keys of its own.
+    // The mistake to detect: the second agent gets new keys instead of copies.
     fs::remove_dir_all(&keys)?;
-    run(&program, &["keys", "init", "--dir", keys.to_str().context("a path")?]).await?;
+    run(&program, &["keys", "init", "--dir", keys.to_str().context("the path is not UTF-8")?]).await?;
     ends_for(&second, "fingerprint.key, kek-1.key differ").await?;
     fs::copy(right.join("fingerprint.key"), keys.join("fingerprint.key"))?;
     ends_for(&second, "other keys than this agent's: kek-1.key differ").await?;
     for key in files(&right)? {
-        fs::copy(&key, keys.join(key.file_name().context("a name")?))?;
+        fs::copy(&key, keys.join(key.file_name().context("no name")?))?;
     }
     let second = second.start().await?;
 
-    // Each makes the next epoch's key by itself: the second one's is not used.
+    // Each agent makes the next epoch's key itself. The second agent's key is not used.
     for folder in [&right, &keys] {
-        run(&program, &["keys", "rotate", "kek", "--dir", folder.to_str().context("a path")?]).await?;
-        until("the ledger knows the first one's", async || {
+        run(&program, &["keys", "rotate", "kek", "--dir", folder.to_str().context("the path is not UTF-8")?])
+            .await?;
+        until("the ledger knows the first agent's key", async || {
             let mut dba = Dba::connect(site.database()).await?;
             let noted = dba.pairs("SELECT key_name, CAST(noted_at AS text) FROM key_checks").await?;
             dba.close().await?;
@@ -259,7 +262,7 @@ async fn serves_only_with_the_ledger_s_keys(dir: &Path, database: Database) -> R
         })
         .await?;
     }
-    until("the second agent says that it does not use it", async || {
+    until("the second agent says that it does not use its key", async || {
         let said = Client::new(second.admin()).get("/readyz", None).await?.json();
         ensure!(said["ready"] == true, "{said}");
         Ok(said["notes"].to_string().contains("kek-2.key differ"))
@@ -271,7 +274,7 @@ async fn serves_only_with_the_ledger_s_keys(dir: &Path, database: Database) -> R
         ensure!(placed.status == 201, "{}", placed.status);
     }
     copy(&right.join("kek-2.key"), &keys)?;
-    until("with the right one it has nothing to say", async || {
+    until("the second agent has no note once it has the right key", async || {
         let said = Client::new(second.admin()).get("/readyz", None).await?.json();
         Ok(said["notes"] == serde_json::json!([]))
     })
@@ -279,10 +282,10 @@ async fn serves_only_with_the_ledger_s_keys(dir: &Path, database: Database) -> R
     shop.close(&site, 8, [0, 8, 0]).await
 }
 
-/// The agent ends by itself, and its log says why.
+/// Checks that the agent ends itself, and that its log says why.
 async fn ends_for(agent: &AgentCommand, why: &str) -> Result<()> {
     let mut running = agent.spawn()?;
-    let ended = running.ended_within(PATIENCE).await?.context("it goes on")?;
+    let ended = running.ended_within(PATIENCE).await?.context("the agent did not end")?;
     let log = fs::read_to_string(running.log())?;
     ensure!(ended.code() == Some(1) && log.contains(why), "{ended}, without {why:?} in:\n{log}");
     Ok(())
@@ -294,7 +297,7 @@ async fn a_revocation_list_past_its_next_update_blocks_readiness() -> Result<()>
     let site = site(dir.path(), &["sealed"]).await?;
     let bridge = site.start().await?;
     for agent in [&bridge.cloud, &bridge.idc] {
-        ensure!(obstacles(agent.admin()).await == Some(Vec::new()), "both are ready");
+        ensure!(obstacles(agent.admin()).await == Some(Vec::new()), "an agent is not ready");
         for what in ["certificate", "ca", "revocation_list", "sealing_key"] {
             let name = format!("bridge_expires_in_seconds{{what=\"{what}\"}}");
             let metrics = agent.metrics().await?;

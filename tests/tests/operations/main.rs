@@ -1,7 +1,7 @@
-//! What an operator does and sees: agents that are set up, watched and traced, whose keys are rotated, and whose database is
-//! slow or gone.
+//! Tests of what an operator does and sees: agents that are set up, watched and traced, whose keys
+//! are rotated, and whose database is slow or gone.
 //!
-//! Tests begin in the order of their names: a module with long ones has a name that comes early.
+//! Tests start in alphabetical order, so a module with long tests has a name that comes early.
 
 mod accepted_settings;
 mod agents;

@@ -1,5 +1,5 @@
-//! Traces of real processes: what a storefront records goes on as spans of both agents in its collector, and nothing else
-//! reaches it, least of all what is personal.
+//! Tests of traces of real processes. The storefront's trace continues in spans of both agents,
+//! which reach its collector. Nothing else reaches the collector, and nothing personal does.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +23,12 @@ use prost::Message as _;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
-/// The storefront's trace, and its own span in it.
+/// The storefront's trace and span ids.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
-/// What is read of OTLP's `ExportTraceServiceRequest` (opentelemetry-proto, collector/trace/v1), by its field numbers.
+/// The parts of OTLP's `ExportTraceServiceRequest` that the tests read, by field number
+/// (opentelemetry-proto, collector/trace/v1).
 mod export {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Request {
@@ -81,25 +82,25 @@ mod export {
         pub(super) attributes: Vec<Attribute>,
     }
 
-    /// The text of an attribute; empty if there is none.
+    /// Returns the text of an attribute, or an empty text if there is none.
     pub(super) fn text(attributes: &[Attribute], key: &str) -> String {
         let found = attributes.iter().find(|attribute| attribute.key == key);
         found.and_then(|found| found.value.as_ref()?.text.clone()).unwrap_or_default()
     }
 }
 
-/// A span as a test compares it.
+/// A span in the form that a test compares.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Span {
     service: String,
     name: String,
     trace: String,
     parent: String,
-    /// The value of the attribute by which one of its name is told from another.
+    /// The value of the attribute that distinguishes two spans of the same name.
     of: String,
 }
 
-/// A collector, and what it was sent.
+/// A collector, and the requests that it received.
 #[derive(Clone)]
 struct Collector {
     address: SocketAddr,
@@ -131,16 +132,16 @@ impl Collector {
             *answer.status_mut() = if known { http::StatusCode::OK } else { http::StatusCode::NOT_FOUND };
             Ok::<_, hyper::Error>(answer)
         });
-        // An agent that ends is no failure of its collector.
+        // An agent that ends closes its connection, which is no error.
         let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), take).await;
     }
 
-    /// The bodies that came until now.
+    /// Returns the bodies that arrived so far.
     fn bodies(&self) -> Vec<Bytes> {
         self.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The spans in them, sorted.
+    /// Returns the spans in the bodies, sorted.
     fn spans(&self) -> Result<Vec<Span>> {
         let mut spans = Vec::new();
         for body in self.bodies() {
@@ -167,7 +168,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Orders a pair of shoes and pays for it, both under a `traceparent` if there is one; the order's id.
+/// Places and pays an order of a pair of shoes, with a `traceparent` if one is given. Returns the
+/// order's id.
 async fn order_and_pay(site: &Site, shop: &mut Shop, trace_parent: Option<&str>) -> Result<String> {
     let mut client = Client::new(site.storefront);
     let placed = shop.order(&[(0, 1)]);
@@ -232,7 +234,7 @@ async fn a_recorded_trace_continues_in_both_agents_and_no_other_does() -> Result
     ];
     until("the spans arrive while the agents run", async || Ok(collector.spans()?.len() >= expected.len()))
         .await?;
-    // What an agent still has it sends before it ends.
+    // An agent sends its remaining spans before it ends.
     for agent in [&mut bridge.cloud, &mut bridge.idc] {
         ensure!(agent.terminate().await?.success(), "an agent did not end in order");
     }

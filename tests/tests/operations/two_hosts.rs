@@ -1,7 +1,9 @@
-//! The operator's document, as a new operator would follow it: two hosts from nothing, nothing else read.
+//! Follows the operator's document as a new operator would: two hosts from nothing, with no other
+//! knowledge.
 //!
-//! The hosts are two network namespaces with file systems of their own in front of this machine's: what is installed, made or
-//! configured there is gone with them. It needs root, as the operator does.
+//! The hosts are two network namespaces. Overlay file systems hide this machine's folders, so
+//! everything that is installed or configured on a host is gone with it. The test needs root, as
+//! the operator does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,17 +17,18 @@ use bridge_tests::testkit::process::Programs;
 use bridge_tests::testkit::tied;
 use rustix::process::Pid;
 
-/// Generous, since the machine may be shared with a compiler.
+/// Upper limit of each wait. It is generous, since other programs may use the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a host is made of.
+/// Namespaces of a host.
 const NAMESPACES: [&str; 6] = ["--net", "--mount", "--uts", "--pid", "--propagation", "private"];
 
-/// What a host has of its own.
+/// Folders that each host has for itself.
 const FOLDERS: [&str; 3] = ["/etc", "/var", "/usr/local"];
 
-/// Namespaces that live as long as a process that sleeps in them. It is the first of its namespace of processes, so the
-/// kernel ends everything that was started on the host when it dies; and it dies with what made it, and that with this test.
+/// Namespaces that exist as long as a sleeping process in them. That process is the first one of
+/// its PID namespace, so the kernel ends every process of the host when it dies. The sleeping
+/// process dies with its parent, and the parent dies with this test.
 struct Host {
     name: &'static str,
     maker: Child,
@@ -34,13 +37,14 @@ struct Host {
 
 impl Host {
     fn new(name: &'static str, dir: &Path) -> Result<Host> {
-        // Made outside, since below a folder that is in front of another one nothing of ours would be seen.
+        // The overlay's own folders are created outside the host. On the host they would be hidden
+        // if they lay in an overlaid folder.
         let mut maker = tied::command("unshare");
         maker.args(NAMESPACES).args(["--fork", "--kill-child", "sleep", "infinity"]);
-        let maker = tied::start(maker).context("unshare")?;
+        let maker = tied::start(maker).context("start unshare")?;
         let mut host = Host { name, sleeper: Pid::from_child(&maker), maker };
         let until = Instant::now() + PATIENCE;
-        // The namespaces are there once somebody sleeps in them.
+        // The namespaces exist as soon as the sleeping process runs in them.
         host.sleeper = loop {
             if let [sleeper] = children_of(host.sleeper)[..]
                 && fs::read_to_string(format!("/proc/{}/comm", id(sleeper)))? == "sleep\n"
@@ -78,7 +82,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         let _gone = self.maker.kill();
         let _reaped = self.maker.wait();
-        // It is gone when everything on the host is.
+        // The sleeping process ends last, after every other process of the host.
         let until = Instant::now() + PATIENCE;
         while Stat::of(self.sleeper).is_some_and(|stat| stat.is_alive()) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
@@ -90,11 +94,11 @@ fn id(process: Pid) -> String {
     process.as_raw_nonzero().to_string()
 }
 
-/// What runs on a host, by its namespace of processes: without those that have ended and only wait to be noticed.
+/// Returns the names of the processes in a PID namespace, without zombies.
 fn running_on(namespace: &Path) -> Result<Vec<String>> {
     let mut running = Vec::new();
     for process in fs::read_dir("/proc")?.flatten() {
-        // Others come and go, and are not ours to ask.
+        // Other processes may end meanwhile, or may not be readable.
         let on_host = fs::read_link(process.path().join("ns/pid")).is_ok_and(|of| of == *namespace);
         let pid = process.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
         if on_host && pid.and_then(Stat::of).is_some_and(|stat| stat.is_alive()) {
@@ -112,7 +116,7 @@ fn done(host: &str, script: &str, output: Output) -> Result<String> {
     Ok(out.into_owned())
 }
 
-/// The document's blocks of commands, each with the words behind its `sh`.
+/// Returns the document's command blocks, each with the words after `sh`.
 fn blocks(document: &str) -> Vec<(&str, &str)> {
     let mut blocks = Vec::new();
     for block in document.split("\n```sh ").skip(1) {
@@ -123,7 +127,8 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
     blocks
 }
 
-/// Both hosts, connected by a cable; `None` where this machine gives nobody a namespace.
+/// Creates both hosts and a cable between them. Returns `None` if this machine allows no
+/// namespaces.
 fn hosts(dir: &Path) -> Result<Option<(Host, Host)>> {
     let tried = Command::new("unshare")
         .args(NAMESPACES)
@@ -132,7 +137,8 @@ fn hosts(dir: &Path) -> Result<Option<(Host, Host)>> {
     if !tried.is_ok_and(|output| output.status.success()) {
         return Ok(None);
     }
-    // Overlays cannot stand on an overlay, which the folder for temporary files may well be: on a tmpfs they can.
+    // An overlay cannot lie on another overlay, and the folder for temporary files may be one. So
+    // the hosts' folders lie on a tmpfs.
     let on =
         done("this machine", "mount", Command::new("mount").args(["-t", "tmpfs", "none"]).arg(dir).output()?);
     on?;
@@ -147,7 +153,7 @@ fn hosts(dir: &Path) -> Result<Option<(Host, Host)>> {
     Ok(Some((cloud, idc)))
 }
 
-/// A tmpfs that is mounted at a folder, until it is dropped.
+/// A tmpfs at a folder. It is unmounted when dropped.
 struct Mounted(PathBuf);
 
 impl Drop for Mounted {
@@ -168,7 +174,7 @@ fn two_hosts_are_set_up_by_the_operator_s_document_alone() -> Result<()> {
         return Ok(());
     };
     let _mounted = Mounted(folder.clone());
-    let binaries = programs.cloud.parent().context("a folder")?;
+    let binaries = programs.cloud.parent().context("no folder")?;
     for host in [&cloud, &idc] {
         host.run(&format!(
             "install -m 755 {}/bridge-{{cloud,idc,certs}} /usr/local/bin/",
@@ -193,7 +199,7 @@ fn two_hosts_are_set_up_by_the_operator_s_document_alone() -> Result<()> {
                 command.args(["-euo", "pipefail", "-c", &script]);
                 let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
                 done("the authority", &script, command.current_dir(dir.path()).env("PATH", path).output()?)?;
-                // "Give each host its own."
+                // The document says: "Give each host its own."
                 for (host, agent) in [(&cloud, "cloud-front-1"), (&idc, "idc-seoul-1")] {
                     let pki = dir.path().join("pki");
                     host.run(&format!(
@@ -220,7 +226,7 @@ fn two_hosts_are_set_up_by_the_operator_s_document_alone() -> Result<()> {
                             orders += out.matches("\"state\":\"placed\"").count();
                             break;
                         }
-                        // An operator, too, tries again until both agents are up.
+                        // An operator also retries until both agents are up.
                         Err(_) if !agents.is_empty() && Instant::now() < until => {
                             std::thread::sleep(Duration::from_millis(200));
                         }

@@ -1,6 +1,8 @@
-//! The WAN between two ends: datagrams and connections of the kernel's own cross it, and feel what it does.
+//! Tests of the simulated WAN between two ends. The kernel's own datagrams and connections cross it
+//! and meet its faults.
 //!
-//! The model has tests of its own, without I/O. These are about the device: it needs root, and leaves nothing behind.
+//! The model has its own tests, without I/O. These tests are about the device. They need root, and
+//! leave nothing behind.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -19,15 +21,15 @@ use bridge_tests::testkit::process::Programs;
 use bridge_tests::testkit::site::{Setup, Site};
 use bridge_tests::testkit::wan::{Conditions, Cut, HANDSHAKE_BYTES, MTU, Mtu, OneWay, Protocol, Wan, lacks};
 
-/// Generous, since the machine may be shared with a compiler.
+/// Upper limit of each wait. It is generous, since other programs may use the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROUND_TRIP: Duration = Duration::from_millis(10);
-/// 1 %.
+/// Lost packets of a million: 1 %.
 const LOSS: u32 = 10_000;
-/// Names what a run of this program is to open, as a process of its own that is killed.
+/// Environment variable that makes this program open a WAN and wait to be killed.
 const OPENER: &str = "BRIDGE_TEST_OPENS_A_WAN";
 
-/// A perfect line; `None` where this machine has none.
+/// Opens a perfect line. Returns `None` if this machine cannot have one.
 fn line() -> Result<Option<Wan>> {
     if let Some(lack) = lacks() {
         skipped(Lack::Tun, lack);
@@ -36,12 +38,13 @@ fn line() -> Result<Option<Wan>> {
     Wan::start(12, None).map(Some)
 }
 
-/// A line with a round trip and a loss that real ones have.
+/// A line with a realistic round trip and loss.
 fn bad_line() -> Conditions {
     Conditions::round_trip(ROUND_TRIP).losing(LOSS)
 }
 
-/// A server at the far end that sends datagrams back, and a socket at the near end that is connected to it.
+/// Starts a server at the far end that echoes datagrams. Returns a socket at the near end that is
+/// connected to it.
 fn udp_echo(wan: &Wan) -> Result<UdpSocket> {
     let server = UdpSocket::bind((wan.far(1), 0))?;
     let client = UdpSocket::bind((wan.near(1), 0))?;
@@ -50,7 +53,7 @@ fn udp_echo(wan: &Wan) -> Result<UdpSocket> {
     std::thread::spawn(move || {
         let mut buffer = [0; 2_000];
         while let Ok((length, from)) = server.recv_from(&mut buffer) {
-            // One datagram without bytes is the end.
+            // An empty datagram ends the server.
             if length == 0 {
                 return;
             }
@@ -60,7 +63,8 @@ fn udp_echo(wan: &Wan) -> Result<UdpSocket> {
     Ok(client)
 }
 
-/// The echo of a datagram, sent again until there is one; `None` if there is none for as long as `patience`.
+/// Sends a datagram again and again until its echo comes. Returns `None` if no echo comes within
+/// `patience`.
 fn ping(client: &UdpSocket, datagram: &[u8], patience: Duration) -> Option<(Vec<u8>, Duration)> {
     let (until, mut buffer) = (Instant::now() + patience, [0; 2_000]);
     while Instant::now() < until {
@@ -73,7 +77,8 @@ fn ping(client: &UdpSocket, datagram: &[u8], patience: Duration) -> Option<(Vec<
     None
 }
 
-/// A server at the far end that takes one connection and returns what it has carried.
+/// Starts a server at the far end that takes one connection. Returns its address, and a thread that
+/// returns the received bytes.
 fn tcp_sink(wan: &Wan) -> Result<(std::net::SocketAddr, JoinHandle<io::Result<Vec<u8>>>)> {
     let server = TcpListener::bind((wan.far(1), 0))?;
     let dialled = wan.from_other_end(server.local_addr()?)?;
@@ -89,7 +94,7 @@ fn joined<T>(thread: JoinHandle<io::Result<T>>) -> Result<T> {
     Ok(thread.join().map_err(|_| io::Error::other("a thread panicked"))??)
 }
 
-/// Sends so many bytes over one connection, and makes sure that they arrive as they are.
+/// Sends `bytes` bytes over one connection, and checks that they arrive unchanged.
 fn transfer(wan: &Wan, bytes: usize) -> Result<()> {
     let (dialled, sink) = tcp_sink(wan)?;
     let sent: Vec<u8> = (0..bytes).map(|index| (index % 251) as u8).collect();
@@ -107,7 +112,7 @@ fn datagrams_cross_a_bad_line_unchanged_and_some_are_lost() -> Result<()> {
     let client = udp_echo(&wan)?;
     wan.line().set(bad_line());
     const SENT: usize = 2_000;
-    // Taken as they come, so that no socket's buffer is full.
+    // Reads the echoes as they come, so that no socket buffer overflows.
     let echoes = client.try_clone()?;
     let echoes = std::thread::spawn(move || {
         let (mut arrived, mut buffer) = (0, [0; 2_000]);
@@ -126,7 +131,7 @@ fn datagrams_cross_a_bad_line_unchanged_and_some_are_lost() -> Result<()> {
     assert!(arrived < SENT && arrived > SENT * 9 / 10, "{arrived} of {SENT}");
     assert!((10..100).contains(&counts.lost), "{counts:?}");
     wan.line().set(Conditions::round_trip(ROUND_TRIP));
-    let (echo, took) = ping(&client, b"slow", PATIENCE).context("an echo")?;
+    let (echo, took) = ping(&client, b"slow", PATIENCE).context("no echo")?;
     assert_eq!(echo, b"slow");
     assert!(took >= ROUND_TRIP, "{took:?}");
     wan.has_seen_every_packet()
@@ -154,7 +159,7 @@ fn a_connection_survives_reordering_jitter_and_a_narrow_line() -> Result<()> {
         ..OneWay::default()
     }));
     transfer(&wan, 2_000_000)?;
-    assert!(wan.line().counts().overflowed > 0, "its queue was never full: {:?}", wan.line().counts());
+    assert!(wan.line().counts().overflowed > 0, "the line's queue was never full: {:?}", wan.line().counts());
     Ok(())
 }
 
@@ -170,7 +175,7 @@ fn udp_can_be_cut_alone_and_tcp_alone_as_well() -> Result<()> {
     assert!(ping(&client, b"mended", PATIENCE).is_some());
     let (dialled, _sink) = tcp_sink(&wan)?;
     let refused = TcpStream::connect_timeout(&dialled, Duration::from_millis(300));
-    assert_eq!(refused.expect_err("it is cut").kind(), io::ErrorKind::TimedOut);
+    assert_eq!(refused.expect_err("a line that is cut connects").kind(), io::ErrorKind::TimedOut);
     wan.line().cut(false);
     transfer(&wan, 10_000)
 }
@@ -179,7 +184,7 @@ fn udp_can_be_cut_alone_and_tcp_alone_as_well() -> Result<()> {
 fn large_datagrams_can_be_cut_alone() -> Result<()> {
     let Some(wan) = line()? else { return Ok(()) };
     let client = udp_echo(&wan)?;
-    // 28 bytes are headers.
+    // The packet size that the line lets through includes 28 bytes of headers.
     wan.line().set(Conditions::default().cutting(Cut::larger_than(1_280).of(Protocol::Udp)));
     assert!(ping(&client, &[1; 1_252], PATIENCE).is_some());
     assert!(ping(&client, &[1; 1_253], Duration::from_millis(300)).is_none());
@@ -205,7 +210,7 @@ fn data_can_be_cut_behind_a_handshake_that_passes() -> Result<()> {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(!sink.is_finished());
-    // TCP sends it again until it passes.
+    // TCP sends the segment again until it passes.
     wan.line().cut(false);
     drop(tcp);
     assert_eq!(joined(sink)?, [handshake, vec![2; 1_000]].concat());
@@ -227,13 +232,17 @@ fn who_dials_nobody_is_refused_across_the_line() -> Result<()> {
     let Some(wan) = line()? else { return Ok(()) };
     wan.line().set(Conditions::round_trip(ROUND_TRIP));
     let nobody = wan.from_other_end(wan.free_far_address()?)?;
-    let refused = TcpStream::connect_timeout(&nobody, PATIENCE).expect_err("nobody listens");
+    let refused =
+        TcpStream::connect_timeout(&nobody, PATIENCE).expect_err("a port without a listener connects");
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     let udp = UdpSocket::bind((wan.near(1), 0))?;
     udp.connect(nobody)?;
     udp.set_read_timeout(Some(PATIENCE))?;
     udp.send(b"anybody?")?;
-    assert_eq!(udp.recv(&mut [0; 9]).expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        udp.recv(&mut [0; 9]).expect_err("a port without a listener answers").kind(),
+        io::ErrorKind::ConnectionRefused
+    );
     Ok(())
 }
 
@@ -245,7 +254,7 @@ fn the_far_end_dials_as_well_and_ends_have_several_hosts() -> Result<()> {
     let dialled = wan.from_other_end(server.local_addr()?)?;
     let client = TcpStream::connect_timeout(&dialled, PATIENCE)?;
     let (_, from) = server.accept()?;
-    // The far end's first host, as the near end knows it.
+    // The near end sees the address of the far end's first host.
     assert_eq!(from, wan.from_other_end(client.local_addr()?)?);
     assert_eq!(client.local_addr()?.ip(), wan.far(1));
     assert!(wan.from_other_end(dialled).is_err());
@@ -288,7 +297,7 @@ async fn two_agents_place_every_order_across_a_bad_line() -> Result<()> {
     Ok(())
 }
 
-/// Not a test of its own: with the variable it opens a line, tells its device and waits to be killed.
+/// Not a test. With the variable set, it opens a line, prints its device and waits to be killed.
 #[test]
 fn an_opener_opens_a_line_and_waits() -> Result<()> {
     if std::env::var_os(OPENER).is_some() {
@@ -309,10 +318,10 @@ fn a_line_is_gone_with_the_process_that_opened_it_even_killed() -> Result<()> {
     let mut opener = Command::new(std::env::current_exe()?);
     opener.args(["--exact", "wan::an_opener_opens_a_line_and_waits", "--nocapture"]).env(OPENER, "1");
     let mut opener = opener.stdout(Stdio::piped()).spawn()?;
-    let said = BufReader::new(opener.stdout.take().context("a pipe")?);
+    let said = BufReader::new(opener.stdout.take().context("no pipe")?);
     let opened =
         said.lines().map_while(Result::ok).find_map(|line| Some(line.strip_prefix("opened ")?.to_owned()));
-    let opened = opened.context("it tells what it opened")?;
+    let opened = opened.context("the opener does not name its device")?;
     let was_there = is_there(&opened);
     opener.kill()?;
     opener.wait()?;

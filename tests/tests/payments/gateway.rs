@@ -1,4 +1,5 @@
-//! The adapter for Toss Payments against the sandbox: what it takes for proof, and what for none.
+//! Tests of the adapter for Toss Payments against the sandbox: which answers it takes as proof, and
+//! which not.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use bridge_tests::testkit::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
 
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
 
-/// Long enough for an answer on loopback, short enough to wait for one that does not come.
+/// Time-out that is long enough for an answer on loopback, and short enough to wait for a lost one.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 
 async fn gateway() -> (Sandbox, Toss) {
@@ -87,11 +88,15 @@ async fn a_declined_payment_is_told_apart_from_a_later_one() {
     assert_eq!(toss.confirm(&first).await, GatewayAnswer::Refused(code("REJECT_CARD_COMPANY")));
     assert_eq!(toss.find(&first).await, ChargeStatus::NotCharged(code("ABORTED")));
     let second = Charge { order: first.order, ..charge(2) };
-    assert_eq!(toss.find(&second).await, ChargeStatus::NoTrace, "what is found is the first one's");
+    assert_eq!(
+        toss.find(&second).await,
+        ChargeStatus::NoTrace,
+        "the gateway's payment belongs to the first attempt"
+    );
     assert_eq!(toss.confirm(&second).await, GatewayAnswer::Done);
     assert!(
         matches!(toss.find(&first).await, ChargeStatus::Unknown(NoProof::Mismatch)),
-        "another one moved money"
+        "another attempt moved money"
     );
 }
 

@@ -1,5 +1,5 @@
-//! For how long a row is one agent's: as long as its calls of the gateway may take, and its own work with it. The gateway here
-//! looks at that while it is being asked.
+//! Tests of leases: an agent holds a row as long as its calls of the gateway and its own work may
+//! take. The gateway of these tests reads the lease while it is called.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::database::{Database, connect, postgres, sqlite};
 use crate::shop::{Shop, commit_one, order_of, pay, refund};
 
-/// Far apart, so that a time says which of them went into it.
+/// Limits that differ widely, so that a lease shows which of them it contains.
 pub(crate) const LIMITS: PaymentLimits = PaymentLimits {
     calls_max: 4,
     doubts_max: 4,
@@ -34,10 +34,10 @@ pub(crate) const LIMITS: PaymentLimits = PaymentLimits {
     alarm_after: Duration::from_secs(100_000),
 };
 
-/// In which table, and for how much longer, the row is this agent's that the gateway is asked about.
+/// The table of the leased row, and the rest of its lease, at a call of the gateway.
 type Seen = (&'static str, Duration);
 
-/// A gateway that tells nothing, or that it has charged, and looks how long the row that it is asked about is held.
+/// A gateway that charges or gives no answer. At each call it reads the lease of the row.
 struct Watching {
     charges: bool,
     url: LedgerUrl,
@@ -84,7 +84,7 @@ impl Gateway for Watching {
     }
 }
 
-/// An agent's payments over that gateway, and what the gateway sees.
+/// An agent's payments with that gateway, and the leases that the gateway read.
 struct WatchedPayments {
     payments: Arc<Payments<Watching>>,
     seen: mpsc::UnboundedReceiver<Seen>,
@@ -107,16 +107,18 @@ impl WatchedPayments {
         Self { payments, seen, asked, shop, _log: closer }
     }
 
-    /// The row that the gateway is asked about next is held for more than so many calls of it, with what is kept for the rest.
+    /// Checks that the lease at the next call has time for `calls` calls and for the agent's own
+    /// work.
     async fn is_held(&mut self, table: &str, calls: u32) {
         let (of, held) = self.seen.recv().await.unwrap();
-        // The margin is far longer than this test: what has passed since the row was taken does not count.
+        // The margin is far longer than this test, so the time since the lease began does not
+        // matter.
         assert!(of == table && held > LIMITS.timeout * calls, "{of}: {held:?}");
         assert!(held <= LIMITS.timeout * calls + LIMITS.margin, "{of}: {held:?}");
     }
 }
 
-/// So that what is in doubt is asked about now.
+/// Statements that make doubts about payments and refunds due.
 pub(crate) const DUE: [&str; 2] = [
     "UPDATE payments SET next_ask_at = 0 WHERE next_ask_at IS NOT NULL",
     "UPDATE refunds SET next_ask_at = 0 WHERE next_ask_at IS NOT NULL",
@@ -137,7 +139,7 @@ async fn a_refund_is_held(database: Database) {
     let dir = tempfile::tempdir().unwrap();
     let mut agent = WatchedPayments::start(&database, dir.path(), true).await;
     let ServiceEnd::Stands { payment, .. } = agent.payments.pay(&agent.asked).await else {
-        panic!("it stands")
+        panic!("the service refused the payment")
     };
     agent.is_held("payments", 1).await;
     let asked = refund(&agent.shop, "r", &payment, 1_000);
@@ -169,7 +171,8 @@ async fn a_refund_is_one_agent_s_for_all_its_calls_on_postgres() {
     a_refund_is_held(postgres("lease_of_refund").await).await;
 }
 
-/// The site of an agent that is held up for longer than it keeps a row for its own work, whenever it looks at its clock.
+/// The site of a delayed agent. Between two readings of its clock more time passes than its own
+/// work may take.
 struct HeldUp {
     ledger: Ledger,
     log: AuditLog,
@@ -197,7 +200,7 @@ impl Environment for HeldUp {
     }
 }
 
-/// By then another agent may have the row, or an operator may have said that no money moved.
+/// Another agent may have the row by then, or an operator may have decided that no money moved.
 #[tokio::test]
 async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
     let (database, dir) = (sqlite().await, tempfile::tempdir().unwrap());
@@ -211,7 +214,7 @@ async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
     let order = shop.place("k", &[("A", 1)]);
     commit_one(&database.ledger, order.clone()).await;
     let ServiceEnd::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await else {
-        panic!("it stands")
+        panic!("the service refused the payment")
     };
     assert!(seen.try_recv().is_err(), "the gateway was asked to charge");
     let (order, id, first) = (payment.charge.order, payment.charge.payment, LogFirst::new(&log));
@@ -229,9 +232,10 @@ async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
     ask_for_refunds().await;
     assert!(seen.try_recv().is_err(), "the gateway was asked to give back once more");
 
-    // An operator was warned of it long ago: before it is asked for again there is a time to say that nothing went back.
+    // A refund that is in doubt for long has been reported to an operator. So the agent pauses
+    // before the next request, and in this pause the operator may call the refund refused.
     let soon = "SELECT count(*) FROM refunds WHERE next_ask_at < give_back_until";
-    assert_eq!(database.count(soon).await, 1, "while it is young it is asked for soon");
+    assert_eq!(database.count(soon).await, 1, "a young refund is not requested again soon");
     let old = "UPDATE refunds SET next_ask_at = 0, created_at = 0";
     database.run(old, old).await;
     ask_for_refunds().await;

@@ -1,5 +1,5 @@
-//! What is concluded is logged first, and the log's disk may hang: nothing of the ledger is held meanwhile, and what somebody
-//! else concludes then counts.
+//! Tests that a conclusion is logged before it is committed. The log's disk may hang: meanwhile no
+//! lock of the ledger is held, and a conclusion of somebody else counts.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ use crate::database::{Database, connect, postgres, sqlite};
 use crate::leases::{DUE, LIMITS};
 use crate::shop::{Shop, commit_one, order_of, pay, refund};
 
-/// A log whose disk answers only when it is let go, and what it was asked to log.
+/// A log whose disk answers only after `answers` gets a permit, and the outcomes that it got.
 struct Hanging {
     outcomes: Mutex<Vec<String>>,
     asked: Notify,
@@ -63,7 +63,7 @@ impl Hanging {
         Self { outcomes: Mutex::default(), asked: Notify::new(), answers: Semaphore::new(0) }
     }
 
-    /// Does something while the log hangs, and lets it go.
+    /// Waits until the log hangs, does `work`, and lets the log answer.
     async fn meanwhile(&self, work: impl Future<Output = ()>) {
         self.asked.notified().await;
         work.await;
@@ -100,7 +100,7 @@ impl Environment for Site {
     }
 }
 
-/// A gateway that answers nothing at first, and what it shows when it is asked about that.
+/// A gateway that does not answer at first, and its later answer about the payment.
 struct Late {
     shows: ChargeStatus,
     answers: Arc<AtomicBool>,
@@ -131,7 +131,7 @@ impl Gateway for Late {
     }
 }
 
-/// An agent's payments, and one that is in doubt.
+/// An agent's payments, one of which is in doubt.
 struct Doubt {
     database: Database,
     answers: Arc<AtomicBool>,
@@ -151,7 +151,7 @@ impl Doubt {
         commit_one(&database.ledger, order.clone()).await;
         let ServiceEnd::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await
         else {
-            panic!("it stands")
+            panic!("the service refused the payment")
         };
         assert_eq!(payment.state, PaymentState::Unknown);
         Self { database, answers, payments, shop, payment }
@@ -165,7 +165,7 @@ impl Doubt {
         self.database.ledger.payment(self.payment.charge.payment).await.unwrap().unwrap()
     }
 
-    /// The agent asks about the payment now.
+    /// Makes the agent ask about the payment now.
     async fn is_asked_about(&self) {
         self.database.run(DUE[0], DUE[0]).await;
         for due in self.payments.take_due(4).await.unwrap().payments {
@@ -173,7 +173,7 @@ impl Doubt {
         }
     }
 
-    /// The agent asks for the refund now.
+    /// Makes the agent request the refund again now.
     async fn is_asked_for_again(&self) {
         self.database.run(DUE[1], DUE[1]).await;
         for due in self.payments.take_due(4).await.unwrap().refunds {
@@ -181,7 +181,8 @@ impl Doubt {
         }
     }
 
-    /// Somebody else can take every row that this is about, and no transaction is open.
+    /// Checks that another session can lock every row of the payment, and that no transaction is
+    /// open.
     async fn nothing_is_held(&self) {
         let take = "BEGIN; SELECT 1 FROM orders FOR UPDATE NOWAIT; SELECT 1 FROM payments FOR UPDATE NOWAIT; \
                     SELECT 1 FROM refunds FOR UPDATE NOWAIT; ROLLBACK";
@@ -189,12 +190,12 @@ impl Doubt {
         if let LedgerUrl::Postgres(_) = self.database.url() {
             let open = "SELECT count(*) FROM pg_stat_activity \
                         WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
-            assert_eq!(self.database.count(open).await, 0, "a transaction is open while the log hangs");
+            assert_eq!(self.database.count(open).await, 0, "a transaction was open while the log hung");
         }
     }
 
-    /// What an operator's word about a refund comes to that is said while somebody else does something: between what it comes to
-    /// and its commit it is logged.
+    /// Resolves a refund by an operator's decision. `work` runs while the decision is being logged,
+    /// before its commit. Returns the result.
     async fn is_said_meanwhile(
         &self,
         refund: RefundId,
@@ -210,14 +211,14 @@ impl Doubt {
         said.unwrap().resolved
     }
 
-    /// Somebody ends the doubt by hand.
+    /// Ends the doubt by another operator's decision, which is committed at once.
     async fn is_ended_by_hand(&self, moved: bool) {
         let reason = ReasonCode::new("TICKET_4711").unwrap();
         let verdict = OperatorDecision { moved, amount: None, reason: &reason };
         let (order, id) = (self.payment.charge.order, self.payment.charge.payment);
         let ledger = &self.database.ledger;
         let Attempt::ToLog(said) = ledger.resolve_payment(order, id, verdict, None).await.unwrap() else {
-            panic!("it is committed, and nobody has logged it")
+            panic!("the decision was committed before it was logged")
         };
         let resolved = ledger.resolve_payment(order, id, verdict, Some(&said)).await.unwrap();
         assert!(matches!(resolved, Attempt::Committed(ResolveResult::Stands(_))), "{resolved:?}");
@@ -238,12 +239,12 @@ async fn nothing_is_held_while_the_log_hangs(database: Database) {
     tokio::join!(doubt.is_asked_for_again(), free);
     assert_eq!(doubt.read().await.refunds[0].state, RefundState::Done);
 
-    // Here the answer comes to whoever asked.
+    // This time the caller still waits and gets the answer.
     let asked = refund(&doubt.shop, "r2", &doubt.read().await, 1_000);
     let free = doubt.log().meanwhile(doubt.nothing_is_held());
     let (end, ()) = tokio::join!(doubt.payments.refund(&asked), free);
     assert!(matches!(end, ServiceEnd::Stands { logged: true, .. }), "{end:?}");
-    assert_eq!(doubt.log().outcomes(), ["paid", "done", "done"], "each once");
+    assert_eq!(doubt.log().outcomes(), ["paid", "done", "done"], "each outcome is logged once");
 }
 
 #[tokio::test]
@@ -256,7 +257,8 @@ async fn nothing_of_the_ledger_is_held_while_the_log_hangs_on_postgres() {
     Box::pin(nothing_is_held_while_the_log_hangs(postgres("log_hangs").await)).await;
 }
 
-/// What is committed is what was logged, and what somebody else did while it was logged is what it is decided by.
+/// A conclusion is logged, and meanwhile an operator ends the doubt. The conclusion is then decided
+/// again, and the commit equals the log.
 async fn what_is_concluded_meanwhile_counts(database: Database) {
     let doubt = Doubt::of(database, ChargeStatus::Charged).await;
     let ended = doubt.log().meanwhile(doubt.is_ended_by_hand(false));
@@ -295,7 +297,7 @@ async fn a_log_with_an_uncommitted_end_gets_how_the_payment_stands() {
     assert_eq!(doubt.log().outcomes(), ["not_paid", "paid"]);
 }
 
-/// The agent asks for the refund between an operator's look at it and what the operator says of it.
+/// The agent requests the refund between an operator's check and the operator's decision.
 async fn what_an_operator_says_is_decided_anew(database: Database) {
     let doubt = Doubt::of(database, ChargeStatus::Charged).await;
     doubt.log().answers.add_permits(2);
@@ -316,7 +318,7 @@ async fn what_an_operator_says_is_decided_anew(database: Database) {
     assert_eq!(resolved, ResolveResult::Known);
     let payment = doubt.read().await;
     assert_eq!((payment.refunds[0].state, payment.refunded), (RefundState::Done, 1_000));
-    assert_eq!(word.outcomes(), ["payment-resolved"; 2], "it was said, and nothing of it is committed");
+    assert_eq!(word.outcomes(), ["payment-resolved"; 2], "both decisions are logged");
     assert_eq!(doubt.log().outcomes(), ["paid", "done"]);
 }
 

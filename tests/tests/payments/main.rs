@@ -1,10 +1,11 @@
-//! Payments against a gateway that misbehaves: the adapter, the service with its reconciler, webhooks, and all of it end to end.
+//! Tests of payments against a faulty gateway: the adapter, the service with its reconciler,
+//! webhooks, and the whole way end to end.
 
 mod checkout;
 #[path = "../common/mod.rs"]
 mod common;
 
-// Said to be tests, which all of this is, so that what clippy.toml allows in tests is allowed here.
+// All of this is test code. The attribute makes clippy.toml's exceptions for tests apply.
 #[cfg(test)]
 #[path = "../ledger/database.rs"]
 #[allow(dead_code, reason = "the ledger's tests use the rest")]

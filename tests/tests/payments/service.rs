@@ -1,5 +1,5 @@
-//! The service and its reconciler on real databases, against a gateway that misbehaves: whatever happens, an order is
-//! charged once or not at all, and in the end everybody knows which.
+//! Tests of the payment service and its reconciler on real databases, against a faulty gateway. An
+//! order is charged once or not at all, and in the end every agent knows which.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,8 +27,8 @@ use tokio::time::sleep;
 use crate::database::{Database, connect, postgres, sqlite};
 use crate::shop::{self, Shop, TOTAL, batch, commit_one, order_id, order_of, refund};
 
-/// Short times, so that what is hung and asked about again ends soon; long enough for a commit and a call of the gateway, on a
-/// slow machine as well.
+/// Short times, so that a request that hangs ends soon. They are long enough for a commit and a
+/// call of the gateway on a slow machine.
 const LIMITS: PaymentLimits = PaymentLimits {
     calls_max: 64,
     doubts_max: 64,
@@ -62,18 +62,18 @@ impl PaymentService {
         Self { payments, shutdown, reconciler, log: config.dir, key, closer, _dir: dir }
     }
 
-    /// From now on nothing can be logged.
+    /// Closes the log, so that nothing can be logged any more.
     async fn close_log(&mut self) {
         if let Some(closer) = self.closer.take() {
             closer.close().await.unwrap();
         }
     }
 
-    /// What it logged of how requests ended, until now.
+    /// Closes the log and returns the outcomes in it, with their keys.
     async fn concluded(mut self) -> Vec<(KeyDigest, String)> {
         self.close_log().await;
         if !self.log.join("checkpoint").exists() {
-            return Vec::new(); // It logged nothing at all.
+            return Vec::new(); // Nothing was logged.
         }
         let entries = audits::entries(&tlog::check(&self.log, &self.key).unwrap()).unwrap();
         let ended = entries.into_iter().map(|entry| match entry.event {
@@ -104,7 +104,7 @@ impl Drop for PaymentService {
     }
 }
 
-/// "Charge for this order", under a key that is the order's own.
+/// Returns a request to charge for this order, under a key of the order.
 fn pay(shop: &Shop, order: OrderId) -> ChargeRequest {
     shop::pay(shop, &format!("pay {order}"), order)
 }
@@ -120,7 +120,7 @@ async fn order(database: &Database, shop: &Shop) -> OrderId {
     order_of(&request)
 }
 
-/// The payment, once it stands as is waited for.
+/// Waits until the payment meets a condition, and returns it.
 async fn until(ledger: &Ledger, id: PaymentId, stands: impl Fn(&Payment) -> bool) -> Payment {
     loop {
         let payment = ledger.payment(id).await.unwrap().unwrap();
@@ -131,7 +131,8 @@ async fn until(ledger: &Ledger, id: PaymentId, stands: impl Fn(&Payment) -> bool
     }
 }
 
-/// How many payments the great test makes: all that the promise names if it is told so.
+/// Returns the number of payments in the large test. `BRIDGE_PAYMENTS` can set it, for example to
+/// the number in the promise.
 fn count() -> usize {
     std::env::var("BRIDGE_PAYMENTS").ok().and_then(|count| count.parse().ok()).unwrap_or(400)
 }
@@ -149,7 +150,8 @@ async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64
         orders.extend(requests.iter().map(order_of));
         assert!(database.ledger.commit(&batch(requests), None).await.outage.is_none());
     }
-    // Two agents, so that they take rows from each other; every caller asks twice, at either, under one key.
+    // Two agents may take rows from each other. Every caller sends its request twice under one key,
+    // to either agent.
     let agents = [
         PaymentService::start(&database, &sandbox).await.reconcile(),
         PaymentService::start(&database, &sandbox).await.reconcile(),
@@ -176,7 +178,7 @@ async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64
         .map(|charge| (charge.order.clone(), charge.amount))
         .collect();
     let payments = database.ledger.payments(false, i64::MAX).await.unwrap();
-    assert_eq!(payments.len(), orders.len(), "each order has one payment, which was asked for twice");
+    assert_eq!(payments.len(), orders.len(), "each order has one payment, though two requests came");
     for payment in &payments {
         let moved = charged.get(&payment.charge.order.to_string());
         match payment.state {
@@ -187,7 +189,7 @@ async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64
     }
     let sums = database.ledger.payment_sums().await.unwrap();
     assert_eq!((sums.charged, sums.payments), (charged.values().sum(), charged.len() as i64));
-    assert!(sums.payments > 0 && sums.payments < payments.len() as i64, "some were declined");
+    assert!(sums.payments > 0 && sums.payments < payments.len() as i64, "some payments were declined");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,7 +226,7 @@ async fn what_an_agent_that_died_had_begun_is_found_by_another() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        // It dies as soon as the gateway has been asked, and before that answers or is given up.
+        // The agent dies after the gateway has the request, and before it gets an answer.
         tokio::select! {
             biased;
             () = gateway_hangs => {}
@@ -251,7 +253,7 @@ async fn an_order_that_was_cancelled_meanwhile_is_never_charged_again() {
     let agent = agent.reconcile();
     let id = payment.charge.payment;
     until(&database.ledger, id, |payment| payment.asks >= 3).await;
-    assert_eq!(sandbox.charges()[0].charged, 0, "the gateway waits for a confirmation that never comes");
+    assert_eq!(sandbox.charges()[0].charged, 0, "the gateway charged without a confirmation");
     sandbox.set_status(&order.to_string(), "EXPIRED");
     let ended = until(&database.ledger, id, |payment| !payment.state.is_open()).await;
     assert_eq!((ended.state, ended.code.unwrap().as_str()), (PaymentState::NotPaid, "EXPIRED"));
@@ -266,7 +268,7 @@ async fn money_that_moved_for_a_cancelled_order_goes_back_by_itself() {
     sandbox.next([Mischief::FailAfter]);
     let payment = agent.pay(&pay(&shop, order)).await;
     commit_one(&database.ledger, shop.cancel("c", order)).await;
-    // The refund's first answer is lost as well: the find, then the refund.
+    // The refund's first answer is lost as well: first comes the look-up, then the refund.
     sandbox.next([Mischief::Fine, Mischief::FailAfter]);
     let agent = agent.reconcile();
     let id = payment.charge.payment;
@@ -287,12 +289,12 @@ async fn a_refund_without_answer_is_asked_again_and_made_once() {
     let ServiceEnd::Stands { payment, refund: Some(id), replayed: false, logged: false } =
         agent.payments.refund(&asked).await
     else {
-        panic!("it stands")
+        panic!("the service refused the refund")
     };
     let of = |payment: &Payment| payment.refunds.iter().find(|refund| refund.refund == id).unwrap().state;
     assert_eq!(of(&payment), RefundState::Unknown);
     let too_much = agent.payments.refund(&refund(&shop, "r2", &payment, TOTAL)).await;
-    assert_eq!(too_much, ServiceEnd::Refused(Refusal::RefundTooLarge), "what is in doubt counts");
+    assert_eq!(too_much, ServiceEnd::Refused(Refusal::RefundTooLarge), "a refund in doubt counts");
     let ended =
         until(&database.ledger, payment.charge.payment, |payment| of(payment) == RefundState::Done).await;
     assert_eq!((ended.state, ended.refunded), (PaymentState::PartiallyRefunded, 1_000));
@@ -300,7 +302,7 @@ async fn a_refund_without_answer_is_asked_again_and_made_once() {
     sandbox.next([Mischief::Decline]);
     let asked = refund(&shop, "r3", &payment, 1_000);
     let ServiceEnd::Stands { payment, refund: Some(id), .. } = agent.payments.refund(&asked).await else {
-        panic!("it stands")
+        panic!("the service refused the refund")
     };
     let refused = payment.refunds.iter().find(|refund| refund.refund == id).unwrap();
     assert_eq!(refused.state, RefundState::Refused);
@@ -311,7 +313,10 @@ async fn a_hint_is_believed_only_as_far_as_the_gateway_says_so() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
     let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let order = order(&database, &shop).await;
-    assert!(!agent.payments.hint(order).await.unwrap(), "it is about nothing");
+    assert!(
+        !agent.payments.hint(order).await.unwrap(),
+        "a hint about an order without a payment was accepted"
+    );
     sandbox.next([Mischief::HangAfter]);
     let payment = agent.pay(&pay(&shop, order)).await;
     assert_eq!(payment.state, PaymentState::Unknown);
@@ -322,7 +327,7 @@ async fn a_hint_is_believed_only_as_far_as_the_gateway_says_so() {
     assert_eq!(database.ledger.payment(id).await.unwrap().unwrap().state, PaymentState::Unknown);
     let agent = agent.reconcile();
     until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
-    assert!(!agent.payments.hint(order).await.unwrap(), "there is no doubt any more");
+    assert!(!agent.payments.hint(order).await.unwrap(), "a hint about a known payment was accepted");
 }
 
 async fn what_nobody_waits_for_is_logged(database: Database) {
@@ -340,7 +345,8 @@ async fn what_nobody_waits_for_is_logged(database: Database) {
     assert!(matches!(agent.payments.refund(&given_back).await, ServiceEnd::Stands { .. }));
     until(&database.ledger, id, |payment| payment.refunded == 1_000).await;
 
-    // This one's answer comes; what becomes of it by itself is nobody's answer.
+    // This payment gets its answer. Its automatic refund answers no request, so no outcome of it is
+    // logged.
     let cancelled = pay(&shop, order(&database, &shop).await);
     let payment = agent.pay(&cancelled).await;
     assert_eq!(payment.state, PaymentState::Paid);
@@ -373,7 +379,7 @@ async fn what_cannot_be_logged_is_not_concluded_before_it_can_be() {
     agent.close_log().await;
     let agent = agent.reconcile();
     let still = until(&database.ledger, id, |payment| payment.asks >= 2).await;
-    assert_eq!(still.state, PaymentState::Unknown, "the gateway told, and nobody else is told");
+    assert_eq!(still.state, PaymentState::Unknown, "the conclusion was committed without a log entry");
     drop(agent);
     let other = PaymentService::start(&database, &sandbox).await.reconcile();
     until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
@@ -388,13 +394,17 @@ async fn a_payment_stands_as_paid_nowhere_before_that_is_in_the_log() {
     assert_eq!(agent.pay(&logged).await.state, PaymentState::Paid);
     let unlogged = pay(&shop, order(&database, &shop).await);
     agent.close_log().await;
-    assert_eq!(agent.pay(&unlogged).await.state, PaymentState::Unknown, "whoever asked is not told");
+    assert_eq!(
+        agent.pay(&unlogged).await.state,
+        PaymentState::Unknown,
+        "the caller got an answer that was not logged"
+    );
     let stands = database.ledger.payment(unlogged.charge.payment).await.unwrap().unwrap();
-    assert_eq!(stands.state, PaymentState::Confirming, "and neither is who looks it up");
+    assert_eq!(stands.state, PaymentState::Confirming, "a look-up shows an outcome that was not logged");
     assert_eq!(agent.concluded().await, [(logged.key, "paid".to_owned())]);
 }
 
-/// A DBA turns back the times of every payment by two hours: as far as the ledger knows, they have passed.
+/// Subtracts two hours from times of every payment, as if two hours had passed.
 async fn two_hours_later(database: &Database, columns: &[&str]) {
     for column in columns {
         let sql = format!("UPDATE payments SET {column} = {column} - 7200000000");
@@ -423,7 +433,11 @@ async fn what_reaches_the_gateway_late_is_charged_late(database: Database) {
     let ended = until(&database.ledger, id, |payment| payment.state == PaymentState::Returned).await;
     assert_eq!((ended.refunds.len(), ended.refunds[0].automatic), (1, true));
     let books = &sandbox.charges()[0];
-    assert_eq!((books.charged, books.cancels.as_slice()), (1, [TOTAL].as_slice()), "once, by two agents");
+    assert_eq!(
+        (books.charged, books.cancels.as_slice()),
+        (1, [TOTAL].as_slice()),
+        "the money goes back once, although two agents work"
+    );
     let again = first.pay(&asked).await;
     assert_eq!(again.state, PaymentState::Returned);
     let mut logged = Vec::new();
@@ -434,7 +448,7 @@ async fn what_reaches_the_gateway_late_is_charged_late(database: Database) {
         }));
     }
     logged.sort_unstable();
-    assert_eq!(logged, ["charged_late", "not_paid", "returned"], "each step in the log, once");
+    assert_eq!(logged, ["charged_late", "not_paid", "returned"], "each step is in the log once");
 }
 
 #[tokio::test]
@@ -453,7 +467,7 @@ async fn an_old_payment_is_kept_while_another_agent_may_be_requesting_it() {
     let (shop, first) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let asked = pay(&shop, order(&database, &shop).await);
     let (id, order) = (asked.charge.payment, asked.charge.order);
-    // The second request is on its way when the other agent comes to ask.
+    // The second request is on its way when the other agent asks about the payment.
     sandbox.next([Mischief::FailBefore, Mischief::Fine, Mischief::Held]);
     assert_eq!(first.pay(&asked).await.state, PaymentState::Unknown);
     let first = first.reconcile();
@@ -462,7 +476,7 @@ async fn an_old_payment_is_kept_while_another_agent_may_be_requesting_it() {
     }
     two_hours_later(&database, &["created_at"]).await;
     let other = PaymentService::start(&database, &sandbox).await.reconcile();
-    assert!(other.payments.hint(order).await.unwrap(), "it asks at once");
+    assert!(other.payments.hint(order).await.unwrap(), "the hint made nothing due");
     until(&database.ledger, id, |payment| {
         assert!(payment.state.is_open(), "{:?}", payment.state);
         payment.asks >= 3

@@ -1,4 +1,5 @@
-//! Fields and framing of requests that two readers could take differently: refused as such, and nothing comes of them.
+//! Tests of header fields and framing that two readers could read differently. The agent refuses
+//! them, and they have no effect.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -75,7 +76,8 @@ fn a_repeated_single_value_field_is_refused_wherever_it_is_read() -> Result<()> 
                 shop.problem(&answer, 400, name).with_context(|| format!("{method} {path} {twice:?}"))?;
             }
         }
-        // The standard of traces wants a second one ignored, and a list may have any number of lines.
+        // A second `traceparent` is ignored, as the W3C Trace Context standard requires. A list may
+        // be in any number of lines.
         let mut request = Request::post(&orders).header("host", "bridge").header("authorization", &good);
         for (name, value) in [
             ("idempotency-key", "good"),
@@ -93,10 +95,10 @@ fn a_repeated_single_value_field_is_refused_wherever_it_is_read() -> Result<()> 
     })
 }
 
-/// A request over HTTP/2: method, path, fields.
+/// A request over HTTP/2: method, path and header fields.
 type RequestParts = (Method, String, Vec<(&'static str, String)>);
 
-/// The answers over one connection of HTTP/2, at one authority: status and problem.
+/// Sends requests over one HTTP/2 connection. Returns the status and problem of each answer.
 async fn over_http_2(storefront: SocketAddr, requests: Vec<RequestParts>) -> Result<Vec<(u16, String)>> {
     let stream = TcpStream::connect(storefront).await?;
     let (mut connection, driver) =
@@ -258,19 +260,21 @@ fn a_bare_line_feed_behind_a_body_in_chunks_smuggles_nothing_in() -> Result<()> 
     })
 }
 
-/// What the agent says to these bytes until it ends the connection, which it does.
+/// Sends bytes. Returns everything that the agent sends until it closes the connection. Fails if
+/// the connection stays open.
 async fn refused(storefront: SocketAddr, pieces: &[&[u8]]) -> Result<String> {
     let said = raw(storefront, pieces, Duration::ZERO, PATIENCE);
-    let said = timeout(PATIENCE - Duration::from_secs(1), said).await.context("it is still open")??;
+    let said =
+        timeout(PATIENCE - Duration::from_secs(1), said).await.context("the connection is still open")??;
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
-/// The statuses of all answers in it.
+/// Returns the statuses of all answers in a text.
 fn statuses(said: &str) -> Vec<u16> {
     said.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)?.parse().ok()).collect()
 }
 
-/// The last answer in it is this problem, whole.
+/// Checks that the last answer in a text is complete and has this problem.
 fn ends_with_problem(said: &str, status: u16, name: &str) -> Result<()> {
     let last = said.rsplit("HTTP/1.1 ").next().unwrap_or_default();
     let (head, body) = last.split_once("\r\n\r\n").with_context(|| format!("no answer: {said:?}"))?;
@@ -283,7 +287,8 @@ fn ends_with_problem(said: &str, status: u16, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Heads of an order, without the empty line behind them, that are no good, and what each is answered.
+/// Returns bad heads of an order, without the empty line at their end. Each has its expected status
+/// and problem.
 fn bad_heads(good: &str) -> Vec<(String, u16, &'static str)> {
     let with = |more: &str| format!("{good}{more}\r\n");
     let many: String = (0..400).map(|index| format!("x-{index}: {}\r\n", "y".repeat(500))).collect();
@@ -309,7 +314,7 @@ fn bad_heads(good: &str) -> Vec<(String, u16, &'static str)> {
         (good.replace("host", "host: a\r\nhost"), 400, bad),
         (with(few.trim_end()), 431, large),
         (with(many.trim_end()), 431, large),
-        // A little more than is read, so that it finds room in any buffer.
+        // The head is slightly larger than the limit, so it still fits in every buffer.
         (with(&format!("x-a: {}", "y".repeat(17_000))), 431, large),
         (
             with(&format!("x-a: {}", "y".repeat(12_000))) + "content-length: 5\r\ncontent-length: 6\r\n",
@@ -333,7 +338,7 @@ fn a_malformed_request_is_refused_whatever_came_before_it() -> Result<()> {
             ensure!(statuses(&said) == [status], "{}: {said}", about());
             ends_with_problem(&said, status, name).with_context(about)?;
 
-            // Behind an order it gets its answer after that one has its own.
+            // A bad request after an order is answered after the order's answer.
             let body = shop.order(&[(0, 1)]).body;
             let mut order = head(&shop, &format!("k{orders}"), "transfer-encoding: chunked\r\n").into_bytes();
             order.extend(format!("{:x}\r\n", body.len()).as_bytes());
@@ -343,7 +348,8 @@ fn a_malformed_request_is_refused_whatever_came_before_it() -> Result<()> {
             ends_with_problem(&said, status, name).with_context(about)?;
             orders += 1;
 
-            // Behind reads that came together with it.
+            // A bad request after reads that came in the same packet is answered after their
+            // answers.
             for reads in [1, 3, 4, 5, 20] {
                 let said = refused(site.storefront, &[(read.repeat(reads) + &bad).as_bytes()]).await;
                 let said = said.with_context(|| format!("{reads} reads before {}", about()))?;
@@ -352,7 +358,7 @@ fn a_malformed_request_is_refused_whatever_came_before_it() -> Result<()> {
                 ends_with_problem(&said, status, name).with_context(about)?;
             }
         }
-        // What the agent itself sees to be no good waits for the reads before it as well.
+        // Heads that the agent's own check refuses also wait for the reads before them.
         let bad = format!("{read}{read}{good}x-a: b\n\r\n");
         let bad = bad.replace("\r\n\r\nx-a", "\r\nx-a");
         let said = refused(site.storefront, &[bad.as_bytes()]).await?;
@@ -371,12 +377,13 @@ fn a_too_large_head_behind_an_order_is_read_to_its_end() -> Result<()> {
         let mut stream = TcpStream::connect(site.storefront).await?;
         stream.write_all(&[order.as_bytes(), &body, large.as_bytes()].concat()).await?;
         let mut said = Vec::new();
-        timeout(PATIENCE, stream.read_to_end(&mut said)).await.context("it is still open")??;
+        timeout(PATIENCE, stream.read_to_end(&mut said)).await.context("the connection is still open")??;
         let said = String::from_utf8_lossy(&said);
         ensure!(statuses(&said) == [201, 431], "{said}");
-        // A socket that is closed answers the first of these with a reset, and takes back what its caller has not read.
+        // A closed socket would answer the first of these writes with a reset, which drops what the
+        // caller has not read.
         for _ in 0..2 {
-            stream.write_all(b"yyyy").await.context("it was cut off")?;
+            stream.write_all(b"yyyy").await.context("the connection was cut off")?;
         }
         shop.close(site, 1, [1, 0, 0]).await
     })
@@ -386,7 +393,8 @@ fn a_too_large_head_behind_an_order_is_read_to_its_end() -> Result<()> {
 fn pipelined_answers_do_not_wait_for_a_slow_one_behind_them() -> Result<()> {
     FORM.play(async |Stage { site, .. }| {
         let read = "GET /v1/form/stock?sku=SHOE-270 HTTP/1.1\r\nhost: bridge\r\n\r\n";
-        // Nobody ever comes to that position, and another request waits behind the one that asks for it.
+        // No change ever has that position, so the request waits, and another request waits behind
+        // it.
         let waits = read.replace("\r\n\r\n", "\r\nbridge-min-seq: 999999999\r\n\r\n");
         let asked = format!("{}{waits}{read}", read.repeat(4));
         let mut caller = TcpStream::connect(site.storefront).await?;
@@ -395,12 +403,12 @@ fn pipelined_answers_do_not_wait_for_a_slow_one_behind_them() -> Result<()> {
         let heard = async {
             while statuses(&String::from_utf8_lossy(&said)).len() < 4 {
                 let bytes = caller.read(&mut room).await?;
-                ensure!(bytes > 0, "it is closed: {}", String::from_utf8_lossy(&said));
+                ensure!(bytes > 0, "the connection is closed: {}", String::from_utf8_lossy(&said));
                 said.extend_from_slice(&room[..bytes]);
             }
             Ok(())
         };
-        timeout(PATIENCE, heard).await.context("its answers are held back")??;
+        timeout(PATIENCE, heard).await.context("the answers are held back")??;
         ensure!(statuses(&String::from_utf8_lossy(&said)) == [200; 4], "{said:?}");
         Ok(())
     })

@@ -1,7 +1,9 @@
-//! Bad input at the storefront, whatever it is: a clear problem, no panic, nothing half-written, and the agents go on.
+//! Tests of bad input at the storefront. Each gets a clear problem and no panic, leaves nothing
+//! half-written, and the agents go on.
 //!
-//! Every test has a brand of its own on one bridge, and ends with what `Shop::close` asks: exactly the good orders are in
-//! the ledger, the stock is balanced, nothing that was sent stands in a log, and the next order is taken.
+//! Every test has its own brand on one bridge, and ends with the checks of `Shop::close`. The
+//! ledger has exactly the good orders, the stock is balanced, no log contains what was sent, and
+//! the next order is accepted.
 
 use std::time::Duration;
 
@@ -59,14 +61,14 @@ fn a_caller_without_the_brands_token_or_valid_key_is_refused() -> Result<()> {
         let answer = client.send(twice.body(Full::new(order.body.clone()))?).await?;
         shop.problem(&answer, 400, "idempotency-key")?;
         let answer = client.post(&path, Some(&token), Some(&long[..255]), order.body).await?;
-        ensure!(answer.status == 201, "255 characters are a key: {}", answer.status);
+        ensure!(answer.status == 201, "a key of 255 characters is refused: {}", answer.status);
         shop.close(site, 1, [1, 0, 0]).await
     })
 }
 
 #[test]
 fn an_order_that_breaks_a_rule_is_told_which_and_where() -> Result<()> {
-    /// What is done to a good order, and the pointers that the answer names.
+    /// A change that makes a good order bad, and the pointers that the answer must name.
     type Break = (&'static str, fn(&mut Value), &'static [&'static str]);
     const MONEY_MAX: i64 = 1_000_000_000_000_000;
     let breaks: &[Break] = &[
@@ -183,14 +185,14 @@ fn an_order_that_breaks_a_rule_is_told_which_and_where() -> Result<()> {
 
         let mut dollars = shop.json();
         for money in ["/total", "/shipping_fee", "/lines/0/unit_price"] {
-            dollars.pointer_mut(money).context("money")?["currency"] = json!("USD");
+            dollars.pointer_mut(money).context("no money")?["currency"] = json!("USD");
         }
         let answer = shop.place("dollars", dollars.to_string()).await?;
         let problem = shop.problem(&answer, 422, "wrong-currency")?;
         ensure!(problem["errors"][0]["pointer"] == "/total/currency", "{problem}");
         ensure!(problem["detail"].as_str().unwrap_or_default().contains("KRW"), "{problem}");
 
-        // Nothing of that has used up a key: the same ones take good orders now.
+        // The refused requests used up no key: good orders under the same keys are accepted.
         for key in ["a float", "dollars"] {
             let order = shop.order(&[(0, 1)]);
             let answer = shop.place(key, order.body).await?;
@@ -215,7 +217,7 @@ fn what_is_no_json_order_is_refused_without_repeating_it() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "form");
         let good = String::from_utf8(shop.order(&[(0, 1)]).body.to_vec())?;
-        let torn = good[..good.char_indices().nth(200).context("a body")?.0].to_owned();
+        let torn = good[..good.char_indices().nth(200).context("no body")?.0].to_owned();
         let twice = good.replacen("\"total\"", "\"total\":{\"amount\":1,\"currency\":\"KRW\"},\"total\"", 1);
         let nested = "[".repeat(10_000);
         let bodies = [
@@ -273,7 +275,7 @@ fn what_is_no_json_order_is_refused_without_repeating_it() -> Result<()> {
         shop.problem(&answer, 404, "no-such-path")?;
 
         let answer = send(Method::POST, &path, "Application/JSON; charset=utf-8").await?;
-        ensure!(answer.status == 201, "parameters of a media type are no mistake: {}", answer.status);
+        ensure!(answer.status == 201, "a media type with parameters is refused: {}", answer.status);
         shop.close(site, 1, [1, 0, 0]).await
     })
 }
@@ -295,7 +297,7 @@ fn a_body_above_the_limit_is_refused_announced_or_not() -> Result<()> {
         let said = String::from_utf8_lossy(&said);
         ensure!(said.starts_with("HTTP/1.1 413 ") && said.contains("/problems/body-too-large"), "{said}");
 
-        // As large as it may be, blanks and all, it is an order.
+        // A body of exactly the largest size, padded with blanks, is an order.
         let order = shop.order(&[(0, 1)]);
         let padded = [order.body.to_vec(), vec![b' '; (256 << 10) - order.body.len()]].concat();
         let answer = shop.place("full", padded).await?;
@@ -319,7 +321,7 @@ fn what_the_ledger_rejects_is_named_and_sticks_to_its_key() -> Result<()> {
         let mut cheap = shop.json();
         cheap["lines"][0]["unit_price"]["amount"] = json!(1_000);
         cheap["total"]["amount"] = json!(4_000);
-        // Of two lines only the second is sold out: nothing of the first is taken.
+        // Only the second line is sold out. No units of the first line may be taken.
         let greedy = String::from_utf8(shop.order(&[(0, 5), (2, 2)]).body.to_vec())?;
         let cases = [
             ("unknown", unknown.to_string(), 422, "unknown-sku", "SANDAL-9"),
@@ -336,13 +338,16 @@ fn what_the_ledger_rejects_is_named_and_sticks_to_its_key() -> Result<()> {
 
             let again = shop.place(key, body).await?;
             ensure!(again.header("idempotency-replayed") == Some("true"), "{key}: {:?}", again.headers);
-            ensure!(shop.problem(&again, status, name)?["order"] == problem["order"], "another order");
+            ensure!(
+                shop.problem(&again, status, name)?["order"] == problem["order"],
+                "a replay names another order"
+            );
             let other = shop.order(&[(1, 1)]);
             let reused = shop.place(key, other.body).await?;
             shop.problem(&reused, 422, "idempotency-key-reused")?;
         }
         let last = shop.order(&[(2, 1)]);
-        ensure!(shop.place("last", last.body.clone()).await?.status == 201, "the last one is sold");
+        ensure!(shop.place("last", last.body.clone()).await?.status == 201, "the last unit was not sold");
         let late = shop.place_new(&[(2, 1)]).await?;
         shop.problem(&late, 409, "sold-out")?;
         let other = shop.order(&[(2, 1)]);
@@ -379,7 +384,7 @@ fn only_a_placed_order_can_be_cancelled_and_returns_units_once() -> Result<()> {
             let answer = shop.get(&format!("{}/{nobodys}{query}", shop.orders())).await?;
             shop.problem(&answer, 404, "unknown-order").context(query)?;
         }
-        // Another brand's order is as unknown as none.
+        // Another brand's order is unknown too.
         let mut stranger = Shop::open(site, "two");
         let answer = stranger.cancel(&order, "stranger").await?;
         stranger.problem(&answer, 404, "unknown-order")?;
@@ -400,7 +405,7 @@ fn only_a_placed_order_can_be_cancelled_and_returns_units_once() -> Result<()> {
         shop.problem(&answer, 422, "idempotency-key-reused")?;
         let answer = shop.get(&format!("{}/{order}", shop.orders())).await?;
         ensure!(answer.json()["state"] == "cancelled", "{:?}", answer.json());
-        ensure!(shop.place_new(&[(2, 1)]).await?.status == 201, "the last one is for sale again, once");
+        ensure!(shop.place_new(&[(2, 1)]).await?.status == 201, "the cancelled unit is not for sale again");
         let answer = shop.place_new(&[(2, 1)]).await?;
         shop.problem(&answer, 409, "sold-out")?;
         shop.close(site, 1, [0, 0, 1]).await
@@ -452,7 +457,8 @@ fn a_request_that_is_cut_in_the_middle_has_no_effect() -> Result<()> {
             stream.write_all(&request[..length]).await?;
             stream.shutdown().await?;
             let mut said = Vec::new();
-            // Until the agent has let go of it as well, so that it has come to its end.
+            // Waits until the agent has closed the connection too, so that it has handled
+            // everything.
             tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await?.unwrap_or_default();
             let said = String::from_utf8_lossy(&said);
             ensure!(said.is_empty() || said.starts_with("HTTP/1.1 400 "), "{length}: {said}");
@@ -472,7 +478,7 @@ fn a_caller_that_half_closes_after_whole_requests_gets_their_answers() -> Result
     BRIDGE.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "half");
         let read = b"GET /v1/half/stock?sku=SHOE-270 HTTP/1.1\r\nhost: bridge\r\n\r\n".to_vec();
-        // It waits for a position that never comes.
+        // This read waits for a position that never comes.
         let waits =
             String::from_utf8_lossy(&read).replace("bridge\r\n", "bridge\r\nbridge-min-seq: 999999999\r\n");
         let mut orders = Vec::new();
@@ -496,7 +502,7 @@ fn a_caller_that_half_closes_after_whole_requests_gets_their_answers() -> Result
             let statuses: Vec<u16> =
                 said.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)?.parse().ok()).collect();
             ensure!(statuses.starts_with(expected), "case {index}: {said}");
-            // Of what is cut in the middle nothing comes, but for being told so.
+            // A request that is cut in the middle has no effect. It may only be answered with 400.
             let rest = &statuses[expected.len()..];
             ensure!(rest.is_empty() || index == 5 && rest == [400], "case {index}: {said}");
         }
@@ -510,7 +516,8 @@ fn a_caller_that_trickles_is_not_waited_for() -> Result<()> {
         let mut shop = Shop::open(site, "slow");
         let body = shop.order(&[(0, 1)]).body;
         let head = head(&shop, "slow", &format!("content-length: {}\r\n", body.len()));
-        // Many more pieces than patience allows: it is the agent that ends each of these, or the wait below fails.
+        // The trickle lasts far longer than the test waits, so the agent must end each connection
+        // itself.
         let trickle = |text: &[u8]| -> Vec<Vec<u8>> { text.iter().map(|byte| vec![*byte]).collect() };
         let first_bytes = |text: &[u8]| vec![text.to_vec()];
         let cases = [
@@ -568,7 +575,8 @@ fn a_body_with_two_lengths_smuggles_no_second_request_in() -> Result<()> {
         ]
         .concat();
         let chunked = |lengths: &str| {
-            // By its chunks the body ends at once; by its length what follows belongs to it.
+            // The chunks say that the body ends at once. The length says that the rest belongs to
+            // the body.
             [head(&shop, "outer", lengths).as_bytes(), b"0\r\n\r\n", &inner].concat()
         };
         let length = inner.len() + 5;
@@ -626,7 +634,8 @@ fn http_2_with_prior_knowledge_is_served_alike() -> Result<()> {
     })
 }
 
-/// Sends the pieces one after the other, and returns what the agent said until it closed the connection.
+/// Sends pieces one after the other. Returns everything that the agent sent until it closed the
+/// connection.
 async fn ended_by_the_agent(storefront: std::net::SocketAddr, pieces: &[&[u8]]) -> Result<String> {
     let said = raw(storefront, pieces, Duration::from_millis(250), PATIENCE);
     let said = tokio::time::timeout(PATIENCE - Duration::from_secs(1), said).await??;

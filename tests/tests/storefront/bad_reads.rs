@@ -1,5 +1,5 @@
-//! Every kind of bad catalogue read sent to a running bridge: each gets a clear answer that repeats nothing, and the next
-//! good read is served as if nothing had been.
+//! Sends every kind of bad catalogue read to a running bridge. Each gets a clear answer that
+//! repeats nothing of the request, and the next good read is served.
 
 use std::fs;
 use std::time::Duration;
@@ -12,18 +12,20 @@ use serde_json::json;
 
 static BRIDGE: Shared = Shared::new(&["reads"], |_| Ok(()));
 
-/// What is planted in requests, and must not come back in an answer or stand in a log.
+/// A value in requests that must not return in an answer or in a log.
 const PLANTED: &str = "hunter2-8842";
 
 const GOOD: &str = "/v1/reads/products/SHOE%201%2F2";
 
-/// Brings two products in and waits until they are served; whoever comes second finds them.
+/// Imports two products and waits until they are served. Several tests may call this.
 async fn stocked(site: &Site) -> Result<()> {
     let price = json!({"amount": 5, "currency": "KRW"});
     let product = |code: &str, sku: &str| json!({"brand": "reads", "product": code, "names": {"en": code}, "variants": [{"sku": sku, "price": price}]});
     let file = site.idc_dir().join(format!("reads-{}.jsonl", rand::random::<u32>()));
     fs::write(&file, format!("{}\n{}\n", product("SHOE 1/2", "S-1"), product("HAT", "H-1")))?;
-    site.idc_command(&["catalogue", "import", &file.display().to_string()]).await.context("import")?;
+    site.idc_command(&["catalogue", "import", &file.display().to_string()])
+        .await
+        .context("import the catalogue")?;
     until("both products are served", async || {
         let mut served = true;
         for path in [GOOD, "/v1/reads/products/HAT"] {
@@ -38,13 +40,14 @@ async fn get(site: &Site, path: &str) -> Result<HttpAnswer> {
     Ok(Client::new(site.storefront).get(path, None).await?)
 }
 
-/// Sends bytes as they are; what comes back until the agent hangs up.
+/// Sends bytes unchanged. Returns everything that comes until the agent closes the connection.
 async fn say(site: &Site, request: &[u8]) -> Result<String> {
     let said = raw(site.storefront, &[request], Duration::ZERO, PATIENCE).await?;
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
-/// A refusal, or a connection that was closed without one: what is left unread of a request can cost its answer.
+/// Returns true if the text is a refusal with one of these statuses, or if the connection was
+/// closed without an answer. Unread bytes of a request can cost the caller the answer.
 fn refuses(said: &str, statuses: &[u16]) -> bool {
     let is_refused = statuses.iter().any(|status| said.starts_with(&format!("HTTP/1.1 {status} ")));
     (said.is_empty() || is_refused) && !said.contains(PLANTED)
@@ -88,9 +91,9 @@ fn a_bad_query_is_refused_by_the_name_of_its_parameter() -> Result<()> {
         let many = (0..101).map(|sku| format!("S{sku}")).collect::<Vec<_>>().join(",");
         shop.problem(&get(site, &format!("/v1/reads/stock?sku={many}")).await?, 400, "invalid-query")?;
         let list = get(site, "/v1/reads/products?limit=1&sort=price").await?.json();
-        let cursor = list["next_cursor"].as_str().context("a second page")?;
+        let cursor = list["next_cursor"].as_str().context("no second page")?;
         let other = get(site, &format!("/v1/reads/products?limit=1&sort=name&cursor={cursor}")).await?;
-        shop.problem(&other, 400, "invalid-query").context("a cursor of another list")?;
+        shop.problem(&other, 400, "invalid-query").context("the cursor of another list")?;
         ensure!(get(site, GOOD).await?.status == 200);
         Ok(())
     })

@@ -1,5 +1,5 @@
-//! HTTP clients that others wrote read the catalogue: curl, h2load over HTTP/1.1 and HTTP/2, and wrk. None of them sees an
-//! error.
+//! Reads the catalogue with other HTTP clients: curl, wrk, and h2load over HTTP/1.1 and HTTP/2.
+//! None of them may see an error.
 
 use std::fs;
 
@@ -19,12 +19,16 @@ async fn stocked(site: &Site) -> Result<()> {
         "variants": [{"sku": "TEA-1", "price": {"amount": 5, "currency": "KRW"}, "quantity": 9}]});
     let file = site.idc_dir().join(format!("clients-{}.jsonl", rand::random::<u32>()));
     fs::write(&file, format!("{product}\n"))?;
-    site.idc_command(&["catalogue", "import", &file.display().to_string()]).await.context("import")?;
-    until("it is served", async || Ok(Client::new(site.storefront).get(PRODUCT, None).await?.status == 200))
+    site.idc_command(&["catalogue", "import", &file.display().to_string()])
         .await
+        .context("import the catalogue")?;
+    until("the product is served", async || {
+        Ok(Client::new(site.storefront).get(PRODUCT, None).await?.status == 200)
+    })
+    .await
 }
 
-/// Runs a command to its end; what it printed. It must succeed.
+/// Runs a command that must succeed. Returns its standard output.
 async fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).kill_on_drop(true).output();
     let output = output.await.with_context(|| format!("run {program}: cargo verify installs it"))?;

@@ -1,5 +1,5 @@
-//! What a storefront's developer does and sees: orders, reads, bad requests and callers that do nothing, the API's document
-//! and the examples.
+//! Tests of what a storefront's developer does and sees: orders, reads, bad requests, slow callers,
+//! the API document and the examples.
 
 mod bad_fields;
 mod bad_input;

@@ -1,4 +1,5 @@
-//! The API's document against a running agent: all that it tells of is there, and nothing else is.
+//! Tests the API document against a running agent. Everything that it describes exists, and nothing
+//! else does.
 
 use crate::common::{Shared, Shop, Stage, judged};
 use anyhow::{Context as _, Result, ensure};
@@ -52,10 +53,10 @@ fn every_path_of_the_document_exists_with_its_methods() -> Result<()> {
     })
 }
 
-/// Bodies of each kind that are made from the document.
+/// Number of bodies of each kind that are generated from the document.
 const BODIES: usize = 150;
 
-/// Who reads a body, and what no shape can say of it.
+/// A body's shape, its parser, and the rules that the shape cannot express.
 struct Body {
     shape: &'static str,
     parse: fn(&[u8], usize) -> Result<(), Vec<FieldError>>,
@@ -72,7 +73,7 @@ const READ: [Body; 3] = [
     Body { shape: "RefundOf", parse: |body, _| RefundRequest::parse(body).map(drop), mend: |_| () },
 ];
 
-/// Gives an order one currency, each SKU once, and the total that it comes to.
+/// Gives an order one currency, distinct SKUs, and the right total.
 fn add_up(order: &mut Value) {
     let (mut sum, mut seen) = (0, Vec::new());
     for line in order["lines"].as_array_mut().into_iter().flatten() {
@@ -85,7 +86,7 @@ fn add_up(order: &mut Value) {
             let amount = line["unit_price"]["amount"].as_i64().unwrap_or_default();
             amount.saturating_mul(line["quantity"].as_i64().unwrap_or_default())
         };
-        // The sum is an amount as well.
+        // The sum must be a valid amount as well.
         if price(line) > 100_000_000_000 {
             line["unit_price"]["amount"] = json!(1);
         }
@@ -107,7 +108,7 @@ fn a_body_is_accepted_or_refused_exactly_as_the_document_says() -> Result<()> {
             let lines_max = shape["properties"]["lines"]["maxItems"].as_u64();
             let lines_max = usize::try_from(lines_max.unwrap_or(1))?;
             if name == "Order" {
-                // Two thousand lines are met by another test: here they would only take time.
+                // Another test has two thousand lines, which would only take time here.
                 shape["properties"]["lines"]["maxItems"] = json!(lines_max.min(20));
             }
             let lines_max = lines_max.min(20);
@@ -157,7 +158,7 @@ fn an_order_at_the_limits_of_the_document_is_placed() -> Result<()> {
 #[test]
 fn an_order_s_answers_are_as_the_document_tells() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
-        // Each answer is held against the document by the shop itself.
+        // The shop itself checks each answer against the document.
         let mut shop = Shop::open(site, "told");
         let order = shop.order(&[(0, 1)]);
         let placed = shop.place(&order.key, order.body.clone()).await?;

@@ -1,4 +1,5 @@
-//! Orders from the storefront's side: receipts, replays, places to ask, and what is said when nobody can know.
+//! Tests of orders from the storefront's side: receipts, replays, status paths, and the answer when
+//! the outcome is unknown.
 
 use std::fs;
 use std::time::Duration;
@@ -20,15 +21,16 @@ use bridge_tests::testkit::process::{Programs, run};
 use bridge_tests::testkit::site::Site;
 use prost::Message as _;
 
-/// Callers on this stage wait as long for an answer as they do by default.
+/// A stage on which callers wait for an answer for the default time.
 static BRIDGE: Shared = Shared::new(&["receipts", "replays", "corrections"], |_| Ok(()));
 
-/// And on this one a second, so that a slow line soon leaves an outcome unknown: a slow machine may as well.
+/// A stage on which callers wait one second, so that a slow line leaves an outcome unknown. A slow
+/// machine may do so too.
 static IMPATIENT: Shared = Shared::new(&["lost", "slow"], |site| {
     configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "1s")
 });
 
-/// Its line is cut and slowed for everyone on the stage: one test at a time.
+/// Mutex for tests that cut or slow the stage's line, which all of them share.
 static LINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[test]
@@ -44,7 +46,10 @@ fn a_receipt_proves_what_was_committed() -> Result<()> {
         let receipt = verified(site, &answer)?;
         let brand = Brand::new("receipts")?;
         ensure!(receipt.order.to_string() == body["order"], "{receipt:?}");
-        ensure!(receipt.key == IdempotencyKey::parse(order.key.as_bytes())?.digest(&brand), "another key");
+        ensure!(
+            receipt.key == IdempotencyKey::parse(order.key.as_bytes())?.digest(&brand),
+            "the receipt is of another key"
+        );
         ensure!((receipt.brand, receipt.outcome.code()) == (brand, "placed"));
         ensure!(
             receipt.position == body["position"] && receipt.committed_at.to_string() == body["committed_at"]
@@ -79,7 +84,7 @@ fn a_finished_request_is_replayed_with_the_same_facts() -> Result<()> {
         ensure!(first.header("idempotency-replayed").is_none());
         ensure!(again.header("idempotency-replayed") == Some("true"));
         ensure!(again.header("location") == first.header("location"));
-        ensure!(verified(site, &first)? == verified(site, &again)?, "other facts");
+        ensure!(verified(site, &first)? == verified(site, &again)?, "the replay's receipt has other facts");
 
         let late = shop.order(&[(2, 1)]);
         let first = shop.place(&late.key, late.body.clone()).await?;
@@ -95,9 +100,9 @@ fn a_finished_request_is_replayed_with_the_same_facts() -> Result<()> {
         let id = order_at(&shop.place(&order.key, order.body.clone()).await?)?;
         let first = shop.cancel(&id, "c").await?;
         let again = shop.cancel(&id, "c").await?;
-        ensure!(verified(site, &first)? == verified(site, &again)?, "other facts");
+        ensure!(verified(site, &first)? == verified(site, &again)?, "the replay's receipt has other facts");
         ensure!(again.header("idempotency-replayed") == Some("true"));
-        // The key still stands for the order it placed, though that is cancelled by now.
+        // The key still belongs to the order that it placed, even after the cancellation.
         let again = shop.place(&order.key, order.body).await?;
         ensure!(again.status == 201 && order_at(&again)? == id, "{}", again.status);
         shop.close(site, 0, [0, 0, 0]).await
@@ -111,7 +116,8 @@ fn a_corrected_address_under_the_same_key_is_refused_and_never_replayed() -> Res
         let first = shop.json();
         let placed = shop.place("k", first.to_string()).await?;
         ensure!(placed.status == 201, "{}", placed.status);
-        // All that a caller may correct once an order is placed, one after the other; nothing else of the order differs.
+        // Corrects, one after the other, each field that a caller may correct later. Nothing else
+        // of the order differs.
         for pointer in ["/delivery/name", "/delivery/address/0", "/delivery/phone"] {
             let mut corrected = first.clone();
             let value =
@@ -163,7 +169,7 @@ fn a_second_attempt_finds_what_the_first_one_placed_under_another_id() -> Result
             first.status,
             second.status
         );
-        ensure!(order_at(&first)? != order_at(&second)?, "each attempt has an id of its own");
+        ensure!(order_at(&first)? != order_at(&second)?, "both attempts have the same id");
         for answer in [&first, &second] {
             let state = shop.resolved(answer.header("location").context("no Location")?).await?;
             ensure!(state["state"] == "placed" && state["order"] == order_at(&first)?, "{state}");
@@ -186,11 +192,12 @@ async fn a_data_centre_whose_signature_is_not_pinned_is_never_believed() -> Resu
     let mut bridge = site.start().await?;
     let mut shop = Shop::open(&site, "forged");
 
-    // Same keys, another signature: the cloud still knows what to seal to, and gets receipts that prove nothing.
+    // The IDC agent gets a new signing key and keeps its sealing keys. The cloud agent can still
+    // seal, but the receipts it gets prove nothing.
     let keys = site.idc_dir().join("keys");
     let (signing, kept) = (keys.join("signing.key"), dir.path().join("signing.key"));
     let other = dir.path().join("other");
-    let other = other.to_str().context("a path")?;
+    let other = other.to_str().context("the path is not UTF-8")?;
     run(&Programs::build()?.idc, &["keys", "init", "--dir", other]).await?;
     fs::rename(&signing, &kept)?;
     fs::copy(dir.path().join("other/signing.key"), &signing)?;
@@ -201,7 +208,7 @@ async fn a_data_centre_whose_signature_is_not_pinned_is_never_believed() -> Resu
     let order = shop.order(&[(0, 1)]);
     let answer = shop.place(&order.key, order.body.clone()).await?;
     ensure!(answer.status == 202, "{} {:?}", answer.status, answer.json());
-    // A thread of its own writes the log: a line may come a moment after the answer.
+    // A thread of its own writes the log, so a line may come after the answer.
     until("the log says what was refused", async || {
         let log = fs::read_to_string(bridge.cloud.log())?;
         Ok(log.contains("refused a sealing-key manifest")
@@ -211,7 +218,7 @@ async fn a_data_centre_whose_signature_is_not_pinned_is_never_believed() -> Resu
     .await?;
     ensure!(metric(&bridge.cloud.metrics().await?, "bridge_receipts_rejected_total")? == 1);
 
-    // A cloud agent that never saw the good manifest seals nothing at all.
+    // A cloud agent that never had a valid manifest seals nothing.
     bridge.cloud.kill9().await?;
     let mut cloud = site.cloud.spawn()?;
     until("the cloud says that it has no sealing key", async || {
@@ -240,14 +247,15 @@ async fn nothing_is_sealed_to_a_key_whose_time_is_over() -> Result<()> {
     let site = site(dir.path(), &["late"]).await?;
     let key = site.idc_dir().join("keys/sealing-1.key");
     let text = fs::read_to_string(&key)?;
-    let expiry = text.lines().find(|line| line.starts_with("not_after: ")).context("a validity")?;
-    // Ten seconds after it began to be valid, which is five minutes before it was made.
-    let start = text.lines().find_map(|line| line.strip_prefix("not_before: ")).context("a validity")?;
+    let expiry = text.lines().find(|line| line.starts_with("not_after: ")).context("no validity")?;
+    // The key expires ten seconds after the start of its validity, which lies five minutes before
+    // the key was made.
+    let start = text.lines().find_map(|line| line.strip_prefix("not_before: ")).context("no validity")?;
     let ended = start.parse::<i64>()? + 10_000_000;
     fs::write(&key, text.replace(expiry, &format!("not_after: {ended}")))?;
 
     let (mut cloud, mut idc) = (site.cloud.spawn()?, site.idc.spawn()?);
-    until("both say that no sealing key is valid", async || {
+    until("both agents say that no sealing key is valid", async || {
         let (cloud, idc) = (obstacles(site.cloud.admin).await, obstacles(site.idc.admin).await);
         let says = |because: Option<Vec<String>>| {
             because.is_some_and(|because| because.len() == 1 && because[0].contains("no sealing key"))
@@ -261,7 +269,7 @@ async fn nothing_is_sealed_to_a_key_whose_time_is_over() -> Result<()> {
     let log = fs::read_to_string(&site.cloud.log)?;
     ensure!(log.contains("refused a sealing-key manifest"), "{log}");
 
-    // As its message says: a new key, and a restart.
+    // Follows the message's advice: a new key and a restart.
     site.idc_command(&["keys", "rotate", "sealing"]).await?;
     idc.terminate().await?;
     idc.restart().await?;
@@ -283,7 +291,7 @@ async fn two_agents_a_side_have_one_effect_a_key_without_overselling() -> Result
     let storefront = twins.storefront;
     let _running = twins.start(&site).await?;
 
-    // The same keys at both clouds at the same time.
+    // Both cloud agents get the same keys at the same time.
     let plan = std::sync::Arc::new(plan);
     let callers = |storefront| load::Options {
         storefront,
@@ -305,10 +313,11 @@ async fn two_agents_a_side_have_one_effect_a_key_without_overselling() -> Result
     Ok(())
 }
 
-/// The facts of an answer's receipt, checked as an auditor would: with the key that the cloud pins.
+/// Returns the facts of an answer's receipt. Verifies them as an auditor would, with the key that
+/// the cloud agent pins.
 fn verified(site: &Site, answer: &HttpAnswer) -> Result<Receipt> {
     let config: toml::Table = fs::read_to_string(site.cloud_dir().join("bridge-cloud.toml"))?.parse()?;
-    let pinned = config["sealing"]["verifier_keys"][0].as_str().context("a pinned key")?;
+    let pinned = config["sealing"]["verifier_keys"][0].as_str().context("no pinned key")?;
     let receipt = answer.json()["receipt"].as_str().context("no receipt")?.to_owned();
     let receipt = wire::order::Receipt::decode(BASE64.decode(receipt)?.as_slice())?;
     Ok(receipt::verify(&receipt, &[NoteVerifier::parse(pinned)?])?.receipt().clone())

@@ -1,5 +1,5 @@
-//! The catalogue's whole way: from a row in the IDC's database to an answer beside the storefront, and what becomes of it
-//! when a part of that way is gone.
+//! Tests of the catalogue's whole way, from a row in the IDC's database to an answer of the
+//! storefront, also when a part of that way fails.
 
 use std::fs;
 use std::io::Read as _;
@@ -20,7 +20,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-/// What `tea` sells: two products in two categories, one with two sizes.
+/// Returns the catalogue of `tea`: two products in two categories, one of them with two sizes.
 fn catalogue() -> String {
     let price = |amount: i64| json!({"amount": amount, "currency": "KRW"});
     let lines = [
@@ -39,12 +39,14 @@ fn catalogue() -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// A bridge whose brand `tea` has its catalogue, not started.
+/// Sets up a bridge with the catalogue of brand `tea`, without starting it.
 async fn tea(dir: &Path, database: Database) -> Result<Site> {
     let site = Site::prepare(dir, Programs::build()?, database, &[("tea", "KRW")], 1).await?;
     let file = site.idc_dir().join("tea.jsonl");
     fs::write(&file, catalogue())?;
-    site.idc_command(&["catalogue", "import", &file.display().to_string()]).await.context("import")?;
+    site.idc_command(&["catalogue", "import", &file.display().to_string()])
+        .await
+        .context("import the catalogue")?;
     Ok(site)
 }
 
@@ -63,21 +65,21 @@ async fn get_with(site: &Site, path: &str, headers: &[(&str, &str)]) -> Result<H
         request = request.header(*name, *value);
     }
     let answer = Client::new(site.storefront).send(request.body(Full::new(Bytes::new()))?).await?;
-    // A compressed body is read back elsewhere.
+    // The check against the document cannot read a compressed body.
     if answer.header("content-encoding").is_some() {
         return Ok(answer);
     }
     judged(site.storefront, Method::GET, path, answer).await
 }
 
-/// A 200 and its JSON.
+/// Reads a path. Returns the JSON of a 200 answer, and fails for other answers.
 async fn read(site: &Site, path: &str) -> Result<Value> {
     let answer = get(site, path).await?;
     ensure!(answer.status == 200, "{path} is answered {}: {}", answer.status, answer.json());
     Ok(answer.json())
 }
 
-/// Waits until the first product is served, whatever it says.
+/// Waits until the first product is served in any version.
 async fn served(site: &Site) -> Result<()> {
     until("the catalogue is served", async || {
         Ok(get(site, "/v1/tea/products/SEJAK").await.is_ok_and(|answer| answer.status == 200))
@@ -102,7 +104,7 @@ fn number(answer: &HttpAnswer, header: &str) -> Result<u64> {
 
 const NEW_PRICE: &str = "UPDATE skus SET price = 19500 WHERE brand = 'tea' AND sku = 'SEJAK-50'";
 
-/// From the row to the answer, and every form of that answer.
+/// Checks each form of the answer for a row.
 async fn rows_are_answers(database: Database, dir: &Path) -> Result<()> {
     let site = tea(dir, database).await?;
     let _bridge = site.start().await?;
@@ -116,7 +118,7 @@ async fn rows_are_answers(database: Database, dir: &Path) -> Result<()> {
         "{product}"
     );
     ensure!(product["images"] == json!(["https://img.example/sejak.jpg"]), "{product}");
-    let variants = product["variants"].as_array().context("variants")?;
+    let variants = product["variants"].as_array().context("no variants")?;
     let by_sku =
         |sku: &str| variants.iter().find(|variant| variant["sku"] == sku).cloned().unwrap_or_default();
     ensure!(by_sku("SEJAK-100")["price"] == json!({"amount": 32_000, "currency": "KRW"}), "{product}");
@@ -130,7 +132,7 @@ async fn rows_are_answers(database: Database, dir: &Path) -> Result<()> {
     );
     let list = read(&site, "/v1/tea/products?category=all&sort=price&limit=1").await?;
     ensure!(list["items"][0]["product"] == "MUG 1/2", "{list}");
-    let cursor = list["next_cursor"].as_str().context("a second page")?;
+    let cursor = list["next_cursor"].as_str().context("no second page")?;
     let rest =
         read(&site, &format!("/v1/tea/products?category=all&sort=price&limit=1&cursor={cursor}")).await?;
     ensure!(rest["items"][0]["product"] == "SEJAK" && rest["next_cursor"].is_null(), "{rest}");
@@ -148,13 +150,13 @@ async fn rows_are_answers(database: Database, dir: &Path) -> Result<()> {
     ensure!(number(&plain, "age")? < 60, "{:?}", plain.headers);
     let same = get_with(&site, "/v1/tea/products/SEJAK", &[("if-none-match", &etag)]).await?;
     ensure!(same.status == 304 && same.body.is_empty() && same.header("etag") == Some(&etag), "{same:?}");
-    // A list of tags may have any number of lines.
+    // A list of entity tags may be in any number of lines.
     for known in [["\"zzz\"", etag.as_str()], [etag.as_str(), "\"zzz\""], ["\"a,b\"", "*"]] {
         let headers = known.map(|tag| ("if-none-match", tag));
         let same = get_with(&site, "/v1/tea/products/SEJAK", &headers).await?;
         ensure!(same.status == 304, "{known:?}: {}", same.status);
     }
-    // Each product once, however often it is asked for.
+    // A product is answered once, however often the request names it.
     let often = ["SEJAK"; 500].join(",");
     let once = read(&site, &format!("/v1/tea/products?product={often},MUG%201%2F2,{often}")).await?;
     ensure!(once["items"].as_array().map(Vec::len) == Some(2), "{once}");
@@ -199,7 +201,8 @@ async fn a_row_in_postgresql_becomes_an_answer_beside_the_storefront() -> Result
     rows_are_answers(database, dir.path()).await
 }
 
-/// A DBA's change, an order's stock, and what an order at the old price is told.
+/// Checks that a DBA's change and an order's stock are served, and that an order at the old price
+/// is refused.
 async fn changes_are_seen(database: Database, dir: &Path) -> Result<()> {
     let site = tea(dir, database).await?;
     let _bridge = site.start().await?;
@@ -232,7 +235,8 @@ async fn changes_are_seen(database: Database, dir: &Path) -> Result<()> {
     })
     .await?;
 
-    // A position that the source has reached is waited for, one that it has not is refused.
+    // A request waits for a position that the source has reached. One for a later position is
+    // refused.
     let seq = number(&get(&site, "/v1/tea/stock?sku=SEJAK-50").await?, "bridge-seq")?;
     let there = get_with(&site, "/v1/tea/products/SEJAK", &[("bridge-min-seq", &seq.to_string())]).await?;
     ensure!(there.status == 200 && number(&there, "bridge-seq")? >= seq, "{there:?}");
@@ -240,7 +244,7 @@ async fn changes_are_seen(database: Database, dir: &Path) -> Result<()> {
     shop.problem(&far, 412, "replica-behind")?;
     ensure!(far.retry_after().is_some(), "{:?}", far.headers);
 
-    // What is gone from the database is gone from the shop, and what was not there before appears.
+    // A row deleted from the database leaves the shop, and a new row appears.
     dba.execute("DELETE FROM products WHERE brand = 'tea' AND product = 'MUG 1/2'").await?;
     until(
         "the product is gone",
@@ -270,8 +274,9 @@ async fn a_change_of_any_kind_in_postgresql_is_served_moments_later() -> Result<
     changes_are_seen(database, dir.path()).await
 }
 
-/// A cache in front may use a stored answer for another request only if the fields that `Vary` names are the same
-/// (RFC 9111 section 4.1). Every answer names those that it depends on; what nobody may keep says so.
+/// A cache may use a stored answer for another request only if the fields that `Vary` names are
+/// equal (RFC 9111 section 4.1). So every answer names the fields that it depends on, and answers
+/// that nobody may store say so.
 #[tokio::test]
 async fn a_cache_in_front_gives_nobody_the_answer_to_another_question() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -313,7 +318,7 @@ async fn a_product_appears_in_lists_and_disappears_at_its_moments() -> Result<()
     served(&site).await?;
     let listed = async |sort: &str| {
         let list = read(&site, &format!("/v1/tea/products?sort={sort}")).await?;
-        let items = list["items"].as_array().context("items")?;
+        let items = list["items"].as_array().context("no items")?;
         anyhow::Ok(items.iter().any(|item| item["product"] == "SEJAK"))
     };
     let mut dba = Dba::connect(site.database()).await?;
@@ -328,16 +333,16 @@ async fn a_product_appears_in_lists_and_disappears_at_its_moments() -> Result<()
     };
     set("published_from", now()? + HOUR).await?;
     for sort in ["newest", "price", "-price", "name"] {
-        until("it is in no list", async || Ok(!listed(sort).await?)).await?;
+        until("the product is in no list", async || Ok(!listed(sort).await?)).await?;
     }
-    // From here on it comes by itself, without a word from the database.
+    // The product appears and leaves at its times, without a change in the database.
     set("published_from", now()? + 2_000_000).await?;
-    until("its moment has come", async || listed("newest").await).await?;
+    until("the product's time of publication has come", async || listed("newest").await).await?;
     for sort in ["price", "-price", "name"] {
         ensure!(listed(sort).await?, "{sort}");
     }
     set("published_until", now()? + 2_000_000).await?;
-    until("its time is over", async || Ok(!listed("newest").await?)).await?;
+    until("the product's time is over", async || Ok(!listed("newest").await?)).await?;
     dba.close().await
 }
 
@@ -356,7 +361,7 @@ async fn with_the_data_centre_dead_reads_are_answered_with_their_age() -> Result
         Ok(number(&answer, "age")? >= 3)
     })
     .await?;
-    ensure!(price(&site).await? == 18_000, "what nobody published cannot be served");
+    ensure!(price(&site).await? == 18_000, "the cloud agent serves a price that was not published");
     bridge.idc.restart().await?;
     until("the replica has caught up and says that it is fresh", async || {
         let fresh = number(&get(&site, "/v1/tea/products/SEJAK").await?, "age")? <= 1;
@@ -380,15 +385,15 @@ async fn a_killed_cloud_agent_serves_its_snapshot_without_tunnel_and_catches_up(
     let mut dba = Dba::connect(site.database()).await?;
     dba.execute(NEW_PRICE).await?;
 
-    // It cannot be ready for orders without a link, and answers reads all the same.
+    // Without a link the agent is not ready for orders, but it answers reads.
     let mut cold = site.cloud.spawn()?;
     served(&site).await?;
     ensure!(price(&site).await? == 18_000);
     site.line.cut(false);
-    until("it has caught up", async || Ok(price(&site).await? == 19_500)).await?;
+    until("the replica has caught up", async || Ok(price(&site).await? == 19_500)).await?;
     cold.kill9().await?;
 
-    // A snapshot that was damaged is refused, and the catalogue fetched again.
+    // The agent refuses a damaged snapshot and fetches the catalogue again.
     let mut bytes = fs::read(&snapshot)?;
     bytes.truncate(bytes.len() / 2);
     fs::write(&snapshot, bytes)?;
@@ -397,7 +402,7 @@ async fn a_killed_cloud_agent_serves_its_snapshot_without_tunnel_and_catches_up(
     served(&site).await?;
     ensure!(price(&site).await? == 19_500);
     let log = fs::read_to_string(&site.cloud.log)?;
-    ensure!(log.contains("snapshot"), "nothing is said of the damaged snapshot:\n{log}");
+    ensure!(log.contains("snapshot"), "the log does not mention the damaged snapshot:\n{log}");
     dba.close().await
 }
 
@@ -420,7 +425,8 @@ async fn a_restored_database_is_noticed_and_replaces_the_served_rows() -> Result
     dba.close().await?;
     bridge.idc.terminate().await?;
 
-    // The restored history goes on otherwise, and further than the replica has ever been.
+    // The restored history has other changes than before, and goes further than the replica ever
+    // was.
     for file in ["ledger.db-wal", "ledger.db-shm"] {
         let _not_there = fs::remove_file(ledger.with_file_name(file));
     }
@@ -470,7 +476,7 @@ async fn every_real_product_is_served_and_listed_as_its_row_says() -> Result<()>
         let product = client.get(&format!("/v1/retail/products/{code}"), None).await?.json();
         let name = product["names"]["en"].as_str().unwrap_or_default();
         ensure!(product["product"] == row[0] && name == row[1].trim(), "{row:?} is served as {product}");
-        let pence = product["variants"][0]["price"]["amount"].as_i64().context("a price")?;
+        let pence = product["variants"][0]["price"]["amount"].as_i64().context("no price")?;
         let price = format!("{}.{:02}", pence / 100, pence % 100);
         let as_written = row[2]
             .split_once('.')
@@ -484,7 +490,7 @@ async fn every_real_product_is_served_and_listed_as_its_row_says() -> Result<()>
     loop {
         let page =
             client.get(&format!("/v1/retail/products?limit=100&sort=-price{cursor}"), None).await?.json();
-        listed += page["items"].as_array().context("items")?.len();
+        listed += page["items"].as_array().context("no items")?.len();
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,

@@ -1,8 +1,8 @@
-//! Several writers change the catalogue at random by plain SQL while it is served; then it is quiet, and what is served is
-//! what the database holds, row by row.
+//! Several writers change the catalogue at random by plain SQL while it is served. When they are
+//! done, the served rows must equal the database, row by row.
 //!
-//! Each run lasts ten seconds a database; `BRIDGE_SOAK_SECONDS=600` makes it ten minutes. A run that fails names the seed
-//! that repeats its statements (`BRIDGE_SOAK_SEED`).
+//! Each run lasts ten seconds a database. `BRIDGE_SOAK_SECONDS=600` makes it ten minutes. A failed
+//! run prints the seed that repeats its statements (`BRIDGE_SOAK_SEED`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,12 +25,13 @@ const WRITERS: u64 = 4;
 const PRODUCTS: u64 = 150;
 const CATEGORIES: u64 = 12;
 
-/// A number from the environment, or this.
+/// Returns a number from an environment variable, or the default.
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// One random statement. Codes come from small sets, so that writers meet.
+/// Returns one random statement. Codes come from small sets, so the writers often change the same
+/// rows.
 fn statement(dice: &mut ChaCha8Rng) -> String {
     let product = format!("P{}", dice.random_range(0..PRODUCTS));
     let sku = format!("{product}-{}", dice.random_range(0..2));
@@ -62,7 +63,8 @@ fn statement(dice: &mut ChaCha8Rng) -> String {
     }
 }
 
-/// Transactions of one to four statements until the time is over, a tenth of them rolled back.
+/// Runs transactions of one to four statements until the time is over. A tenth of them is rolled
+/// back. Returns the number of commits.
 async fn write(database: Database, seed: u64, until: Instant) -> Result<u64> {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
     let mut dba = Dba::connect(&database).await?;
@@ -72,7 +74,7 @@ async fn write(database: Database, seed: u64, until: Instant) -> Result<u64> {
         dba.execute(begin).await?;
         let mut failed = false;
         for _ in 0..dice.random_range(1..=4) {
-            // Two writers may wait for each other in a circle, and one of them loses its transaction.
+            // Two writers may deadlock, and one of them loses its transaction.
             failed |= dba.execute(&statement(&mut dice)).await.is_err();
             if failed {
                 break;
@@ -93,7 +95,7 @@ struct Product {
     prices: BTreeMap<String, i64>,
 }
 
-/// What a shop shows: products with their name, categories and prices, and the units of each SKU.
+/// The content of a shop: products with names, categories and prices, and the units of each SKU.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Shown {
     products: BTreeMap<String, Product>,
@@ -114,13 +116,19 @@ impl Shown {
         for (product, category) in
             dba.pairs("SELECT product, category FROM product_categories WHERE brand = 'tea'").await?
         {
-            shown.products.get_mut(&product).context("a category of no product")?.categories.insert(category);
+            shown
+                .products
+                .get_mut(&product)
+                .context("the category has no product")?
+                .categories
+                .insert(category);
         }
         let prices = "SELECT product, sku || ' ' || CAST(price AS text) FROM skus
             WHERE brand = 'tea' AND product IS NOT NULL";
         for (product, sold) in dba.pairs(prices).await? {
-            let (sku, price) = sold.rsplit_once(' ').context("a SKU and its price")?;
-            // A SKU outlives its product, for the orders that name it, and is shown nowhere then.
+            let (sku, price) = sold.rsplit_once(' ').context("no SKU and price")?;
+            // A SKU remains after its product is deleted, since orders name it, but it is not
+            // served.
             if let Some(product) = shown.products.get_mut(&product) {
                 product.prices.insert(sku.to_owned(), price.parse()?);
             }
@@ -140,16 +148,16 @@ impl Shown {
         let mut cursor = String::new();
         loop {
             let page = client.get(&format!("/v1/tea/products?limit=7&sort=name{cursor}"), None).await?.json();
-            for item in page["items"].as_array().context("items")? {
-                let code = item["product"].as_str().context("a code")?;
+            for item in page["items"].as_array().context("no items")? {
+                let code = item["product"].as_str().context("no code")?;
                 let product = client.get(&format!("/v1/tea/products/{code}"), None).await?.json();
                 let name = product["names"]["en"].as_str().unwrap_or_default().to_owned();
-                let categories = product["categories"].as_array().context("categories")?;
+                let categories = product["categories"].as_array().context("no categories")?;
                 let categories = categories.iter().filter_map(Value::as_str).map(str::to_owned).collect();
                 let mut prices = BTreeMap::new();
-                for variant in product["variants"].as_array().context("variants")? {
-                    let price = variant["price"]["amount"].as_i64().context("a price")?;
-                    prices.insert(variant["sku"].as_str().context("a SKU")?.to_owned(), price);
+                for variant in product["variants"].as_array().context("no variants")? {
+                    let price = variant["price"]["amount"].as_i64().context("no price")?;
+                    prices.insert(variant["sku"].as_str().context("no SKU")?.to_owned(), price);
                 }
                 ensure!(
                     shown.products.insert(code.to_owned(), Product { name, categories, prices }).is_none(),
@@ -163,9 +171,9 @@ impl Shown {
         }
         for product in 0..PRODUCTS {
             let path = format!("/v1/tea/stock?sku=P{product}-0,P{product}-1");
-            for item in client.get(&path, None).await?.json()["items"].as_array().context("items")? {
-                let units = item["available"].as_i64().context("units")?;
-                shown.stock.insert(item["sku"].as_str().context("a SKU")?.to_owned(), units);
+            for item in client.get(&path, None).await?.json()["items"].as_array().context("no items")? {
+                let units = item["available"].as_i64().context("no units")?;
+                shown.stock.insert(item["sku"].as_str().context("no SKU")?.to_owned(), units);
             }
         }
         Ok(shown)
@@ -201,7 +209,7 @@ async fn random_writers(database: Database, dir: &Path) -> Result<()> {
     let committed: u64 = writers.join_all().await.into_iter().sum::<Result<u64>>().context(repeat.clone())?;
     ensure!(committed > 20, "only {committed} transactions");
 
-    // A last row, written after everything else: once it is served, everything before it is.
+    // The last row is written after everything else. Once it is served, all earlier changes are.
     dba.execute("INSERT INTO products (brand, product, names) VALUES ('tea', 'LAST', '{\"en\": \"Last\"}')")
         .await?;
     let mut client = Client::new(site.storefront);
@@ -211,7 +219,7 @@ async fn random_writers(database: Database, dir: &Path) -> Result<()> {
     .await?;
     let (expected, served) =
         (Shown::by_the_database(site.database()).await?, Shown::by_the_storefront(&site).await?);
-    ensure!(served.products.len() > 50, "hardly anything is left to compare");
+    ensure!(served.products.len() > 50, "too few products are left to compare");
     for (code, product) in &expected.products {
         ensure!(
             served.products.get(code) == Some(product),
@@ -219,10 +227,13 @@ async fn random_writers(database: Database, dir: &Path) -> Result<()> {
             served.products.get(code)
         );
     }
-    ensure!(served == expected, "other rows are served than there are; {repeat}");
+    ensure!(served == expected, "the served rows differ from the database; {repeat}");
     let metrics = bridge.cloud.metrics().await?;
-    ensure!(metric(&metrics, "bridge_catalogue_drifted_total")? == 0, "it drifted; {repeat}");
-    ensure!(metric(&metrics, "bridge_catalogue_bootstraps_total")? == 1, "it began anew; {repeat}");
+    ensure!(metric(&metrics, "bridge_catalogue_drifted_total")? == 0, "the replica drifted; {repeat}");
+    ensure!(
+        metric(&metrics, "bridge_catalogue_bootstraps_total")? == 1,
+        "the replica started anew; {repeat}"
+    );
     dba.close().await
 }
 

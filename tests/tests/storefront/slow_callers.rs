@@ -1,4 +1,5 @@
-//! Callers that hold a connection and do nothing with it: each harms itself, and the next caller is served.
+//! Tests of callers that hold a connection and do nothing with it. Each harms only itself, and the
+//! next caller is served.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,13 +19,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// Few places, and more time than any test takes until a connection is closed for its own sake.
+/// A stage with few connections, and time-outs that no test reaches.
 static SMALL: Shared = Shared::new(&["full"], few_places);
 
-/// The same for callers whose bodies do not come.
+/// A stage with few connections, for callers whose bodies never end.
 static CROWDED: Shared = Shared::new(&["crowd"], few_places);
 
-/// One worker with 20 connections at most, and no deadline that a test reaches.
+/// Configures one worker with at most 20 connections, and time-outs that no test reaches.
 fn few_places(site: &Site) -> Result<()> {
     let config = site.cloud_dir().join("bridge-cloud.toml");
     configure(&config, "storefront.workers", 1)?;
@@ -35,7 +36,7 @@ fn few_places(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Many places, and short deadlines.
+/// A stage with many connections and short time-outs.
 static SHORT: Shared = Shared::new(&["short"], |site| {
     let config = site.cloud_dir().join("bridge-cloud.toml");
     configure(&config, "storefront.header_timeout", "2s")?;
@@ -45,10 +46,11 @@ static SHORT: Shared = Shared::new(&["short"], |site| {
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// No setting at all: type 4 of RFC 9113 section 6.5.
+/// An empty SETTINGS frame: type 4 (RFC 9113 section 6.5).
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-/// The begin of a request of a hundred bytes: type 1, neither its last frame nor its last header.
+/// The start of a HEADERS frame of a hundred bytes: type 1, neither the last frame nor the last
+/// header block.
 const HALF_A_HEAD: &[u8] = &[0, 0, 100, 1, 0, 0, 0, 0, 1, 0x82];
 
 async fn closed_for(site: &Site, reason: &str) -> Result<u64> {
@@ -57,7 +59,7 @@ async fn closed_for(site: &Site, reason: &str) -> Result<u64> {
     metric(&String::from_utf8_lossy(&metrics.body), &name)
 }
 
-/// Waits until there is something to read.
+/// Waits until the catalogue is served.
 async fn stocked(storefront: SocketAddr, brand: &str) -> Result<()> {
     let path = format!("/v1/{brand}/categories");
     until("the catalogue is served", async || {
@@ -66,7 +68,7 @@ async fn stocked(storefront: SocketAddr, brand: &str) -> Result<()> {
     .await
 }
 
-/// A read by a new connection.
+/// Checks that a read on a new connection is answered.
 async fn is_served(storefront: SocketAddr, brand: &str) -> Result<()> {
     let path = format!("/v1/{brand}/categories");
     let answer = timeout(PATIENCE, async { Client::new(storefront).get(&path, None).await }).await;
@@ -107,9 +109,9 @@ fn silent_callers_of_either_http_version_keep_no_request_out() -> Result<()> {
             }
         }
         let closed = closed_for(site, "no_room").await?;
-        ensure!(closed > 40, "{closed} were closed: more are open than there is room for");
+        ensure!(closed > 40, "only {closed} connections were closed");
 
-        // The first of all was an order on its way, and is still there.
+        // The very first connection has an order under way, and must still be open.
         slow.write_all(rest).await?;
         let mut said = String::new();
         timeout(PATIENCE, slow.read_to_string(&mut said)).await??;
@@ -119,7 +121,7 @@ fn silent_callers_of_either_http_version_keep_no_request_out() -> Result<()> {
     })
 }
 
-/// A body whose end does not come.
+/// A body that never ends.
 struct Unfinished(Option<Bytes>);
 
 impl Body for Unfinished {
@@ -160,11 +162,13 @@ fn missing_bodies_keep_nobody_out_and_their_requests_are_told() -> Result<()> {
             }
         }
         let mut said = String::new();
-        timeout(PATIENCE, held[0].read_to_string(&mut said)).await.context("it is still open")??;
+        timeout(PATIENCE, held[0].read_to_string(&mut said))
+            .await
+            .context("the connection is still open")??;
         ensure!(said.starts_with("HTTP/1.1 408 ") && said.contains("/problems/body-too-slow"), "{said}");
         ensure!(closed_for(site, "no_room").await? > 40);
 
-        // The same over HTTP/2, with several of them on a connection.
+        // Such requests over HTTP/2, with several of them on one connection.
         drop(held);
         let mut held = Vec::new();
         for round in 0..30 {
@@ -188,7 +192,7 @@ fn missing_bodies_keep_nobody_out_and_their_requests_are_told() -> Result<()> {
             }
         }
         for answer in held.drain(..3) {
-            let answer = timeout(PATIENCE, answer).await.context("it is still open")???;
+            let answer = timeout(PATIENCE, answer).await.context("the connection is still open")???;
             ensure!(answer.status() == 408, "{}", answer.status());
         }
         held.iter().for_each(tokio::task::JoinHandle::abort);
@@ -211,11 +215,11 @@ fn a_caller_that_asks_for_nothing_is_closed_whatever_else_it_sends() -> Result<(
             let mut stream = TcpStream::connect(site.storefront).await?;
             stream.write_all(&case.concat()).await?;
             let mut said = Vec::new();
-            // To its end: the agent has hung up.
+            // Reads until the agent has closed the connection.
             let ended = timeout(PATIENCE, stream.read_to_end(&mut said)).await;
             ensure!(ended.is_ok(), "case {index} is still open");
         }
-        // A trickle of what is no request does not count.
+        // A trickle of bytes that form no request does not keep a connection open.
         let (mut read, mut write) = TcpStream::connect(site.storefront).await?.into_split();
         write.write_all(&[PREFACE, SETTINGS, HALF_A_HEAD].concat()).await?;
         let mut said = Vec::new();
@@ -248,8 +252,8 @@ fn an_idle_http2_connection_is_dismissed_after_its_requests_are_answered() -> Re
             let (head, body) = connection.send_request(request).await?.into_parts();
             ensure!(head.status == 200 && !body.collect().await?.to_bytes().is_empty());
         }
-        // GOAWAY without an error ends it in order.
-        let ended = timeout(PATIENCE, driver).await.context("it is still open")??;
+        // GOAWAY without an error ends the connection in order.
+        let ended = timeout(PATIENCE, driver).await.context("the connection is still open")??;
         ensure!(ended.is_ok(), "{ended:?}");
         Ok(())
     })
@@ -259,20 +263,20 @@ fn an_idle_http2_connection_is_dismissed_after_its_requests_are_answered() -> Re
 fn a_caller_that_does_not_take_its_answers_is_cut() -> Result<()> {
     SHORT.play(async |Stage { site, .. }| {
         stocked(site.storefront, "short").await?;
-        // More than all buffers between the two have room for, and no byte of it is read.
+        // The answers are larger than all buffers between both ends, and the caller reads nothing.
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4_096)?;
         let mut stream = socket.connect(site.storefront).await?;
         let request = b"GET /openapi.json HTTP/1.1\r\nhost: bridge\r\n\r\n".repeat(2_000);
         let before = closed_for(site, "stalled").await?;
-        // It takes as many requests as it has room for, and then is not able to take any.
+        // The agent reads requests until its buffers are full, then it cannot read any more.
         let asking = async {
             let _cut = stream.write_all(&request).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
             () = asking => {}
-            cut = until("it is cut", async || Ok(closed_for(site, "stalled").await? > before)) => cut?,
+            cut = until("the connection is cut", async || Ok(closed_for(site, "stalled").await? > before)) => cut?,
         }
         is_served(site.storefront, "short").await
     })
@@ -291,26 +295,27 @@ fn an_http2_stream_that_takes_nothing_ends_with_its_connection() -> Result<()> {
         let answer = connection.send_request(request).await?;
         ensure!(answer.status() == 200, "{}", answer.status());
         let ended = timeout(PATIENCE, driver).await;
-        ensure!(ended.is_ok(), "it is still open");
+        ensure!(ended.is_ok(), "the connection is still open");
         drop(answer);
         is_served(site.storefront, "short").await
     })
 }
 
-/// A frame of HTTP/2 (RFC 9113 section 4.1).
+/// Returns an HTTP/2 frame (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A request without a body: its head as RFC 7541 has it, with nothing to be remembered.
+/// Returns a request without a body. Its head is encoded by RFC 7541, without entries in the
+/// dynamic table.
 fn request(stream: u32, method: &[u8], path: &str) -> Vec<u8> {
     let text = |name: u8, value: &[u8]| [&[name, u8::try_from(value.len()).unwrap_or(0)], value].concat();
     let (method, path) = (text(2, method), text(4, path.as_bytes()));
     frame(1, 0b101, stream, &[&method[..], &[0x86], &path, &text(1, b"bridge")].concat())
 }
 
-/// Reads a frame: its type and its stream.
+/// Reads a frame. Returns its type and stream.
 async fn read_frame(stream: &mut TcpStream) -> Result<(u8, u32)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.context("the connection has ended")?;
@@ -328,7 +333,7 @@ fn a_stream_that_takes_nothing_is_reset_without_its_connection() -> Result<()> {
     SHORT.play(async |Stage { site, .. }| {
         stocked(site.storefront, "short").await?;
         let mut stream = TcpStream::connect(site.storefront).await?;
-        // One byte of an answer may come, and no more.
+        // The window allows one byte of an answer.
         let settings = frame(4, 0, 0, &[0, 4, 0, 0, 0, 1]);
         let large = request(1, b"GET", "/openapi.json");
         let small = request(3, b"GET", "/v1/short/stock?sku=SHOE-270");
@@ -347,7 +352,7 @@ fn a_stream_that_takes_nothing_is_reset_without_its_connection() -> Result<()> {
                     }
                 }
                 next += 2;
-                // A connection that is used all the time, and no flood.
+                // The connection is always in use, but this is no flood.
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
             Ok(())
@@ -362,7 +367,7 @@ fn a_stream_that_takes_nothing_is_reset_without_its_connection() -> Result<()> {
     })
 }
 
-/// An agent that may open so few files that its own limit of connections is never reached.
+/// Limits the agent's open files so much that its own limit of connections is never reached.
 #[test]
 fn with_few_open_files_the_longest_idle_leave_and_operators_are_told() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -373,7 +378,8 @@ fn with_few_open_files_the_longest_idle_leave_and_operators_are_told() -> Result
         for deadline in ["header_timeout", "idle_timeout"] {
             configure(&config, &format!("storefront.{deadline}"), "5m")?;
         }
-        // What a shell or a container gives: less may be open than could be, and that is little.
+        // Limits as in a shell or a container: the soft limit is below the hard limit, and both are
+        // small.
         let program = std::mem::replace(&mut site.cloud.program, "/bin/sh".into());
         let command = "ulimit -S -n 64 && ulimit -H -n 250 && exec \"$0\" \"$@\"".to_owned();
         let rest = std::mem::take(&mut site.cloud.arguments);

@@ -1,5 +1,5 @@
-//! The storefront developer's document and the examples, as that developer would try them: every command, in its order, against
-//! a running bridge.
+//! Runs the storefront developer's document and the examples as a developer would: every command,
+//! in order, against a running bridge.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// The commands of a document: its blocks of `sh`.
+/// Returns the commands of a document: the contents of its `sh` blocks.
 fn commands(document: &str) -> String {
     let mut commands = String::new();
     for block in document.split("\n```sh\n").skip(1) {
@@ -55,7 +55,8 @@ impl Shop {
         Ok(Shop { dir, site, _gateway: gateway, _bridge: bridge })
     }
 
-    /// Runs a command with what `cargo demo --keep` prints; what it prints on standard output.
+    /// Runs a command with the variables that `cargo demo --keep` prints. Returns its standard
+    /// output.
     async fn run(&self, command: &mut Command) -> Result<String> {
         let run = command
             .current_dir(self.dir.path())

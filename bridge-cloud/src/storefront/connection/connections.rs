@@ -506,7 +506,7 @@ mod tests {
         }
     }
 
-    /// Returns a connection with a request whose body has begun.
+    /// Returns a connection with a request of whose body a part has come.
     fn uploading(connections: &Connections) -> (Rc<ConnectionActivity>, InFlight, Body) {
         let (_, activity) = connections.open();
         activity.greeted();
@@ -567,10 +567,10 @@ mod tests {
         assert_eq!((busy.order.get(), other.order.get()), (None, Some(Order::Cut)));
         let (_, third) = connections.open();
         let _of_third = third.request();
-        assert!(!room(&connections), "each has a request under way");
+        assert!(!room(&connections), "a connection with a request under way was closed");
         drop(request);
         sweep(&connections, DEADLINES.idle);
-        assert_eq!(busy.order.get(), None, "it rests from the end of its request on");
+        assert_eq!(busy.order.get(), None, "a connection is idle only since the end of its request");
         assert!(room(&connections));
         assert_eq!(busy.order.get(), Some(Order::Cut));
     }
@@ -594,10 +594,14 @@ mod tests {
         uploads[0].0.received(BYTES_THAT_COUNT);
         assert!(room(&connections));
         let told = || uploads.iter().map(|(activity, ..)| activity.order.get()).collect::<Vec<_>>();
-        assert_eq!(told(), [None, Some(Order::GiveUp), None], "the one that sent the least of late");
-        assert_eq!(newcomer.order.get(), None, "it has had no time to ask");
+        assert_eq!(
+            told(),
+            [None, Some(Order::GiveUp), None],
+            "the connection that recently sent the least gives up"
+        );
+        assert_eq!(newcomer.order.get(), None, "a new connection was closed before it could send a request");
 
-        // If most connections have no request, one of them is closed.
+        // If most connections have no request, one without a request is closed.
         let silent: Vec<_> = (0..2).map(|_| connections.open().1).collect();
         assert!(room(&connections));
         assert_eq!((newcomer.order.get(), silent[0].order.get()), (Some(Order::Cut), None));
@@ -609,14 +613,18 @@ mod tests {
         let connections = connections(1);
         let (activity, request, body) = uploading(&connections);
         drop(body);
-        assert!(!room(&connections), "it is on its way to the data centre");
+        assert!(!room(&connections), "a request on its way to the IDC was given up");
         assert_eq!(activity.order.get(), None);
         let (_more, other) = (activity.uploads.watch(Body::from("not read")), activity.request());
-        assert!(!room(&connections), "one of its requests is");
+        assert!(!room(&connections), "a connection with such a request was closed");
         drop(request);
         connections.leaving.set(LEAVING_MAX);
         assert!(room(&connections));
-        assert_eq!(activity.order.get(), Some(Order::Cut), "as many as may are telling theirs");
+        assert_eq!(
+            activity.order.get(),
+            Some(Order::Cut),
+            "the limit of connections that send their last answer is reached"
+        );
         drop(other);
     }
 

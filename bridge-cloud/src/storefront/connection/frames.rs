@@ -160,7 +160,7 @@ mod tests {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// Returns the filler frames that a receiver with a buffer of this size reads.
+    /// Returns the filler frames that a receiver reads whose buffer has this size.
     fn filled(frames: &mut Frames, mut room: usize, buffer: usize) -> Vec<u8> {
         let mut all = Vec::new();
         loop {

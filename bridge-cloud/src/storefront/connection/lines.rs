@@ -251,7 +251,7 @@ mod tests {
         Lines::default().take(text.as_bytes()).err()
     }
 
-    /// Checks the text in one piece and byte by byte.
+    /// Takes the text in one piece, and again byte by byte. Returns true if both are accepted.
     fn takes(text: &str) -> bool {
         let refused = refused(text);
         let mut lines = Lines::default();
@@ -291,7 +291,7 @@ mod tests {
         let told: Vec<_> = text
             .bytes()
             .map(|byte| {
-                lines.take(&[byte]).expect("it is right");
+                lines.take(&[byte]).expect("the text is valid");
                 (lines.open_head(), lines.had_body())
             })
             .collect();
@@ -307,9 +307,9 @@ mod tests {
         let chunk: Vec<_> = told[third..].iter().map(|(_, body)| *body).collect();
         assert_eq!(chunk, [false, false, false, true, true, true, false, false, false, false, false]);
         let mut all = Lines::default();
-        all.take(&text.as_bytes()[..second]).expect("it is right");
+        all.take(&text.as_bytes()[..second]).expect("the text is valid");
         assert!(all.is_between_requests());
-        all.take(&text.as_bytes()[second..second + 9]).expect("it is right");
+        all.take(&text.as_bytes()[second..second + 9]).expect("the text is valid");
         assert_eq!((all.open_head(), all.had_body(), all.had_body()), (9, true, false));
         assert!(!all.is_between_requests());
     }
@@ -404,11 +404,11 @@ mod tests {
             ("a: b\nc: d", Refusal::BareLineFeed),
         ] {
             let text = format!("{NEXT}{}", post(framing, ""));
-            let refused = refused(&text).expect("it is wrong");
+            let refused = refused(&text).expect("the text is invalid");
             let line = text[refused.at - 4..=refused.at].to_owned();
             assert_eq!((refused.why, refused.head), (why, refused.at + 1 - NEXT.len()), "{line:?}");
         }
-        let in_a_body = refused(&post("transfer-encoding: chunked", "x\r\n")).expect("it is wrong");
+        let in_a_body = refused(&post("transfer-encoding: chunked", "x\r\n")).expect("the text is invalid");
         assert_eq!((in_a_body.why, in_a_body.head), (Refusal::Length, 0));
     }
 

@@ -195,8 +195,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_taken_slowly_goes_on_and_an_untaken_one_ends() {
         let taking = DeliveryProgress::default();
-        // The caller is not responsible while there is no answer. A piece that is taken exactly at
-        // the deadline counts.
+        // The caller is not at fault while no answer has come. A piece that the caller takes
+        // exactly at the deadline counts.
         let late = async {
             sleep(DEADLINE * 3).await;
             taking.is_answered.set(true);

@@ -117,7 +117,7 @@ mod tests {
         for strange in ["earlier x y", "earlier 01 AAAA", "earlier 1", &line.replace('1', "+1")] {
             assert_eq!(History::parse(&format!("o\n6\nr\n{strange}\n")), History::default(), "{strange}");
         }
-        // A size that is named twice, or out of order, is skipped.
+        // A size that is named twice or out of order is skipped.
         let twice = History::parse(&format!("o\n6000\nr\n{}{line}\n", history.lines()));
         assert_eq!(twice, history);
     }

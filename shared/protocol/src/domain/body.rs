@@ -393,7 +393,7 @@ mod tests {
         "delivery": {"name": "김하나", "phone": "010-0000-0000", "postal_code": "04524",
                      "address": ["서울 중구", "2층"], "country": "KR", "note": "문 앞"}}"#;
 
-    /// Parses the good body with one text replaced, and returns the mistakes as `pointer: detail`.
+    /// Parses the valid body with one text replaced. Returns the mistakes as `pointer: detail`.
     fn with(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from), "the sample holds {from}");
         match OrderRequest::parse(GOOD.replacen(from, to, 1).as_bytes(), 2) {
@@ -482,8 +482,8 @@ mod tests {
             with(r#""서울 중구", "2층""#, &format!("{six},{six}")).starts_with("/delivery/address: has 1")
         );
         assert_eq!(with("문 앞", ""), "");
-        // A generated id and a telephone number. Both pass the check digit, and neither is a card
-        // number in its field.
+        // A generated id and a telephone number. Both have a valid check digit, but are no card
+        // numbers in their fields.
         assert_eq!(with("c-8842", "6912345678901234564"), "");
         assert_eq!(with("010-0000-0000", "4915123456787"), "");
     }

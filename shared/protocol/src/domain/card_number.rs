@@ -253,7 +253,7 @@ mod tests {
         holds_card_number(text, &IN_TEXT)
     }
 
-    /// Test numbers published by issuers, and some made for prefixes without one.
+    /// Test numbers that issuers publish, and made-up numbers for prefixes without one.
     const CARDS: [&str; 15] = [
         "4111111111111111",
         "4222222222222",
@@ -365,7 +365,8 @@ mod tests {
         ] {
             assert!(!is_found(text), "{text}");
         }
-        // Every 13-digit time from 2001 to 2033 begins with 1, and no issuer has this prefix.
+        // Every time in milliseconds from 2001 to 2033 has 13 digits and begins with 1. No issuer
+        // has this prefix.
         for millis in (1_000_000_000_000_u64..2_000_000_000_000).step_by(7_919_999_993) {
             assert!(!is_found(&millis.to_string()), "{millis}");
         }

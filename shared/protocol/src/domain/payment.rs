@@ -383,7 +383,7 @@ mod tests {
             }
         }
         let told: Vec<_> = PaymentState::ALL.iter().map(|state| state.for_the_version_before()).collect();
-        assert_eq!(told[..8], PaymentState::ALL[..8], "what the version before knows is told as it is");
+        assert_eq!(told[..8], PaymentState::ALL[..8], "states that the version before knows are unchanged");
         assert_eq!(told[8..], [PaymentState::NotPaid; 2]);
     }
 

@@ -509,7 +509,7 @@ mod tests {
             placed +=
                 usize::from(matches!(receiver.handle_message(LinkId(1), 0, message), Received::Deliver(..)));
         }
-        // An eighth of 128 MiB is kept for other links.
+        // An eighth of 128 MiB is reserved for other links.
         assert_eq!(placed, 112);
         deliver(&mut receiver, 1, cancel(201, 201, 201));
     }
@@ -586,7 +586,7 @@ mod tests {
         assert!(receiver.is_writing(order(7), None));
         receiver.answer(cancelling, busy());
         assert!(none(&receiver));
-        assert!(receiver.written.is_empty(), "a count of none is kept");
+        assert!(receiver.written.is_empty(), "a count of zero is kept");
     }
 
     #[test]
@@ -619,13 +619,13 @@ mod tests {
             let Received::Answer(_) =
                 receiver.handle_message(LinkId(link), 1, ToIdc { kind: None, ..cancel(2, 1, 7) })
             else {
-                panic!("it says nothing")
+                panic!("the message has no kind, and is not answered")
             };
             assert_eq!(receiver.handle_message(LinkId(link), 0, cancel(1, 1, 7)), Received::Duplicate);
             receiver.handle_link_down(LinkId(link));
             assert!(receiver.answer(tokens[tokens.len() - 1], busy()).is_empty());
         }
-        assert_eq!(receiver.sequences.len(), 0, "frames of links that are gone are still counted");
+        assert_eq!(receiver.sequences.len(), 0, "frames of ended links are still counted");
         assert_eq!((receiver.waiting.len(), receiver.writes.len()), (0, 0));
     }
 
@@ -663,7 +663,7 @@ mod tests {
         deliver(&mut receiver, 1, send(2, &refund));
         assert_eq!(receiver.handle_message(LinkId(1), 0, send(3, &pay)), Received::Duplicate);
         assert_eq!(receiver.handle_message(LinkId(1), 0, send(4, &refund)), Received::Duplicate);
-        // Another body is another request, pending or not. The ledger says that its key is used.
+        // Another body is another request, pending or not. The ledger answers that the key is used.
         let mut other = pay.clone();
         if let to_idc::Kind::Pay(pay) = &mut other {
             pay.amount = 2;

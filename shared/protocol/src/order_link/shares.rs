@@ -78,8 +78,8 @@ mod tests {
         assert_eq!(taken(&mut shares, A), alone(80));
         assert_eq!(taken(&mut shares, B), 10);
         shares.give_back(A, 10);
-        assert_eq!(taken(&mut shares, A), 0, "it has more than is left for the others");
-        assert_eq!(taken(&mut shares, B), 4, "up to twice what is left then");
+        assert_eq!(taken(&mut shares, A), 0, "a link with far more than the rest takes nothing");
+        assert_eq!(taken(&mut shares, B), 4, "a link takes until it has twice what is left");
         shares.give_back(A, 60);
         assert_eq!(taken(&mut shares, A), 44);
         assert!(shares.take(B, 1));

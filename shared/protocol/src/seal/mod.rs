@@ -141,7 +141,7 @@ mod tests {
     use crate::domain::{Brand, KeyDigest, OrderId, Personal, PersonalData, PersonalField, UnixMicros};
     use crate::wire::lane::LinkId;
 
-    /// A deterministic generator for tests: it counts up.
+    /// A deterministic generator for tests, which is not secure.
     struct Counter(u64);
 
     impl TryRng for Counter {
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn sealed_data_grows_by_steps_and_opens_at_any_length() {
         let (mut sealing, mut opener) = (session(&key(1)), Opener::new(vec![key(1)], 1));
-        // The length takes 4 bytes, and a value's number and length take 5.
+        // The length takes 4 bytes. A value's field number and length take 5 bytes.
         for (len, steps) in [(1, 1), (246, 1), (247, 1), (248, 2), (503, 2), (504, 3)] {
             let mut personal = PersonalData::default();
             personal.set(PersonalField::DeliveryNote, Personal::new("a".repeat(len)));
@@ -290,7 +290,7 @@ mod tests {
     fn an_envelope_with_any_one_bit_flipped_does_not_open() {
         let envelope = seal(&mut session(&key(1)), 0);
         let bytes = envelope.encode_to_vec();
-        // Each bit gets a fresh opener. One with the session in its cache would not need the
+        // Each bit gets a new opener. An opener with the session in its cache would not need the
         // encapsulation.
         let open = |envelope: &Envelope| Opener::new(vec![key(1)], 4).open_at_once(LinkId(1), envelope, NOW);
         assert!(open(&envelope).is_ok());
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(
             open(key(1), NOW.plus(DAY + Duration::from_secs(1))),
             None,
-            "under way when its key expired"
+            "a record under way when its key expired is opened"
         );
     }
 
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(
             opener.open_at_once(LinkId(1), &forgotten, NOW).err(),
             Some(OpenError::SessionUnknown),
-            "a key that comes back comes without its sessions"
+            "a key that returns has no sessions"
         );
     }
 
@@ -352,7 +352,10 @@ mod tests {
         assert!(!sealing.is_spent(NOW));
         assert!(!sealing.is_spent(NOW.plus(sealing::AGE_MAX)));
         assert!(sealing.is_spent(NOW.plus(Duration::from_millis(1_001))));
-        assert!(sealing.is_spent(UnixMicros::new(NOW.get() - 1)), "by a clock that was set back");
+        assert!(
+            sealing.is_spent(UnixMicros::new(NOW.get() - 1)),
+            "a clock that was set back ends the session"
+        );
         for number in 0..sealing::RECORDS_MAX {
             assert!(sealing.seal(&header(number as u8), Bytes::new(), &personal()).is_some());
         }

@@ -34,7 +34,7 @@ mod tests {
     use crate::seal::manifest::Validity;
     use crate::seal::opening::OpeningKey;
 
-    /// Returns a key that was made in that hour.
+    /// Returns a key that was made in this hour.
     fn made_at(hour: u8) -> SealingKey {
         let hours = |count: i64| UnixMicros::new(count * 3_600_000_000);
         let validity = Validity { not_before: hours(hour.into()), not_after: hours(2_000) };
@@ -53,10 +53,14 @@ mod tests {
 
     #[test]
     fn a_new_key_is_preferred_once_every_link_has_it() {
-        assert_eq!(preferred(&[&[2, 1], &[1]]), [1, 2], "one agent was told of it");
-        assert_eq!(preferred(&[&[1], &[2, 1]]), [1, 2], "whichever is heard last");
-        assert_eq!(preferred(&[&[2, 1], &[2, 1]]), [2, 1], "and now both");
-        assert_eq!(preferred(&[&[1, 2], &[2, 1]]), [2, 1], "by its age and not by a manifest's order");
+        assert_eq!(preferred(&[&[2, 1], &[1]]), [1, 2], "only one agent has key 2");
+        assert_eq!(preferred(&[&[1], &[2, 1]]), [1, 2], "the order of the manifests does not matter");
+        assert_eq!(preferred(&[&[2, 1], &[2, 1]]), [2, 1], "both agents have key 2");
+        assert_eq!(
+            preferred(&[&[1, 2], &[2, 1]]),
+            [2, 1],
+            "the age of a key decides, not its place in a manifest"
+        );
     }
 
     #[test]

@@ -168,7 +168,7 @@ mod tests {
             refused,
             FrameError::TooLarge { announced: u64::from(u32::MAX), max: ORDER_FRAME_BYTES_MAX }
         );
-        assert!(decoder.buffer_mut().capacity() < 1024, "nothing was allocated for it");
+        assert!(decoder.buffer_mut().capacity() < 1024, "memory was allocated for the frame");
     }
 
     #[test]

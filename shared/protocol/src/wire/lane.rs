@@ -109,7 +109,11 @@ mod tests {
         // stream too few.
         let kinds = (0..=u8::MAX)
             .filter(|kind| Lane::from_preamble([b'B', b'R', b'D', b'G', 1, *kind, 0, 0]).is_ok());
-        assert_eq!(kinds.count(), others.len() + 1, "and the order lanes");
+        assert_eq!(
+            kinds.count(),
+            others.len() + 1,
+            "the known kinds are the other lanes and the order lanes"
+        );
         assert_eq!(orders.chain(others).count(), usize::from(LANES_MAX));
     }
 

@@ -11,7 +11,7 @@
     reason = "a helper of a test fails the test"
 )]
 
-/// Files of a corpus.
+/// Reader of a corpus.
 mod corpus;
 
 /// Messages that the sources declare.
@@ -20,10 +20,10 @@ mod schema;
 /// Messages as trees of fields.
 mod tree;
 
-/// Values of the files.
+/// Known values of all messages.
 mod values;
 
-/// Peers of other versions.
+/// Tests with peers of other versions.
 mod versions;
 
 use std::collections::BTreeSet;
@@ -72,10 +72,10 @@ fn every_message_is_written_and_read_as_the_corpus_has_it() {
             continue;
         };
         let golden = corpus::message(&text);
-        assert_eq!(known.written, golden, "{} is written as other bytes", known.name);
+        assert_eq!(known.written, golden, "{} is written with other bytes", known.name);
         assert_eq!((known.reads_as_this)(&golden), Ok(()), "{}", known.name);
     }
-    assert!(missing.is_empty(), "no bytes are kept of these:\n{missing}");
+    assert!(missing.is_empty(), "the corpus lacks these messages:\n{missing}");
 }
 
 #[test]
@@ -102,10 +102,10 @@ fn every_field_of_every_message_is_in_the_corpus() {
         declared.extend(fields.iter().map(|field| (message.to_owned(), field.tag)));
     }
     let unseen: Vec<_> = declared.difference(&seen).collect();
-    assert!(unseen.is_empty(), "no bytes are kept of these messages (0) and fields: {unseen:?}");
+    assert!(unseen.is_empty(), "the corpus lacks these messages (0) and fields: {unseen:?}");
     let gone: Vec<_> = seen.difference(&declared).collect();
-    assert!(gone.is_empty(), "these were on the wire, and the sources have them no more: {gone:?}");
-    assert!(declared.len() > 150, "only {} were found in the sources", declared.len());
+    assert!(gone.is_empty(), "the sources lack these, which were on the wire: {gone:?}");
+    assert!(declared.len() > 150, "only {} messages and fields were found in the sources", declared.len());
 }
 
 fn note(message: &str, nodes: &[Node], seen: &mut BTreeSet<(String, u32)>) {

@@ -48,7 +48,7 @@ fn newer<M: Message + Default>(name: &str) -> M {
 #[test]
 fn a_newer_hello_is_understood_and_the_common_version_is_spoken() {
     let Some(message::Kind::Hello(hello)) = newer::<Control>("control-hello").kind else {
-        panic!("it is a hello")
+        panic!("the message is not a hello")
     };
     let mut features = values::hello().features;
     features.push("a-feature-to-come".to_owned());
@@ -67,7 +67,7 @@ fn an_unknown_kind_of_message_is_distinguished_from_known_ones() {
 
     // An unknown request is refused, so that its sender gets an answer.
     let Received::Answer(reply) = Receiver::new(8).handle_message(LinkId(1), 0, request) else {
-        panic!("it is answered")
+        panic!("the request was not answered")
     };
     assert_eq!(reply.message.request, 7);
     assert_eq!(reply.message.kind, Some(to_cloud::Kind::Refused(Refusal::Invalid.into())));
@@ -76,7 +76,7 @@ fn an_unknown_kind_of_message_is_distinguished_from_known_ones() {
 #[test]
 fn a_newer_agents_readiness_is_its_known_obstacles_and_one_other() {
     let Some(message::Kind::Readiness(readiness)) = newer::<Control>("control-readiness").kind else {
-        panic!("it says what is in its way")
+        panic!("the message is not a readiness")
     };
     assert_eq!(readiness.known(), [Obstacle::AuditLog, Obstacle::Other].into());
 }
@@ -86,7 +86,7 @@ fn a_readiness_full_of_repetitions_is_stored_once() {
     let obstacles = (0..40_000).map(|number| number % 1_000).collect();
     let bytes = Control::from(Readiness { obstacles }).encode_to_vec();
     let Some(message::Kind::Readiness(readiness)) = Control::decode(&bytes[..]).unwrap().kind else {
-        panic!("it says what is in its way")
+        panic!("the message is not a readiness")
     };
     assert_eq!(readiness.known().len(), 6);
 }
@@ -94,15 +94,15 @@ fn a_readiness_full_of_repetitions_is_stored_once() {
 #[test]
 fn a_newer_orders_unknown_terms_and_seal_are_kept_as_sent() {
     let request: ToIdc = newer("to-idc-place");
-    let Some(to_idc::Kind::Place(envelope)) = &request.kind else { panic!("it places an order") };
+    let Some(to_idc::Kind::Place(envelope)) = &request.kind else { panic!("the request places no order") };
     let terms = envelope.terms.clone();
-    assert_ne!(terms, values::envelope().terms, "the newer terms say more");
+    assert_ne!(terms, values::envelope().terms, "the newer terms have no further field");
     let Received::Deliver(_, Delivery::Place(received)) =
         Receiver::new(8).handle_message(LinkId(1), 0, request)
     else {
-        panic!("it is taken")
+        panic!("the request was not delivered")
     };
-    // The seal binds the bytes of the terms, so unknown fields must be kept too.
+    // The seal binds the bytes of the terms, so unknown fields must be kept.
     assert_eq!(received.envelope().terms, terms);
     let read = bridge_protocol::wire::order::Terms::decode(terms).unwrap();
     assert_eq!(read, values::terms());
@@ -111,7 +111,7 @@ fn a_newer_orders_unknown_terms_and_seal_are_kept_as_sent() {
 #[test]
 fn a_newer_payment_says_the_nearest_state_that_is_known_here() {
     let Some(to_cloud::Kind::Payment(payment)) = newer::<ToCloud>("to-cloud-payment").kind else {
-        panic!("it is a payment")
+        panic!("the request is not a payment")
     };
     assert_eq!(payment.exactly.as_deref(), Some("a_state_to_come"));
     assert_eq!(payment.state_code(), "not_paid");
@@ -120,7 +120,7 @@ fn a_newer_payment_says_the_nearest_state_that_is_known_here() {
 #[test]
 fn a_newer_refusal_is_one_without_a_known_reason() {
     let Some(to_cloud::Kind::Refused(refused)) = newer::<ToCloud>("to-cloud-refused").kind else {
-        panic!("it is refused")
+        panic!("the answer is no refusal")
     };
     assert_eq!(refused.refusal, 99);
     assert_eq!(refused.refusal(), Refusal::Unspecified);
@@ -129,7 +129,7 @@ fn a_newer_refusal_is_one_without_a_known_reason() {
 #[test]
 fn a_newer_pages_unknown_rows_and_fields_are_ignored() {
     let Some(to_subscriber::Kind::Page(page)) = newer::<ToSubscriber>("to-subscriber-page").kind else {
-        panic!("it is a page")
+        panic!("the message is not a page")
     };
     let kinds: Vec<_> = page.entries.iter().map(|entry| entry.key().map(|key| key.kind)).collect();
     assert_eq!(kinds, [None, Some(EntityKind::Stock)]);
@@ -141,23 +141,23 @@ fn a_newer_pages_unknown_rows_and_fields_are_ignored() {
 fn an_older_peer_says_less_and_the_rest_has_its_default() {
     let read = |name: &str| corpus::read(&format!("older/{name}"));
     let Some(message::Kind::Hello(hello)) = Control::decode(&read("control-hello")[..]).unwrap().kind else {
-        panic!("it is a hello")
+        panic!("the message is not a hello")
     };
     assert_eq!(hello, Hello { payment_window: 0, heartbeat_millis: 0, ..values::hello() });
     let Some(to_cloud::Kind::Payment(payment)) = ToCloud::decode(&read("to-cloud-payment")[..]).unwrap().kind
     else {
-        panic!("it is a payment")
+        panic!("the request is not a payment")
     };
     assert_eq!((payment.state_code(), payment.exactly.as_deref()), ("paid", None));
     let Some(to_cloud::Kind::Refused(refused)) = ToCloud::decode(&read("to-cloud-refused")[..]).unwrap().kind
     else {
-        panic!("it is refused")
+        panic!("the answer is no refusal")
     };
     assert_eq!((refused.refusal(), refused.payment_in_the_way()), (Refusal::AlreadyPaid, None));
     let Some(to_subscriber::Kind::Fresh(fresh)) =
         ToSubscriber::decode(&read("to-subscriber-fresh")[..]).unwrap().kind
     else {
-        panic!("it is the source's position")
+        panic!("the message is not a position")
     };
     assert_eq!((fresh.age_micros, fresh.heard), (2_500, None));
     let request = ToIdc::decode(&read("to-idc-ask")[..]).unwrap();

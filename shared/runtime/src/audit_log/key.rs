@@ -145,6 +145,6 @@ mod tests {
             assert!(said.contains("log.seen") && said.contains(other), "{said}");
         }
         fs::write(key("log"), "notes of somebody\n").unwrap();
-        assert!(check_is_alone(&key("log.key")).is_ok(), "it is no key");
+        assert!(check_is_alone(&key("log.key")).is_ok(), "a file that is no key is refused");
     }
 }

@@ -20,13 +20,13 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Disks that fail, hang, or had more data than they showed.
+/// Tests with disks that fail, hang, or have more data than they showed.
 mod lying_disks;
 
-/// Folders that were moved, lost or put back.
+/// Tests with folders that were moved, lost or put back.
 mod moved;
 
-/// Folders that others copied or made.
+/// Tests with folders that others copied or made.
 mod copies;
 
 fn config(root: &Path) -> AuditConfig {
@@ -53,7 +53,7 @@ fn verified(root: &Path) -> Verified {
     verify(&Disk::new(root.join("audit")), key.verifier(), None).unwrap()
 }
 
-/// Copies the files as a machine that dies now would leave them.
+/// Copies the files as they would be left if the machine died now.
 fn copy(from: &Path) -> TempDir {
     let to = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").args(["-a"]).arg(from.join(".")).arg(to.path()).status().unwrap();
@@ -112,7 +112,7 @@ async fn entries_of_many_callers_stand_in_the_acknowledged_order() {
     let is: Vec<_> = journalled(root.path()).into_iter().map(Some).collect();
     assert_eq!(is, expected);
     assert_eq!(metrics.audit_entries.get(), 2_000);
-    assert!(metrics.audit_rounds.get() <= 1_000, "what waits together is written together");
+    assert!(metrics.audit_rounds.get() <= 1_000, "entries that wait at the same time share a round");
     closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, 2_000);
 }
@@ -135,7 +135,7 @@ async fn a_process_that_is_being_started_does_not_keep_a_folder_locked() {
     let root = tempfile::tempdir().unwrap();
     let disk = Disk::make(root.path()).unwrap();
     let lock = disk.lock().unwrap().unwrap();
-    // A child process has it between fork and exec.
+    // A child process has the lock's file open between fork and exec.
     let shared = lock.0.try_clone().unwrap();
     assert!(disk.lock().unwrap().is_none());
     drop(lock);
@@ -153,11 +153,11 @@ async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
     let died = copy(root.path());
     closer.close().await.unwrap();
 
-    // However much of the last record was written, it is cut off and the log continues.
+    // The log cuts off the last record, however much of it was written, and continues.
     let path = died.path().join("audit").join(journal::path(0));
     assert_eq!(verified(died.path()).unpublished, 1);
     let mut whole = fs::read(&path).unwrap();
-    // Removes the zeros that were written ahead.
+    // Removes the zeros that the log wrote ahead.
     whole.truncate(whole.iter().rposition(|byte| *byte != 0).unwrap() + 1);
     let record = 4 + entry(256).encode().unwrap().len() + 32;
     for written in 1..record {
@@ -208,7 +208,7 @@ async fn one_threads_tasks_are_logged_together_and_each_learns_its_entry() {
     for task in first {
         assert_eq!(task.await.unwrap(), Ok(()));
     }
-    // All entries were collected before the log's thread took them: this runtime has one thread.
+    // This runtime has one thread, so all entries were collected before the log's thread took them.
     assert_eq!((metrics.audit_entries.get(), metrics.audit_rounds.get()), (100, 1));
     let too_long = Entry::new(
         UnixMicros::new(0),
@@ -216,7 +216,7 @@ async fn one_threads_tasks_are_logged_together_and_each_learns_its_entry() {
     );
     let refused = gathering.append(|| too_long);
     assert_eq!(tokio::join!(append(100), refused).1, Err(AuditError::Entry(EntryError::TooLong)));
-    assert_eq!(gathering.append(|| entry(101)).await, Ok(()), "who is refused is in nobody's way");
+    assert_eq!(gathering.append(|| entry(101)).await, Ok(()), "a refused entry delays no other entry");
     closer.close().await.unwrap();
     assert_eq!(gathering.append(|| entry(102)).await, Err(AuditError::Closed));
     assert_eq!(gathering.append(|| entry(103)).await, Err(AuditError::Closed));
@@ -243,7 +243,7 @@ async fn any_flipped_bit_is_found_and_a_damaged_journal_not_appended() {
                 let refused =
                     AuditLog::open(&config(root.path()), Arc::new(Metrics::default())).err().unwrap();
                 assert!(matches!(refused, OpenError::Recover(_)), "byte {at}: {refused}");
-                assert_eq!(fs::read(disk.path(&path)).unwrap(), changed, "evidence stays as it is");
+                assert_eq!(fs::read(disk.path(&path)).unwrap(), changed, "the damaged file was changed");
             }
         }
         fs::write(disk.path(&path), &whole).unwrap();
@@ -308,7 +308,10 @@ async fn a_hundred_thousand_entries_are_verified_and_the_journal_stays_small() {
         .map(|path| fs::metadata(root.path().join("audit").join(path)).unwrap().len())
         .sum();
     assert!(journal < 3 * (8 << 20), "{journal}");
-    assert!(!paths.iter().any(|path| path.starts_with("tile/entries/000.p")), "what is full is not partial");
+    assert!(
+        !paths.iter().any(|path| path.starts_with("tile/entries/000.p")),
+        "a full bundle was written as a partial one"
+    );
     let (log, closer) = open(root.path());
     assert_eq!(log.append(&[entry(7)]).await, Ok(100_000));
     closer.close().await.unwrap();
@@ -319,7 +322,7 @@ async fn a_hundred_thousand_entries_are_verified_and_the_journal_stays_small() {
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// Mounts it. Returns `None` without the right to mount.
+    /// Mounts the file system. Returns `None` if this user may not mount.
     fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mount =
@@ -375,7 +378,7 @@ async fn a_full_disk_refuses_entries_keeps_durable_ones_and_recovers() {
         let entries = [entry(durable.len() as u64)];
         assert_eq!(log.append(&entries).await, Ok(durable.len() as u64));
         durable.extend(entries);
-        // Waits for room: the journal of the first turn is then covered by a checkpoint.
+        // Waits for room. The journal of the first turn is then covered by a checkpoint.
         log.standing().wait_for(|standing| standing.published == standing.size).await.unwrap();
     }
     closer.close().await.unwrap();
@@ -391,7 +394,7 @@ async fn a_disks_last_room_serves_the_tiles_as_the_journal() {
     let (log, closer) = open(root);
     log.append(&[entry(0)]).await.unwrap();
     log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
-    // They wait to be published, and their tiles need more than the rest of 1 MiB.
+    // The entries wait for publication, and their tiles need more than the rest of 1 MiB.
     let long = |n| Event::AgentStopped(Stopped { reason: Word::of(&format!("{n:0>250}")) });
     let entries: Vec<Entry> = (0..2_000).map(|n| Entry::new(UnixMicros::new(n), long(n))).collect();
     log.append(&entries).await.unwrap();
@@ -409,14 +412,15 @@ async fn a_disks_last_room_serves_the_tiles_as_the_journal() {
     assert_eq!((verified.checkpoint.size, verified.unpublished), (size, 0), "the tiles found no room");
 }
 
-/// Leaves 768 KiB free: room for some rounds with the zeros ahead of them, and for the first tiles.
+/// Leaves 768 KiB free, which is room for some rounds with the zeros ahead of them, and for the
+/// first tiles.
 fn fill(path: &Path) {
     let length = fill_whole(path);
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(length - (768 << 10)).unwrap();
 }
 
-/// Leaves nothing free. Returns the file's length.
+/// Fills the disk completely. Returns the length of the filling file.
 fn fill_whole(path: &Path) -> u64 {
     let mut file = fs::File::create(path).unwrap();
     while file.write_all(&[1; 4 << 10]).is_ok() {}
@@ -426,7 +430,7 @@ fn fill_whole(path: &Path) -> u64 {
 fn verified_with_rest(root: &Path) -> u64 {
     let key = load_key(&root.join("audit.key")).unwrap();
     let disk = Disk::new(root.join("audit"));
-    // A publication may come between two of its reads.
+    // A publication may happen between two reads, so this tries again.
     let verified = (0..100).find_map(|_| verify(&disk, key.verifier(), None).ok()).unwrap();
     verified.checkpoint.size + verified.unpublished
 }

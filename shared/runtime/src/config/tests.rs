@@ -1,5 +1,5 @@
-//! Tests of the reader from outside: a file and an environment go in, and values or all mistakes
-//! come out.
+//! Tests of the reader from outside. A file and an environment go in. Values or all mistakes come
+//! out.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes a line only when the test allows it.
+    /// A reader that takes a line only when the test allows that.
     struct Reader {
         may: Receiver<()>,
         took: Sender<Vec<u8>>,
@@ -193,19 +193,19 @@ mod tests {
         let ((lets, may), (took, taken)) = (channel(), channel());
         let left_out = Counter::default();
         let lines = Lines::start(Reader { may, took }, 100, left_out.clone()).unwrap();
-        // Each line has ten bytes. The thread may have taken some of the first before the buffer
-        // was full.
+        // Each line has ten bytes. The thread may have taken some of the first lines before the
+        // buffer was full.
         for number in 0..100 {
             (&lines).write_all(format!("line {number:04}\n").as_bytes()).unwrap();
         }
         let lost = left_out.get();
         assert!((80..=90).contains(&lost), "{lost}");
-        assert!(!lines.flush(Duration::ZERO), "nobody has read anything");
+        assert!(!lines.flush(Duration::ZERO), "the lines are flushed, though nobody has read one");
         (0..100 - lost).for_each(|_| lets.send(()).unwrap());
         assert!(lines.flush(Duration::from_secs(60)), "all are written");
         let written: Vec<u8> = taken.try_iter().flatten().collect();
         assert_eq!(written.len() as u64, 10 * (100 - lost));
-        assert!(written.starts_with(b"line 0000\nline 0001\n"), "in their order, each as a whole");
+        assert!(written.starts_with(b"line 0000\nline 0001\n"), "the lines are whole and in order");
     }
 
     #[test]

@@ -211,12 +211,12 @@ mod tests {
     #[test]
     fn a_fleet_behind_one_address_ends_none_of_its_own_handshakes() {
         let (mut limiter, mut now) = (HandshakeLimiter::default(), Instant::now());
-        // All of them come at once, and each tries again until it is admitted.
+        // All strangers come at once, and each tries again until it is admitted.
         let (mut outside, mut under_way) = (200, Vec::new());
         while outside > 0 {
             match limiter.admit(v4(1), true, now) {
                 HandshakeDecision::Begin(place, makes_room) => {
-                    assert_eq!(makes_room, None, "{outside} are outside");
+                    assert_eq!(makes_room, None, "{outside} are waiting");
                     under_way.push(place);
                     outside -= 1;
                 }
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(
             begin(&mut limiter, v4(201), now).1,
             Some(single),
-            "then all have one, and the oldest goes"
+            "every stranger has one handshake, and the oldest is dropped"
         );
     }
 
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(limiter.admit(v4(200), false, now), HandshakeDecision::Prove);
         assert!(
             matches!(limiter.admit(v4(1), false, now), HandshakeDecision::Begin(_, None)),
-            "without a proof even"
+            "a known address is admitted without a proof"
         );
         let (mine, _) = begin(&mut limiter, v4(1), now);
         for last in 2..200 {

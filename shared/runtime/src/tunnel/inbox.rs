@@ -127,7 +127,7 @@ mod tests {
         format!("spiffe://bridge.test/cloud/{name}").parse().unwrap()
     }
 
-    /// Returns a future's result if it is ready without waiting.
+    /// Returns the result of a future if it is ready at once.
     fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => Some(value),
@@ -149,10 +149,16 @@ mod tests {
             sent += 1;
         }
         assert_eq!(sent, ROOM_BYTES / ORDER_FRAME_BYTES_MAX);
-        assert!(now(rooms.of(&peer("hostile")).share(1)).is_none(), "another link of it has the same room");
+        assert!(
+            now(rooms.of(&peer("hostile")).share(1)).is_none(),
+            "another link of the peer has a room of its own"
+        );
         assert!(now(other.share(ORDER_FRAME_BYTES_MAX)).is_some());
         assert!(now(events.recv()).is_some());
-        assert!(now(hostile.share(ORDER_FRAME_BYTES_MAX)).is_some(), "what the owner took makes room");
+        assert!(
+            now(hostile.share(ORDER_FRAME_BYTES_MAX)).is_some(),
+            "room is not freed by what the owner took"
+        );
     }
 
     #[test]
@@ -165,7 +171,7 @@ mod tests {
         assert_eq!(shares.len(), ROOM_BYTES / FRAME_BYTES_MIN);
         drop((room, shares));
         drop(rooms.of(&peer("b")));
-        assert_eq!(rooms.peers.lock().unwrap().len(), 1, "who has no link has no room");
+        assert_eq!(rooms.peers.lock().unwrap().len(), 1, "a peer without a link has a room");
     }
 
     #[test]

@@ -357,7 +357,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than a test runs.
+    /// A time that is longer than a test runs.
     const PATIENCE: Duration = Duration::from_secs(3_600);
 
     fn heartbeat(window: u32) -> Bytes {
@@ -382,7 +382,11 @@ mod tests {
         sender.queues.close();
         sender.queues.orders[1].filled.notify_one();
         writer.await.unwrap().unwrap();
-        assert_eq!(sender.queues.bytes.load(Ordering::Relaxed), 0, "all that was counted was written");
+        assert_eq!(
+            sender.queues.bytes.load(Ordering::Relaxed),
+            0,
+            "the queue still counts bytes that were written"
+        );
     }
 
     #[tokio::test]

@@ -120,7 +120,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(peers.begin(&a, true, now), Ok(LinkStart::Beside));
         }
-        assert_eq!(peers.begin(&a, true, now), Err(TooMany::TooOften), "which ends no silent one");
+        assert_eq!(peers.begin(&a, true, now), Err(TooMany::TooOften), "a refused link ends no silent link");
         let later = now + ONE_EVERY * 2;
         assert_eq!(peers.begin(&a, true, later), Ok(LinkStart::InPlaceOfSilent));
         assert_eq!(peers.begin(&a, false, later), Err(TooMany::AtATime(2)));
@@ -139,6 +139,6 @@ mod tests {
         assert_eq!(begun(&mut peers, start), 3);
         assert_eq!(begun(&mut peers, start + ONE_EVERY * 2), 2);
         peers.handle_end(&peer("a"), start + ONE_EVERY * 100);
-        assert!(peers.peers.is_empty(), "and is forgotten");
+        assert!(peers.peers.is_empty(), "the peer is remembered");
     }
 }

@@ -1,4 +1,4 @@
-//! Agents for the tests: a certificate authority in memory, tunnels started from its files, and
+//! Agents for the tests: a certificate authority in memory, tunnels that start from its files, and
 //! their log.
 
 use std::fs::{self, OpenOptions};
@@ -24,7 +24,7 @@ use tracing::Dispatch;
 use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Generous: it decides no test, but ends one that would hang.
+/// Upper limit of a wait. It decides no test, and only ends one that would hang.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) const EVERY_REASON: [RefusalReason; 18] = [
@@ -56,7 +56,7 @@ pub(crate) fn days(days: u32) -> Validity {
     Validity::days(SystemTime::now(), days).unwrap()
 }
 
-/// Returns a validity that begins and ends so many seconds from now.
+/// Returns a validity that begins and ends this many seconds from now.
 pub(crate) fn span(from: i64, to: i64) -> Validity {
     let at = |seconds: i64| {
         let distance = Duration::from_secs(seconds.unsigned_abs());
@@ -70,11 +70,11 @@ pub(crate) fn issue(ca: &Ca, role: Role, name: &str) -> Issued {
     ca.issue(role, name, days(30)).unwrap()
 }
 
-/// An agent's folder: its four files and its state.
+/// An agent's folder, with its four files and its state.
 pub(crate) struct Home {
     pub(crate) dir: TempDir,
     pub(crate) config: TunnelConfig,
-    /// Features in its greeting.
+    /// Features that the agent offers in its hello.
     pub(crate) features: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ impl Home {
         home
     }
 
-    /// Puts a new revocation list in place.
+    /// Replaces the revocation list.
     pub(crate) fn revoke(&self, ca: &Ca, number: u64, revoked: &[&Issued]) {
         let revoked: Vec<_> = revoked
             .iter()
@@ -127,12 +127,12 @@ impl Home {
         self
     }
 
-    /// Offers the feed.
+    /// Makes the agent offer the feed.
     pub(crate) fn feeding(self) -> Self {
         self.knowing(bridge_protocol::wire::feed::FEATURE)
     }
 
-    /// Offers a feature in its hello.
+    /// Makes the agent offer a feature in its hello.
     pub(crate) fn knowing(mut self, feature: &str) -> Self {
         self.features.push(feature.to_owned());
         self
@@ -200,7 +200,7 @@ impl RunningTunnel {
             .expect("the tunnel still runs")
     }
 
-    /// Returns the next event that `wanted` accepts. Others are skipped.
+    /// Waits for an event that `wanted` accepts, and skips others.
     pub(crate) async fn next<T>(&mut self, wanted: impl Fn(TunnelEvent) -> Option<T>) -> T {
         loop {
             if let Some(found) = wanted(self.event().await) {
@@ -221,7 +221,7 @@ impl RunningTunnel {
         self.metrics.links_refused.of(reason).get()
     }
 
-    /// Waits until a refusal is counted, and checks that it had this reason and no other.
+    /// Waits until a refusal is counted. Checks that it has this reason.
     pub(crate) async fn refusal(&self, reason: RefusalReason) {
         let any = || EVERY_REASON.iter().any(|reason| self.refused(*reason) > 0);
         eventually("a refusal is counted", any).await;
@@ -249,9 +249,9 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn capture() -> Self {
-        // If the process has only one subscriber, tracing asks the first thread that reaches an
-        // event if anybody listens, and caches the answer for all threads. Another test's thread
-        // would then silence this one.
+        // With a single subscriber in the process, tracing asks the first thread that reaches an
+        // event whether anybody listens, and caches the answer for all threads. A thread of another
+        // test would then silence this one.
         static OTHERS: LazyLock<[Dispatch; 2]> =
             LazyLock::new(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::new())));
         LazyLock::force(&OTHERS);

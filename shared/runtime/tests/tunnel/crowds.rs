@@ -1,5 +1,6 @@
-//! Peers that are too many, too fast or too slow: strangers who begin handshakes and never finish
-//! them, a peer that reconnects all the time, one that does not read. Each harms only itself.
+//! Tests of peers that are too many, too fast or too slow: strangers that begin handshakes and
+//! never finish them, a peer that reconnects all the time, and one that does not read. Each harms
+//! only itself.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -19,12 +20,12 @@ use tokio::task::JoinHandle;
 use crate::agents::{Home, Log, RunningTunnel, ca, eventually, issue, span};
 use crate::stranger::{self, Stranger, end};
 
-/// The agent's own address, and another one.
+/// The agent's own address, and another address.
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 
-/// Handshakes that are begun and not finished. The agent's answers do not reach the strangers until
-/// they are let through.
+/// Handshakes that are begun and not finished. The agent's answers reach the strangers only after
+/// `finish`.
 struct Silent {
     begun: Vec<Connecting>,
     relay: JoinHandle<()>,
@@ -34,8 +35,8 @@ struct Silent {
 }
 
 impl Silent {
-    /// Begins so many handshakes from this address. With `prove`, the request to prove the address
-    /// is let through.
+    /// Begins this many handshakes from this address. With `prove`, the strangers get the request
+    /// to prove their address.
     async fn begin(count: usize, from: IpAddr, to: SocketAddr, prove: bool) -> Self {
         let (ca, client) = (ca(), Endpoint::client(SocketAddr::new(HERE, 0)).unwrap());
         let near = Arc::new(UdpSocket::bind(SocketAddr::new(HERE, 0)).await.unwrap());
@@ -49,17 +50,17 @@ impl Silent {
                 tokio::select! {
                     received = near.recv_from(&mut sent) => if let Ok((bytes, source)) = received {
                         client = Some(source);
-                        // A full buffer may lose a packet, like a line.
+                        // A full buffer may lose a packet, as a line may.
                         let _lost = far.send_to(&sent[..bytes], to).await;
                     },
                     received = far.recv_from(&mut answer) => if let (Ok((bytes, _)), Some(client)) = (received, client) {
-                        // Packets of type Retry pass (RFC 9000 section 17.2).
+                        // Packets of type Retry pass (RFC 9000 section 17.2.5).
                         let is_retry = answer[0] & 0xf0 == 0xf0;
                         if open.load(Ordering::Relaxed) || (prove && is_retry) {
                             let _lost = near.send_to(&answer[..bytes], client).await;
                         }
-                        // A long header has the destination's connection id after type and version:
-                        // its length, then the id.
+                        // A long header has the destination's connection id after type and version,
+                        // first its length and then the id (RFC 9000 section 17.2).
                         if answer[0] & 0x80 != 0 && !is_retry {
                             let id = answer[6..].iter().take(answer[5].into()).copied().collect();
                             seen.lock().unwrap().insert(id);
@@ -74,7 +75,7 @@ impl Silent {
         Self { begun: (0..count).map(begin).collect(), relay, passes, answered }
     }
 
-    /// Lets all of them finish.
+    /// Lets all handshakes finish.
     async fn finish(mut self) -> Vec<Result<Connection, ConnectionError>> {
         self.passes.store(true, Ordering::Relaxed);
         let mut finished = Vec::new();
@@ -99,7 +100,7 @@ fn cloud(ca: &Ca, name: &str, to: SocketAddr) -> RunningTunnel {
     Home::new(ca, &issue(ca, Role::Cloud, name)).dialling(to).start(Role::Cloud)
 }
 
-/// Checks that the link carries a frame of the cloud agent's.
+/// Checks that the link carries a frame from the cloud agent.
 async fn carries(cloud: &LinkUp, idc: &mut RunningTunnel) {
     cloud.sender.send(0, Bytes::from_static(&[0, 0, 0, 2, 7, 7])).unwrap();
     let frame = |event| match event {
@@ -112,8 +113,8 @@ async fn carries(cloud: &LinkUp, idc: &mut RunningTunnel) {
 #[tokio::test]
 async fn strangers_who_never_finish_keep_no_agent_out() {
     let ca = ca();
-    // First more than any queue would hold. Then a few hundred behind the address of the agent
-    // itself.
+    // The first case is more than any queue holds. The second has a few hundred from the agent's
+    // own address.
     for (count, from) in [(1_000, ELSEWHERE), (200, HERE)] {
         let mut idc = idc(&ca);
         let strangers = Silent::begin(count, from, idc.address(), true).await;
@@ -123,7 +124,7 @@ async fn strangers_who_never_finish_keep_no_agent_out() {
         idc.up().await;
         carries(&up, &mut idc).await;
         shop.handle.close().await;
-        // The agent is known by now.
+        // The agent is known from here on.
         let up = cloud(&ca, "shop", idc.address()).up().await;
         idc.up().await;
         carries(&up, &mut idc).await;
@@ -150,7 +151,7 @@ async fn strangers_whose_address_is_not_their_own_take_no_room() {
     let ca = ca();
     let mut idc = idc(&ca);
     let strangers = Silent::begin(300, ELSEWHERE, idc.address(), false).await;
-    // Other strangers there do receive answers. They are asked for the proof too.
+    // Other strangers at that address do receive answers. The agent asks them for the proof too.
     let proving = Silent::begin(20, ELSEWHERE, idc.address(), true).await;
     let mut shop = cloud(&ca, "shop", idc.address());
     let up = shop.up().await;
@@ -198,7 +199,7 @@ async fn a_peer_never_holds_more_links_than_its_limit() {
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
     let mut idc = home.with(|config| config.links_from_peer_max = 8).start(Role::Idc);
     let greedy = issue(&ca, Role::Cloud, "greedy");
-    // They send nothing after the handshake.
+    // These connections send nothing after the handshake.
     let mut held = Vec::new();
     for _ in 0..8 {
         held.push(Stranger::with(&greedy).dial(idc.address()).await.unwrap());
@@ -211,7 +212,7 @@ async fn a_peer_never_holds_more_links_than_its_limit() {
     assert_eq!(told.len(), 1);
     let up = cloud(&ca, "shop", idc.address()).up().await;
     carries(&up, &mut idc).await;
-    // After they are given up there is room again.
+    // There is room again after the agent has given these connections up.
     for connection in held {
         end(&connection).await;
     }

@@ -1,5 +1,5 @@
-//! The feed lane: it exists between two agents that both offer it, has a channel of its own, and
-//! ends with its link.
+//! Tests of the feed lane. It exists between two agents that both offer it, has its own channel,
+//! and ends with its link.
 
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::control::Hello;
@@ -70,7 +70,7 @@ async fn a_peer_without_the_feed_gets_its_link_without_the_lane() {
         cloud.handle.close().await;
         let end = idc.next(|event| if let TunnelEvent::Down { why, .. } = event { Some(why) } else { None });
         assert!(matches!(end.await, LinkEnd::ByPeer(_)));
-        assert!(idc.feed.try_recv().is_err(), "nothing was told of a feed");
+        assert!(idc.feed.try_recv().is_err(), "the feed's channel has an event");
     }
 }
 

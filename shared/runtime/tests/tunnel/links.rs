@@ -1,4 +1,5 @@
-//! Links between two agents that keep the rules: up, used, silent, lost, found again, drained.
+//! Tests of links between two agents that keep the rules: up, in use, silent, lost, restored and
+//! drained.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ fn idc(ca: &bridge_certs::Ca) -> Home {
     Home::new(ca, &issue(ca, Role::Idc, "vault"))
 }
 
-/// Returns a message. Its content does not matter, because the tunnel does not read it.
+/// Returns a message. The tunnel does not read its content.
 fn payload(number: u32) -> Manifest {
     Manifest { note: Bytes::from(number.to_be_bytes().repeat(100)) }
 }
@@ -47,7 +48,7 @@ async fn received(agent: &mut RunningTunnel) -> (u8, Bytes) {
         .await
 }
 
-/// Brings a link up and sends frames on every lane, both ways.
+/// Brings a link up and sends frames on every lane, in both directions.
 async fn carries_frames(listener: (Home, Role), dialler: (Home, Role)) {
     let mut listener = listener.0.listening().start(listener.1);
     let mut dialler = dialler.0.dialling(listener.address()).start(dialler.1);
@@ -68,7 +69,7 @@ async fn carries_frames(listener: (Home, Role), dialler: (Home, Role)) {
             assert_eq!(
                 frame::decode::<Manifest>(bytes).unwrap(),
                 payload(*number),
-                "in order on lane {lane}"
+                "frames are in order on lane {lane}"
             );
             *number += 3;
         }
@@ -193,12 +194,14 @@ async fn an_agent_without_readiness_is_linked_and_a_repeated_one_reported_once()
     cloud.up().await;
     control.write(Heartbeat { clock_micros: 0, window: 5 }).await;
     assert!(matches!(cloud.event().await, TunnelEvent::Window { window: 5, .. }));
-    // The same unknown obstacles each time, with many repetitions.
+    // Reports the same unknown obstacles each time, with many repetitions.
     for _ in 0..20 {
         control.write(Readiness { obstacles: (0..1_000).map(|number| 1_000 + number % 7).collect() }).await;
     }
     control.write(Heartbeat { clock_micros: 0, window: 6 }).await;
-    let TunnelEvent::Readiness { obstacles, .. } = cloud.event().await else { panic!("it is heard") };
+    let TunnelEvent::Readiness { obstacles, .. } = cloud.event().await else {
+        panic!("the readiness did not arrive")
+    };
     assert_eq!(obstacles, [Obstacle::Other].into());
     assert!(matches!(cloud.event().await, TunnelEvent::Window { window: 6, .. }));
 }
@@ -225,7 +228,7 @@ async fn a_clock_that_is_wrong_is_warned_about() {
     let peer = issue(&ca, Role::Cloud, "shop");
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let connection = Stranger::with(&peer).dial(idc.address()).await.unwrap();
-    // A stranger's hello has its clock at 1970.
+    // A stranger sends a hello with its clock at 1970.
     let _lanes = stranger::link(&connection, 1).await;
     idc.up().await;
     assert_eq!(log.lines(&["WARN", "clock differs", "cloud/shop"]).len(), 1);
@@ -254,7 +257,7 @@ fn a_peer_that_crashed_and_returned_is_recognised_before_the_idle_timeout() {
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let ca = ca();
-    // Longer than the test may take, so that only the peer can end the link.
+    // The time-out is longer than the test, so only the peer can end the link.
     let patient =
         |config: &mut bridge_runtime::config::TunnelConfig| config.idle_timeout = Duration::from_secs(600);
     let (ours, theirs) = (runtime(), runtime());
@@ -263,7 +266,7 @@ fn a_peer_that_crashed_and_returned_is_recognised_before_the_idle_timeout() {
     let mut cloud = ours.block_on(async { cloud(&ca).dialling(address).with(patient).start(Role::Cloud) });
     ours.block_on(cloud.up());
     theirs.block_on(peer.up());
-    // The process dies: no goodbye, no close, only the files on its disk are left.
+    // The process dies without a goodbye or a close. Only the files on its disk are left.
     theirs.shutdown_timeout(Duration::from_secs(10));
 
     let theirs = runtime();
@@ -286,7 +289,7 @@ async fn a_drain_says_goodbye_and_lets_what_is_under_way_finish() {
     });
     assert_eq!(told.await, here.link);
     there.sender.send(0, framed(1)).unwrap();
-    assert_eq!(received(&mut cloud).await.0, 0, "an answer still passes");
+    assert_eq!(received(&mut cloud).await.0, 0, "no answer passes");
     idc.handle.close().await;
     assert_eq!(down(&mut idc).await, LinkEnd::Here);
     assert!(matches!(down(&mut cloud).await, LinkEnd::ByPeer(_)));
@@ -323,7 +326,7 @@ async fn an_owner_that_takes_no_events_slows_its_peer_without_loss() {
     let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
     let here = cloud.up().await;
     idc.up().await;
-    // More than the event queue and the flow-control windows hold.
+    // Number of frames that is larger than the event queue and the flow-control windows.
     const FRAMES: u32 = 20_000;
     for number in 0..FRAMES {
         here.sender.send(0, framed(number)).unwrap();

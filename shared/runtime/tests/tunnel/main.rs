@@ -1,4 +1,5 @@
-//! Tests of the tunnel with real QUIC over loopback and certificates of Bridge's own authority.
+//! Tests of the tunnel with real QUIC over loopback, and with certificates of Bridge's own
+//! authority.
 //!
 //! `agents` starts tunnels as an agent does. `stranger` is a peer that breaks the rules. Every wait
 //! is for an event.

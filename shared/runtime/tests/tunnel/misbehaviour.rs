@@ -1,5 +1,5 @@
-//! A peer with a good certificate that breaks the protocol. Its link ends with a reason, which is
-//! counted and logged in one line.
+//! Tests of a peer with a valid certificate that breaks the protocol. Its link ends with a reason,
+//! which is counted and logged in one line.
 
 use bridge_certs::Ca;
 use bridge_protocol::domain::identity::Role;
@@ -39,7 +39,7 @@ impl Scene {
         assert_eq!(lines.len(), 1, "{words:?} in {:#?}", self.log.lines(&[]));
     }
 
-    /// Checks that the link that was up goes down.
+    /// Checks that a link that was up goes down, and that the reason has these words.
     async fn down(&mut self, words: &str) {
         let why = self
             .idc
@@ -136,7 +136,7 @@ async fn an_incompatible_version_is_refused_and_told_who_must_upgrade() {
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.write(Hello { version_oldest: 8, version_newest: 9, ..hello(1) }).await;
     let Some(Control { kind: Some(message::Kind::Refused(refused)) }) = control.read().await else {
-        panic!("it was not refused")
+        panic!("the peer was not refused")
     };
     assert_eq!(
         refused.reason,
@@ -204,13 +204,13 @@ async fn a_newer_peer_uses_the_common_version_and_its_extras_are_ignored() {
     let mut scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.send.write_all(&newer("control-hello")).await.unwrap();
-    // As many lanes as that hello announces.
+    // Opens as many lanes as that hello announces.
     let mut orders = Vec::new();
     for index in 0..4 {
         orders.push(Stream::open(&scene.connection, &Lane::Order(index).preamble()).await);
     }
     let Some(Control { kind: Some(message::Kind::Hello(_)) }) = control.read().await else {
-        panic!("it was refused")
+        panic!("the peer was refused")
     };
     let up = scene.idc.up().await;
     assert_eq!((up.version, up.hello.version_newest), (1, 2));

@@ -1,5 +1,5 @@
-//! The payment lane: it exists between two agents that both offer payments, and no other peer sees
-//! it.
+//! Tests of the payment lane. It exists between two agents that both offer payments, and no other
+//! peer sees it.
 
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
@@ -10,7 +10,7 @@ use bridge_runtime::tunnel::{LinkUp, TunnelEvent};
 
 use crate::agents::{Home, RunningTunnel, ca, issue};
 
-/// Returns a cloud agent that listens and an IDC agent that dials it, each with its features, and
+/// Returns a cloud agent that listens and an IDC agent that dials it, each with these features, and
 /// their link.
 async fn pair(cloud: &[&str], idc: &[&str]) -> ([RunningTunnel; 2], [LinkUp; 2]) {
     let ca = ca();
@@ -42,7 +42,7 @@ async fn between_two_payment_agents_the_lane_carries_frames_both_ways() {
             let payload = receiver
                 .next(|event| match event {
                     TunnelEvent::PaymentFrame { payload, .. } => Some(payload),
-                    TunnelEvent::Frame { .. } => panic!("it came on an order lane"),
+                    TunnelEvent::Frame { .. } => panic!("the frame came on an order lane"),
                     _ => None,
                 })
                 .await;

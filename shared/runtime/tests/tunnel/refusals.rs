@@ -1,5 +1,5 @@
-//! Refused peers: each is counted under its reason, with one log line that names it and says what
-//! to do.
+//! Tests of refused peers. Each is counted under its reason. One log line names the peer and says
+//! what to do.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -55,7 +55,7 @@ async fn dialler_refuses(ca: &Ca, stranger: Stranger<'_>, reason: RefusalReason,
     agent.handle.close().await;
     knocks.abort();
     let lines = log.lines(&["WARN", "refused a peer"]);
-    assert_eq!(lines.len() as u64, agent.refused(reason), "one line for each: {lines:#?}");
+    assert_eq!(lines.len() as u64, agent.refused(reason), "each refusal has one line: {lines:#?}");
     for word in words {
         assert!(lines[0].contains(word), "{word:?} in {}", lines[0]);
     }
@@ -247,7 +247,7 @@ async fn a_dialler_without_ml_kem_in_common_is_told_so() {
 #[tokio::test]
 async fn a_peer_that_cannot_be_reached_is_told_of() {
     let (log, ca) = (Log::capture(), ca());
-    // Bound and silent: nothing answers, and no other process can get the port.
+    // The address is bound and never answers. No other process can get its port.
     let silent = std::net::UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let home = Home::new(&ca, &issue(&ca, Role::Cloud, "here")).dialling(silent.local_addr().unwrap());
     let _agent = home.start(Role::Cloud);
@@ -275,7 +275,7 @@ async fn revoking_a_live_links_certificate_closes_it_and_keeps_it_closed() {
     let why = cloud.next(down).await;
     assert!(matches!(&why, LinkEnd::ByPeer(sentence) if sentence.contains("revoked")), "{why:?}");
 
-    // It redials, and the handshake now refuses it.
+    // The peer dials again, and the handshake refuses it now.
     eventually("the redialling peer is refused", || idc.refused(RefusalReason::Revoked) >= 2).await;
     assert!(idc.handle.status().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Errors with which a tunnel refuses to start, and their texts.
+//! Tests of the errors with which a tunnel refuses to start, and of their texts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ fn home() -> Home {
 
 fn refusal(home: Home) -> String {
     match home.try_start(Role::Idc) {
-        Ok(_) => panic!("it started"),
+        Ok(_) => panic!("the tunnel started"),
         Err(error) => error.to_string(),
     }
 }
@@ -109,7 +109,7 @@ async fn a_listen_address_in_use_is_named() {
     let first = home().start(Role::Idc);
     let address = first.address();
     let second = home().with(|config| config.listen = vec![address]).try_start(Role::Idc);
-    let Err(error @ TunnelError::Quic(_)) = second else { panic!("it started") };
+    let Err(error @ TunnelError::Quic(_)) = second else { panic!("the tunnel started") };
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
 
@@ -208,9 +208,9 @@ async fn a_named_pipe_instead_of_a_file_is_noted_and_stops_nobody() {
         mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         agent.handle.reload_identity();
         let words = format!("{name} is not a regular file");
-        // This runtime has one thread. If it waited for the pipe, the test would not get here.
+        // This runtime has one thread. If it waited for the pipe, the test would stop here.
         let noted = || agent.handle.note().is_some_and(|note| note.contains(&words));
-        crate::agents::eventually("it is noted", noted).await;
+        crate::agents::eventually("the missing file is noted", noted).await;
         fs::remove_file(path).unwrap();
         write_key(path, std::str::from_utf8(&good).unwrap(), 0o600);
         agent.handle.reload_identity();

@@ -1,5 +1,5 @@
-//! A peer that keeps none of the rules: QUIC with any certificate or none, any protocol name, any
-//! bytes on any lane.
+//! A peer that keeps none of the rules: QUIC with any certificate or none, any protocol name, and
+//! any bytes on any lane.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) struct Stranger<'a> {
 }
 
 impl<'a> Stranger<'a> {
-    /// Makes a stranger that keeps all rules until the test changes it.
+    /// Returns a stranger that keeps all rules until the test changes it.
     pub(crate) fn with(certificate: &'a Issued) -> Self {
         Self { certificate: Some(certificate), alpn: b"bridge/1", group: aws_lc_rs::kx_group::X25519MLKEM768 }
     }
@@ -40,7 +40,7 @@ impl<'a> Stranger<'a> {
         endpoint.connect_with(self.client_config(), to, "stranger").unwrap().await
     }
 
-    /// Returns its configuration for dialling.
+    /// Returns the stranger's configuration for dialling.
     pub(crate) fn client_config(&self) -> quinn::ClientConfig {
         let builder = rustls::ClientConfig::builder_with_provider(self.provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -74,7 +74,7 @@ impl<'a> Stranger<'a> {
     }
 }
 
-/// A stream opened or accepted by the stranger.
+/// A stream that the stranger opened or accepted.
 pub(crate) struct Stream {
     pub(crate) send: SendStream,
     recv: RecvStream,
@@ -112,7 +112,7 @@ impl Stream {
     }
 }
 
-/// Returns a hello that announces so many order lanes.
+/// Returns a hello that announces this many order lanes.
 pub(crate) fn hello(order_lanes: u32) -> Hello {
     Hello { order_lanes, ..Hello::of_this_build("stranger") }
 }
@@ -129,7 +129,7 @@ pub(crate) async fn link(connection: &Connection, order_lanes: u8) -> (Stream, V
     (control, orders)
 }
 
-/// Returns how the agent ended the connection.
+/// Waits for the end of the connection. Returns the agent's reason.
 pub(crate) async fn end(connection: &Connection) -> ConnectionError {
     timeout(DEADLINE, connection.closed()).await.expect("an end in time")
 }

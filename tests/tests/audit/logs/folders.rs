@@ -1,4 +1,5 @@
-//! Audit folders that are moved, lost, copied or made by somebody else, and a key's file in the folder that an agent runs in.
+//! Tests of audit folders that are moved, lost, copied or not the agent's own, and of the key's
+//! file when it lies in the agent's working folder.
 
 use std::fs;
 use std::path::Path;
@@ -65,7 +66,7 @@ async fn an_agent_refuses_an_empty_audit_folder_under_its_old_key() -> Result<()
     for (folder, agent) in [(site.cloud_dir(), &site.cloud), (site.idc_dir(), &site.idc)] {
         let (audit, kept) = (audits::folder(&folder), folder.join("kept"));
         fs::rename(&audit, &kept)?;
-        let ended = agent.spawn()?.ended_within(PATIENCE).await?.context("it runs without its log")?;
+        let ended = agent.spawn()?.ended_within(PATIENCE).await?.context("the agent runs without its log")?;
         ensure!(ended.code() == Some(1), "{ended}");
         let said = fs::read_to_string(&agent.log)?;
         ensure!(said.contains("its volume is not mounted") && said.contains("Mount the volume"), "{said}");
@@ -76,11 +77,12 @@ async fn an_agent_refuses_an_empty_audit_folder_under_its_old_key() -> Result<()
     let own = audits::folder(&site.idc_dir());
     ensure!(Command::new("cp").arg("-a").args([&own, &older]).status()?.success());
     end(&mut site.start().await?).await?;
-    // An older folder in the place of a stopped agent's is found by what stands beside the key.
+    // The file beside the key reveals that the folder of the stopped agent was replaced by an older
+    // one.
     let newer = dir.path().join("newer");
     fs::rename(&own, &newer)?;
     fs::rename(&older, &own)?;
-    let (config, program) = (site.idc.arguments.last().context("a configuration")?, &site.idc.program);
+    let (config, program) = (site.idc.arguments.last().context("no configuration")?, &site.idc.program);
     let (code, told) = audits::audit(program, &["verify", "--json", "--config", config]).await?;
     ensure!(code == Some(1) && told.contains("put-back"), "{code:?} {told}");
     fs::remove_dir_all(&own)?;
@@ -91,7 +93,7 @@ async fn an_agent_refuses_an_empty_audit_folder_under_its_old_key() -> Result<()
     Ok(())
 }
 
-/// Copies all of a folder but its checkpoint, and that when `before_it` has come about.
+/// Copies a folder. The checkpoint comes last, after `before_it` has ended.
 async fn copy_checkpoint_last(
     from: &Path,
     to: &Path,
@@ -101,8 +103,8 @@ async fn copy_checkpoint_last(
         walk(from)?.into_iter().chain([from.join("lock")]).filter(|path| !path.ends_with("checkpoint"))
     {
         let copy = to.join(path.strip_prefix(from)?);
-        fs::create_dir_all(copy.parent().context("a folder")?)?;
-        // What is gone meanwhile is not copied.
+        fs::create_dir_all(copy.parent().context("no folder")?)?;
+        // A file that was deleted meanwhile is not copied.
         let _gone = fs::copy(&path, &copy);
     }
     before_it().await?;
@@ -110,14 +112,15 @@ async fn copy_checkpoint_last(
     Ok(())
 }
 
-/// Runs `audit ...`; its exit code, and what it printed and said.
+/// Runs `audit ...`. Returns its exit code, standard output and standard error.
 fn said(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let output = Command::new(program).arg("audit").args(arguments).output()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok((output.status.code(), text(output.stdout), text(output.stderr)))
 }
 
-/// `tail` and `show` read a copy that ends early up to the same size as `verify`, and say so.
+/// Checks that `tail` and `show` read a copy that ends early up to the same size as `verify`, and
+/// that they say so.
 fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()> {
     let (code, told, warned) = said(program, &["tail", "-n", "3", "--json", "--dir", copy])?;
     let last: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
@@ -130,10 +133,10 @@ fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()>
     let (code, told, warned) = said(program, &["show", &size.to_string(), "--dir", copy])?;
     ensure!(code == Some(2) && told.is_empty() && warned.contains(&left_out), "{code:?} {warned}");
 
-    // An order that is in it, and one that is not.
+    // One order that is in the copy, and one that is not.
     let (_, told, _) = said(program, &["tail", "--kind", "order-committed", "--json", "--dir", copy])?;
-    let committed: Value = serde_json::from_str(told.lines().next_back().context("an order")?)?;
-    let order = committed["entry"]["facts"]["order"].as_str().context("an id")?;
+    let committed: Value = serde_json::from_str(told.lines().next_back().context("no order")?)?;
+    let order = committed["entry"]["facts"]["order"].as_str().context("no id")?;
     let (code, told, warned) = said(program, &["show", "--order", order, "--dir", copy])?;
     ensure!(code == Some(0) && told.contains("order-committed") && warned.contains(&left_out), "{warned}");
     let nobody_s = "01930000-0000-7000-8000-000000000000";
@@ -142,7 +145,8 @@ fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()>
     Ok(())
 }
 
-/// What needs all that is signed is refused, as what says nothing of the log, with where the copy ends.
+/// Checks that `prove` and `copy` refuse a copy that ends early. They need every entry that is
+/// signed. The message names where the copy ends and does not call the log wrong.
 fn neither_proves_nor_copies(program: &Path, copy: &str, size: u64, newest: u64, key: &str) -> Result<()> {
     let left_out = format!("of {newest} entries it has the first {size} whole");
     let to = format!("{copy}-again");
@@ -155,7 +159,8 @@ fn neither_proves_nor_copies(program: &Path, copy: &str, size: u64, newest: u64,
     Ok(())
 }
 
-/// So does `reconcile`, with the key and without: what is missing behind the end is no difference.
+/// Checks that `reconcile` compares a copy up to its end, with the key and without. Entries that
+/// are missing after the end are no difference.
 async fn compares_up_to(
     site: &bridge_tests::testkit::site::Site,
     copy: &str,
@@ -199,7 +204,7 @@ async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() ->
         let copy = dir.path().join(format!("copy-{round}"));
         let goes_on = async || {
             shop.place_new(&[(0, 1)]).await?;
-            // The first of them may have been begun before that.
+            // Two rounds, since the first one may have begun before the order was logged.
             for _ in 0..2 {
                 let before = published();
                 until("a later checkpoint is out", async || {
@@ -218,11 +223,11 @@ async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() ->
         ensure!(code == Some(0) && verified["in_flight"] == true, "{code:?} {told}");
         let (size, newest) = (verified["size"].as_u64(), verified["ends_before"].as_u64());
         ensure!(size > Some(0) && size < newest, "{told}");
-        let size = size.context("a size")?;
-        reads_up_to(&program, &copy, size, newest.context("an end")?)?;
+        let size = size.context("no size")?;
+        reads_up_to(&program, &copy, size, newest.context("no end")?)?;
         compares_up_to(&site, &copy, size, &key).await?;
-        neither_proves_nor_copies(&program, &copy, size, newest.context("an end")?, &key)?;
-        // Whoever has seen all of it is told.
+        neither_proves_nor_copies(&program, &copy, size, newest.context("no end")?, &key)?;
+        // A user who has seen the newer checkpoint learns that entries are missing.
         let seen = dir.path().join("seen");
         fs::copy(dir.path().join(format!("copy-{round}/checkpoint")), &seen)?;
         let (code, told) =
@@ -230,11 +235,11 @@ async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() ->
         ensure!(code == Some(1) && told.contains("missing"), "{code:?} {told}");
     }
     end(&mut bridge).await?;
-    // The agent's own folder without its end.
+    // In the agent's own folder, a missing end is an error.
     let live_folder = text(&live);
     let verify = ["verify", "--json", "--dir", &live_folder, "--key", &key];
     let told: Value = serde_json::from_str(&audit(&program, &verify).await?)?;
-    let size = told["size"].as_u64().context("a size")?;
+    let size = told["size"].as_u64().context("no size")?;
     fs::remove_file(live.join(format!("tile/entries/{:03}.p/{}", size / 256, size % 256)))?;
     let (code, told) = audits::audit(&program, &verify).await?;
     ensure!(code == Some(1) && told.contains("missing"), "{code:?} {told}");
@@ -277,18 +282,18 @@ async fn a_key_file_without_a_folder_is_made_in_the_working_directory() -> Resul
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["bare"]).await?;
     for (folder, agent) in [(site.cloud_dir(), &site.cloud), (site.idc_dir(), &site.idc)] {
-        let config = Path::new(agent.arguments.last().context("a configuration")?);
+        let config = Path::new(agent.arguments.last().context("no configuration")?);
         configure(config, "audit.key_file", "bare.key")?;
-        let name = config.file_name().context("a name")?.to_string_lossy().into_owned();
+        let name = config.file_name().context("no name")?.to_string_lossy().into_owned();
         let last = agent.arguments.len() - 1;
         let program =
             [vec!["-C".to_owned(), text(&folder), text(&agent.program)], agent.arguments[..last].to_vec()];
         let arguments = [program.concat(), vec![name]].concat();
         let agent = AgentCommand { program: "env".into(), arguments, ..agent.clone() };
         let mut running = agent.spawn()?;
-        until("it has made its key and serves", async || {
+        until("the agent has made its key and serves", async || {
             if let Some(ended) = running.ended_within(std::time::Duration::ZERO).await? {
-                anyhow::bail!("it ended with {ended}: {}", fs::read_to_string(&agent.log)?);
+                anyhow::bail!("the agent ended with {ended}: {}", fs::read_to_string(&agent.log)?);
             }
             Ok(folder.join("bare.key").exists() && obstacles(agent.admin).await.is_some())
         })
@@ -321,7 +326,7 @@ async fn an_audit_keys_hanging_volume_is_noted_and_delays_no_order() -> Result<(
             let status = Client::new(agent.admin()).get("/status", None).await?.json();
             anyhow::Ok((status["audit"]["published"].as_u64().unwrap_or(0), status["audit"]["noted"] == true))
         };
-        until("the agent notes it", async || {
+        until("the agent notes the fault", async || {
             ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "an order waits for the key's volume");
             let ready = Client::new(agent.admin()).get("/readyz", None).await?.json();
             ensure!(ready["ready"] == true, "{ready}");
@@ -330,14 +335,14 @@ async fn an_audit_keys_hanging_volume_is_noted_and_delays_no_order() -> Result<(
         .await?;
         ensure!(metric(&agent.metrics().await?, "bridge_audit_noted")? == 0);
         let (before, is_noted) = published().await?;
-        ensure!(!is_noted, "the status says nothing of it");
+        ensure!(!is_noted, "the status notes the fault too early");
         until("the log is published meanwhile", async || {
             ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "an order waits for the key's volume");
             Ok(published().await?.0 > before)
         })
         .await?;
         disk.answer()?;
-        until("it is noted", async || Ok(published().await?.1)).await?;
+        until("the fault is noted", async || Ok(published().await?.1)).await?;
         ensure!(metric(&agent.metrics().await?, "bridge_audit_noted")? == 1);
     }
     end(&mut bridge).await?;

@@ -1,5 +1,6 @@
-//! The audit logs of real processes (promise P8): they verify, prove and reconcile after orders, kills and cuts, by the
-//! agents' own commands and by an implementation that shares no code with them; and what is planted in them is named.
+//! Tests of the audit logs of real processes (promise P8). After orders, kills and cuts the logs
+//! verify, prove and reconcile, both by the agents' own commands and by an implementation that
+//! shares no code with them. The commands name each planted error.
 
 mod folders;
 
@@ -26,10 +27,10 @@ use bridge_tests::testkit::tlog;
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// Enough to be in the middle of something at every fault.
+/// Number of orders. It is large enough that orders are under way at each fault.
 const ORDERS: usize = 600;
 
-/// Both logs, at the end.
+/// The logs of both agents, and their verifier keys.
 struct Logs {
     cloud: PathBuf,
     idc: PathBuf,
@@ -48,7 +49,7 @@ impl Logs {
         })
     }
 
-    /// Both implementations accept both logs.
+    /// Checks that both implementations accept both logs.
     async fn verified(&self, site: &Site) -> Result<(tlog::Log, tlog::Log)> {
         for (agent, dir, key) in
             [(&site.cloud, &self.cloud, &self.cloud_key), (&site.idc, &self.idc, &self.idc_key)]
@@ -62,7 +63,7 @@ impl Logs {
     }
 }
 
-/// Runs `audit ...`; what it printed, an error if it ended with anything but 0.
+/// Runs `audit ...`. Returns its standard output, or an error if the exit code is not 0.
 async fn audit(program: &Path, arguments: &[&str]) -> Result<String> {
     run(program, &[&["audit"], arguments].concat()).await
 }
@@ -125,7 +126,7 @@ async fn both_logs_verify_and_reconcile_after_kills_and_cuts() -> Result<()> {
     let (agreed, lost) = (told["agreed"].as_u64().unwrap_or(0), told["lost"].as_u64().unwrap_or(0));
     ensure!(agreed + lost == plan.steps.len() as u64, "{told}");
 
-    // What is proved is proved to both, and a proof of another entry is not this one's.
+    // Both implementations accept a proof, and both refuse it for another entry.
     for index in [0, idc.entries.len() / 2, idc.entries.len() - 1] {
         let folder = ["--dir", &folders[1], "--key", &logs.idc_key];
         let proof = audit(program, &[&["prove", &index.to_string()][..], &folder].concat()).await?;
@@ -141,7 +142,7 @@ async fn both_logs_verify_and_reconcile_after_kills_and_cuts() -> Result<()> {
     Ok(())
 }
 
-/// Each agent is killed twice, and the line is cut.
+/// Kills each agent twice, and cuts the line.
 async fn strike(
     site: &Site,
     bridge: &mut Bridge,
@@ -167,7 +168,7 @@ async fn strike(
     Ok(())
 }
 
-/// A log of these entries, written by an agent's own code under a key of its own.
+/// Writes a log with these entries, by an agent's own code and under a new key.
 async fn rewritten(dir: &Path, entries: &[Entry]) -> Result<PathBuf> {
     let (config, log, closer) = audits::open(dir)?;
     log.append(entries).await?;
@@ -264,7 +265,9 @@ async fn every_change_of_a_log_is_found_by_both_implementations() -> Result<()> 
     let with_seen = ["verify", "--dir", &text(&logs.idc), "--key", &logs.idc_key, "--seen", &text(&old)];
     audit(program, &with_seen).await?;
 
-    // A bit of each file that a checkpoint needs: entries, hashes, checkpoint. Of the journal only the agents know.
+    // Flips a bit in each file. Both implementations find a change in a file that a checkpoint
+    // covers: entries, hashes and the checkpoint itself. Only the agents' command reads the
+    // journal.
     let size = log.entries.len();
     let needed =
         ["checkpoint".to_owned(), format!("tile/entries/000.p/{size}"), format!("tile/0/000.p/{size}")];
@@ -292,7 +295,7 @@ async fn every_change_of_a_log_is_found_by_both_implementations() -> Result<()> 
         fs::write(&path, &whole)?;
     }
 
-    // The first entry that is another one is named.
+    // The command names the first entry that differs.
     let bundle = logs.idc.join(&needed[1]);
     let whole = fs::read(&bundle)?;
     let plant = |entries: &[&Vec<u8>]| -> Result<()> {
@@ -324,7 +327,7 @@ async fn every_change_of_a_log_is_found_by_both_implementations() -> Result<()> 
     }
     fs::write(&bundle, &whole)?;
 
-    // A missing tile, an older checkpoint put back, the key of another log.
+    // A missing tile, an older checkpoint that was put back, and the key of another log.
     fs::rename(logs.idc.join(&needed[2]), dir.path().join("tile"))?;
     ensure!(found().await?.1["finding"] == "missing" && tlog::check(&logs.idc, &logs.idc_key).is_err());
     fs::rename(dir.path().join("tile"), logs.idc.join(&needed[2]))?;
@@ -362,7 +365,7 @@ async fn a_full_audit_disk_on_either_side_refuses_orders_not_reads() -> Result<(
     for (mount, admin) in mounts.iter().zip([site.cloud.admin, site.idc.admin]) {
         orders.push(order_at(&shop.place_new(&[(0, 1)]).await?)?);
         mount.fill()?;
-        // Until the last bytes of what was free are used up.
+        // Orders fill the rest of the free space.
         let mut refused = None;
         for _ in 0..10_000 {
             let answer = shop.place_new(&[(0, 1)]).await?;
@@ -404,13 +407,14 @@ async fn a_full_audit_disk_on_either_side_refuses_orders_not_reads() -> Result<(
     Ok(())
 }
 
-/// A folder copied file by file while it is written, as `rsync` and `cp` do it; `between` the checkpoint and the rest.
+/// Copies a folder file by file while the agent writes to it, as `rsync` and `cp` do. `between`
+/// runs after the checkpoint is copied and before the rest is.
 async fn copy_slowly(from: &Path, to: &Path, between: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
     let mut between = Some(between);
     for path in walk(from)? {
         let copy = to.join(path.strip_prefix(from)?);
-        fs::create_dir_all(copy.parent().context("a folder")?)?;
-        // What is gone meanwhile is not copied.
+        fs::create_dir_all(copy.parent().context("no folder")?)?;
+        // A file that was deleted meanwhile is not copied.
         if fs::copy(&path, &copy).is_ok()
             && path.ends_with("checkpoint")
             && let Some(between) = between.take()
@@ -418,7 +422,7 @@ async fn copy_slowly(from: &Path, to: &Path, between: impl AsyncFnOnce() -> Resu
             between().await?;
         }
     }
-    // As they do, the lock's file as well.
+    // `rsync` and `cp` copy the lock's file as well.
     fs::copy(from.join("lock"), to.join("lock"))?;
     Ok(())
 }
@@ -452,14 +456,14 @@ async fn a_live_copy_raises_no_alarm_and_audit_copy_is_consistent() -> Result<()
                 Ok(published() != at_first)
             })
             .await?;
-            // With the next round the journal says so.
+            // The journal names the new checkpoint from the next round on.
             shop.place_new(&[(0, 1)]).await.map(drop)
         };
         copy_slowly(&live, &copy, goes_on).await?;
         let told = verified(&copy).await?;
         in_flight += u32::from(told["in_flight"] == true);
-        // A change in what is covered is found as ever.
-        let size = told["size"].as_u64().context("a size")?;
+        // A change in an entry that the checkpoint covers is still found.
+        let size = told["size"].as_u64().context("no size")?;
         let bundle = copy.join(format!("tile/entries/{:03}.p/{}", size / 256, size % 256));
         if let Ok(mut bytes) = fs::read(&bundle) {
             bytes[30] ^= 1;
@@ -468,7 +472,8 @@ async fn a_live_copy_raises_no_alarm_and_audit_copy_is_consistent() -> Result<()
                 audits::audit(&program, &["verify", "--dir", &text(&copy), "--key", &key]).await?;
             ensure!(code == Some(1), "{code:?} {told}");
         }
-        // All of one moment, and the copy of the moment before brought up to date.
+        // `audit copy` makes a copy of one moment, and brings the copy of the previous round up to
+        // date.
         audit(&program, &["copy", &text(&kept), "--dir", &text(&live), "--key", &key]).await?;
         let told = verified(&kept).await?;
         ensure!(told["in_flight"] == false && told["unpublished"] == 0, "{told}");
@@ -476,7 +481,8 @@ async fn a_live_copy_raises_no_alarm_and_audit_copy_is_consistent() -> Result<()
         verified(&live).await?;
     }
     ensure!(in_flight > 0, "no copy was of several moments");
-    // A copy by links, whose journal is the agent's own and goes on, while new tiles and checkpoints are not in it.
+    // A copy of hard links shares the journal with the agent, which goes on writing. New tiles and
+    // checkpoints are not in the copy.
     let linked = dir.path().join("linked");
     let links = Command::new("cp").arg("-al").args([&live, &linked]).status()?;
     ensure!(links.success());
@@ -489,9 +495,15 @@ async fn a_live_copy_raises_no_alarm_and_audit_copy_is_consistent() -> Result<()
     shop.place_new(&[(0, 1)]).await?;
     ensure!(verified(&linked).await?["in_flight"] == true);
     let into_the_agent_s = ["copy", &text(&linked), "--dir", &text(&kept), "--key", &key];
-    ensure!(audits::audit(&program, &into_the_agent_s).await?.0 == Some(2), "its files are the agent's own");
+    ensure!(
+        audits::audit(&program, &into_the_agent_s).await?.0 == Some(2),
+        "a copy changed files that the agent also has"
+    );
     let into_itself = ["copy", &text(&live), "--dir", &text(&kept), "--key", &key];
-    ensure!(audits::audit(&program, &into_itself).await?.0 == Some(2), "an agent's own folder is left alone");
+    ensure!(
+        audits::audit(&program, &into_itself).await?.0 == Some(2),
+        "the command wrote to the agent's own folder"
+    );
     end(&mut bridge).await?;
     audit(&program, &["copy", &text(&kept), "--dir", &text(&live), "--key", &key]).await?;
     ensure!(tlog::check(&kept, &key)?.entries == tlog::check(&live, &key)?.entries);
@@ -517,16 +529,18 @@ async fn a_log_is_not_taken_as_a_copy_hiding_an_old_checkpoint() -> Result<()> {
     shop.place_new(&[(0, 1)]).await?;
     end(&mut bridge).await?;
 
-    // Whoever can write to the folder puts a checkpoint back, and makes the folder look like a copy: its lock lies elsewhere.
+    // An attacker with write access puts a checkpoint back. The copied lock makes the folder look
+    // like a copy.
     fs::write(&checkpoint, &before)?;
     fs::write(live.join("lock"), "1 1\n")?;
-    let config = site.idc.arguments.last().context("a configuration")?.clone();
+    let config = site.idc.arguments.last().context("no configuration")?.clone();
     let (code, told) = audits::audit(&program, &["verify", "--json", "--config", &config]).await?;
     ensure!(code == Some(1) && told.contains("put-back"), "{code:?} {told}");
     let kept = text(&dir.path().join("kept"));
     let (code, told) = audits::audit(&program, &["copy", &kept, "--config", &config]).await?;
     ensure!(code == Some(1), "what was put back is no log to keep: {code:?} {told}");
-    // A folder that the user names may be a copy. It cannot tell by itself, and says that there is something later.
+    // A folder that the user names may be a copy. So `verify` cannot prove an attack, and only says
+    // that later entries exist.
     let (key, named) = (audits::key(&site.idc).await?, text(&live));
     let verify = ["verify", "--json", "--dir", &named, "--key", &key];
     let (code, told) = audits::audit(&program, &verify).await?;
@@ -557,7 +571,8 @@ async fn a_hanging_audit_disk_on_either_side_leaves_no_caller_waiting() -> Resul
     for (disk, admin) in disks.iter().zip([site.cloud.admin, site.idc.admin]) {
         orders.push(order_at(&shop.place_new(&[(0, 1)]).await?)?);
         disk.hang()?;
-        // What was on its way, and what comes then.
+        // Some of these orders were under way when the disk stopped answering, the others come
+        // later.
         for _ in 0..3 {
             let answer = shop.place_new(&[(0, 1)]).await?;
             ensure!([202, 503].contains(&answer.status.as_u16()), "{}", answer.status);
@@ -603,7 +618,7 @@ async fn an_unwritable_tile_folder_is_reported_and_orders_continue() -> Result<(
             return Ok(());
         };
         until("the agent says why", async || {
-            ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "the journal has it");
+            ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "an order waits for the log's tiles");
             let because = obstacles(agent.admin()).await.unwrap_or_default();
             Ok(because.iter().any(|said| said.contains("cannot be published") && said.contains("Read-only")))
         })
@@ -620,18 +635,18 @@ async fn an_unwritable_tile_folder_is_reported_and_orders_continue() -> Result<(
     Ok(())
 }
 
-/// A file system of 8 MiB, gone when dropped.
+/// A file system of 8 MiB. It is unmounted when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None` without the right to mount one.
+    /// Returns `None` if this user may not mount a file system.
     fn mount(at: &Path) -> Result<Option<SmallDisk>> {
         fs::create_dir_all(at)?;
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(at).output()?;
         Ok(mount.status.success().then(|| SmallDisk(at.to_owned())))
     }
 
-    /// Leaves 16 KiB free.
+    /// Fills the disk until 16 KiB are free.
     fn fill(&self) -> Result<()> {
         use std::io::Write as _;
         let mut file = fs::File::create(self.0.join("filler"))?;
@@ -651,7 +666,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Every file below a folder but the lock.
+/// Returns every file in a folder and its subfolders, except the lock.
 fn walk(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {

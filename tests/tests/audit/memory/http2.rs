@@ -1,4 +1,5 @@
-//! Orders over HTTP/2, frame by frame (RFC 9113): small frames, padding, bodies that nobody reads, a stream that is reset.
+//! Sends orders over HTTP/2 frame by frame (RFC 9113): small frames, padding, bodies that the agent
+//! does not read, and a reset stream.
 
 use anyhow::{Result, ensure};
 
@@ -15,7 +16,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 
-/// The client's side of a connection.
+/// The client's side of an HTTP/2 connection.
 pub(crate) struct Http2 {
     wire: Wire,
     stream: u32,
@@ -24,11 +25,13 @@ pub(crate) struct Http2 {
 impl Http2 {
     pub(crate) async fn open(mut wire: Wire) -> Result<Http2> {
         wire.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await?;
-        // Our settings are not acknowledged and its own are not obeyed: nothing here is large enough to matter.
+        // The client neither acknowledges nor follows the agent's settings. Nothing here is large
+        // enough to exceed them.
         Ok(Http2 { wire, stream: 1 })
     }
 
-    /// Posts a body in frames of so many bytes, each padded; returns the stream that its answer comes on.
+    /// Posts a body in padded frames of the given number of bytes. Returns the stream of the
+    /// answer.
     pub(crate) async fn post(
         &mut self,
         path: &str,
@@ -48,7 +51,7 @@ impl Http2 {
         Ok(stream)
     }
 
-    /// Posts a part of a body and gives the request up.
+    /// Posts a part of a body and resets the stream.
     pub(crate) async fn post_and_reset(
         &mut self,
         path: &str,
@@ -70,7 +73,7 @@ impl Http2 {
         Ok(stream)
     }
 
-    /// Waits for the end of the answer on a stream; its body.
+    /// Waits for the end of the answer on a stream. Returns its body.
     pub(crate) async fn answer(&mut self, wanted: u32) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
@@ -108,7 +111,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A header field without compression (RFC 7541 section 6.2.2).
+/// Returns a header field without compression (RFC 7541 section 6.2.2).
 fn literal(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap_or_default()], text.as_bytes()].concat();
     [vec![0], text(name), text(value)].concat()

@@ -1,7 +1,8 @@
-//! After an answer nothing personal is left in the memory of either agent, whatever way the order took (promise P5).
+//! After an answer, neither agent has anything personal left in its memory, in whichever way the
+//! order came (promise P5).
 //!
-//! Each way has a brand of its own, so that what is found says which way left it. Connections stay open until the search is
-//! over: what a caller who keeps his connection sent must be gone as well.
+//! Each way has its own brand, so a hit names the way that left it. Connections stay open until the
+//! search is over: the data of a caller with a keep-alive connection must be gone as well.
 
 mod http2;
 mod ways;
@@ -24,7 +25,8 @@ use tokio::time::sleep;
 use crate::common::{postgres, site, site_on, until};
 use ways::WAYS;
 
-/// From one half of an order to the next: shorter than the agent waits for its other half.
+/// Interval between half orders. It is shorter than the time that the agent waits for the other
+/// half.
 const SENT_AGAIN: Duration = Duration::from_millis(500);
 
 #[tokio::test]
@@ -43,7 +45,7 @@ async fn no_way_of_an_order_leaves_anything_personal_in_memory_with_postgres() -
 async fn nothing_stays(site: &bridge_tests::testkit::site::Site) -> Result<()> {
     let config = site.cloud_dir().join("bridge-cloud.toml");
     configure(&config, "storefront.body_timeout", "2s")?;
-    // A connection that was closed proves nothing.
+    // The connections must stay open until the search. A closed connection would prove nothing.
     configure(&config, "storefront.header_timeout", "10m")?;
     configure(&config, "storefront.idle_timeout", "10m")?;
     let bridge = site.start().await?;
@@ -51,7 +53,8 @@ async fn nothing_stays(site: &bridge_tests::testkit::site::Site) -> Result<()> {
     dump_nothing(cloud)?;
     dump_nothing(idc)?;
 
-    // What must be there shows that the search finds: a secret of each agent, and an order that has half arrived.
+    // The search must find what is surely there: a secret of each agent, and an order of which half
+    // has arrived.
     let token = Needles::new([site.token(WAYS[0])]);
     match hits(&token, cloud) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -61,7 +64,10 @@ async fn nothing_stays(site: &bridge_tests::testkit::site::Site) -> Result<()> {
         found => ensure!(found? > 0, "the search does not find the token that the cloud agent holds"),
     }
     let ledger = site.database().url();
-    ensure!(hits(&Needles::new([ledger.as_str()]), idc)? > 0, "it does not find where the ledger is");
+    ensure!(
+        hits(&Needles::new([ledger.as_str()]), idc)? > 0,
+        "the search does not find the ledger's URL in the IDC agent"
+    );
     let mut half = ways::Half::of(site);
     let is_there = async || half_is_there(&mut half, cloud).await;
     until("half an order is in the cloud agent's memory", is_there).await?;
@@ -87,7 +93,8 @@ async fn nothing_is_left_of(taken: &[ways::Taken], bridge: &Bridge) -> Result<()
     let all = Needles::new(taken.iter().flat_map(|way| way.planted.iter().map(String::as_str)));
     ensure!(all.count(&ways::bodies(taken)) > 50 * taken.len() as u64, "nothing was planted");
     for agent in [&bridge.cloud, &bridge.idc] {
-        // Where the answer is out, and the buffer is about to be wiped.
+        // Searches again until nothing is found, since an agent may wipe a buffer just after its
+        // answer.
         let searched =
             until("nothing personal is left in memory", async || Ok(hits(&all, agent)? == 0)).await;
         if searched.is_err() {
@@ -98,9 +105,10 @@ async fn nothing_is_left_of(taken: &[ways::Taken], bridge: &Bridge) -> Result<()
     Ok(())
 }
 
-/// Looks once, while the half is sent again and again: one that is given up while a slow look goes on is not found.
+/// Searches once, and meanwhile sends half an order again and again. A slow search could miss an
+/// order that the agent drops meanwhile.
 async fn half_is_there(half: &mut ways::Half<'_>, cloud: &Running) -> Result<bool> {
-    let (needles, process) = (Arc::clone(&half.needles), cloud.pid().context("it has ended")?);
+    let (needles, process) = (Arc::clone(&half.needles), cloud.pid().context("the process has ended")?);
     half.send().await?;
     let mut looking = spawn_blocking(move || search(&needles, process));
     loop {
@@ -111,11 +119,11 @@ async fn half_is_there(half: &mut ways::Half<'_>, cloud: &Running) -> Result<boo
     }
 }
 
-/// Neither the soft nor the hard limit lets the kernel write a core dump.
+/// Checks that neither the soft nor the hard limit lets the kernel write a core dump.
 fn dump_nothing(agent: &Running) -> Result<()> {
-    let process = agent.pid().context("it has ended")?.as_raw_nonzero();
+    let process = agent.pid().context("the process has ended")?.as_raw_nonzero();
     let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
-    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).context("a limit")?;
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).context("no limit")?;
     ensure!(core.split_whitespace().take(2).all(|limit| limit == "0"), "{core}");
     Ok(())
 }
@@ -125,9 +133,9 @@ fn hits(needles: &Needles, agent: &Running) -> io::Result<u64> {
     search(needles, process).map(|found| found.hits)
 }
 
-/// Says on standard error which way left what, and where.
+/// Reports on standard error which way left which value, and where.
 fn report(taken: &[ways::Taken], agent: &Running) -> Result<()> {
-    let process = agent.pid().context("it has ended")?;
+    let process = agent.pid().context("the process has ended")?;
     for way in taken {
         let found = search(&Needles::new(way.planted.iter().map(String::as_str)), process)?;
         if found.hits > 0 {

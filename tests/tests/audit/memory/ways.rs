@@ -1,4 +1,5 @@
-//! The ways that an order can take, each with a brand of its own and values that nobody else sends.
+//! The ways in which an order can come, each with its own brand and with values that occur nowhere
+//! else.
 
 use std::sync::Arc;
 
@@ -31,18 +32,18 @@ pub(crate) const WAYS: [&str; 11] = [
     "no-line",
 ];
 
-/// A way that was taken.
+/// A way whose orders were sent.
 pub(crate) struct Taken {
     pub(crate) name: &'static str,
     pub(crate) planted: Vec<String>,
     bodies: Vec<u8>,
-    /// Connections on which more can be asked.
+    /// Connections on which another request can be sent.
     wires: Vec<Wire>,
-    /// Others that nobody on this side has closed.
+    /// Other connections, which this side keeps open.
     _others: Vec<Box<dyn Send>>,
 }
 
-/// An order of which all but the end arrives, as often as it is sent.
+/// An order that is sent again and again, each time without its last bytes.
 pub(crate) struct Half<'a> {
     pub(crate) needles: Arc<Needles>,
     way: Way<'a>,
@@ -60,7 +61,8 @@ impl<'a> Half<'a> {
         Half { needles, way, part, wires: Vec::new() }
     }
 
-    /// Sends it on one more connection. The agent gives it up when its time is over, so who looks for it sends it again.
+    /// Sends the part on a new connection. The agent drops the part after a time-out, so a search
+    /// needs the part sent again.
     pub(crate) async fn send(&mut self) -> Result<()> {
         let mut wire = self.way.wire().await?;
         wire.send(&self.part).await?;
@@ -69,7 +71,7 @@ impl<'a> Half<'a> {
     }
 }
 
-/// One way's storefront.
+/// The storefront of one way.
 struct Way<'a> {
     name: &'static str,
     site: &'a Site,
@@ -82,7 +84,7 @@ struct Way<'a> {
 }
 
 impl Taken {
-    /// Whether its connections were open all the time.
+    /// Returns true if all connections stayed open. Fails if one was closed.
     pub(crate) async fn are_open(&mut self) -> Result<bool> {
         for wire in &mut self.wires {
             wire.send(b"GET /v1/no-such-brand/orders/1 HTTP/1.1\r\nhost: bridge\r\n\r\n").await?;
@@ -92,12 +94,12 @@ impl Taken {
     }
 }
 
-/// All that was sent, to show that the search would find it.
+/// Returns all bodies that were sent. A test uses them to show that the search would find them.
 pub(crate) fn bodies(taken: &[Taken]) -> Vec<u8> {
     taken.iter().flat_map(|way| way.bodies.iter().copied()).collect()
 }
 
-/// Takes the plainest way once, so that nothing comes behind it: what would only be overwritten is still there.
+/// Sends a single order in the plainest way. Later orders could overwrite what it left in memory.
 pub(crate) async fn take_one(site: &Site) -> Result<Taken> {
     let mut way = Way::new(site, WAYS[0]);
     let body = way.order();
@@ -106,7 +108,7 @@ pub(crate) async fn take_one(site: &Site) -> Result<Taken> {
     Ok(way.taken())
 }
 
-/// Takes every way.
+/// Sends orders in every way.
 pub(crate) async fn take_all(site: &Site, bridge: &Bridge) -> Result<Vec<Taken>> {
     let mut taken = Vec::new();
     for name in WAYS {
@@ -151,10 +153,10 @@ impl<'a> Way<'a> {
         Taken { name, planted, bodies, wires, _others: others }
     }
 
-    /// An order whose values are made of words, so that what is left of one is found as well.
+    /// Returns an order whose values consist of words, so that a part of a value is found as well.
     fn value(&mut self) -> Value {
         let mut order = self.shop.json();
-        // Of letters alone: digits could be a card's number.
+        // Letters only, since digits could form a card number, which Bridge refuses.
         let letter = |_| char::from(rand::random_range(b'a'..=b'z'));
         let words: Vec<String> = (0..56).map(|_| (0..12).map(letter).collect()).collect();
         let mut words_of = words.chunks(7).map(|words| words.join(" "));
@@ -201,7 +203,7 @@ impl<'a> Way<'a> {
         self.others.push(Box::new(connection));
     }
 
-    /// Forty orders on one connection, some of them read by a DBA's command.
+    /// Sends forty orders on one connection. A DBA's command reads the first.
     async fn keep_alive(&mut self) -> Result<()> {
         for index in 0..40 {
             let (key, body) = (self.key(), self.order());
@@ -223,7 +225,8 @@ impl<'a> Way<'a> {
             wire.send_pieces(text.chunks(size)).await?;
             ensure!(wire.answer().await?.0 == 201);
         }
-        // Its head and its body apart, as some clients send them; and one as large as it may be.
+        // Sends the head and the body apart, as some clients do. The second body has nearly the
+        // largest allowed size.
         for blanks in [0, (256 << 10) - 4_096] {
             let body = [&self.order()[..], &vec![b' '; blanks]].concat();
             let head = self.head(&length(&body));
@@ -258,7 +261,7 @@ impl<'a> Way<'a> {
             text.extend_from_slice(self.head(&length(&body)).as_bytes());
             text.extend_from_slice(&body);
         }
-        // The last one ends in its head, and goes on later.
+        // The first piece ends in the head of the last request. The rest comes later.
         let cut = text.len() - 1_100;
         wire.send_pieces([&text[..cut], &text[cut..cut + 50], &text[cut + 50..]]).await?;
         for _ in 0..9 {
@@ -268,7 +271,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// With more fields than a buffer holds at first, then without.
+    /// Sends a head that is larger than the first buffer, then a small one.
     async fn long_head(&mut self) -> Result<()> {
         for filler in [12 << 10, 0] {
             let body = self.order();
@@ -282,7 +285,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Refused before its body is read, or because of what is in it.
+    /// Sends requests that are refused before the body is read, or because of the body.
     async fn refused(&mut self) -> Result<()> {
         let token = self.shop.token().to_owned();
         for (what, status) in [
@@ -301,7 +304,8 @@ impl<'a> Way<'a> {
             ensure!(answered == status, "{what:?}: {answered}");
             self.keep_open(wire);
         }
-        // Above the limit, announced or not: what came before it was noticed was read.
+        // A body above the limit, with and without a declared length. The agent reads a part before
+        // it refuses.
         let body = [&self.order()[..], &vec![b' '; 300 << 10]].concat();
         for (announced, text) in [
             (length(&body), body.clone()),
@@ -312,13 +316,13 @@ impl<'a> Way<'a> {
         ] {
             let head = self.head(&announced);
             let mut wire = self.wire().await?;
-            // It may well be closed in the middle.
+            // The agent may close the connection before the whole body is sent.
             let _sent = wire.send(&[head.as_bytes(), &text].concat()).await;
             let answered = wire.answer().await;
             ensure!(answered.as_ref().map_or(true, |(status, _)| *status == 413), "{answered:?}");
             self.keep_open(wire);
         }
-        // By the ledger: sold out, another price, a key that is used again.
+        // Refusals by the ledger: sold out, a wrong price, and a key that another body used.
         let mut order = self.value();
         order["lines"][0]["quantity"] = json!(900);
         self.place(&order, 422).await?;
@@ -343,7 +347,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Bodies that are no orders, each for another reason of the parser's.
+    /// Sends bodies that are not orders. Each fails for another reason in the parser.
     async fn not_an_order(&mut self) -> Result<()> {
         for change in [
             |order: &mut Value| order["delivery"]["note"] = json!(7),
@@ -361,7 +365,8 @@ impl<'a> Way<'a> {
             change(&mut order);
             self.place(&order, 422).await?;
         }
-        // Escapes have the parser put each value together anew; then it ends early, or goes on too long.
+        // Escapes make the parser assemble each value in a new buffer. The second body ends early,
+        // and the third has an extra byte.
         let escaped = |body: &str| body.replace("\":\"", "\":\"\\u0020\\n").into_bytes();
         let (good, short, long) =
             (self.value().to_string(), self.value().to_string(), self.value().to_string());
@@ -378,7 +383,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// The caller hangs up in the middle, or is too slow.
+    /// The caller disconnects in the middle, or is too slow.
     async fn given_up(&mut self) -> Result<()> {
         for _ in 0..3 {
             let body = self.order();
@@ -390,7 +395,7 @@ impl<'a> Way<'a> {
         wire.send(&[self.head(&length(&body)).as_bytes(), &body[..body.len() - 9]].concat()).await?;
         ensure!(wire.answer().await?.0 == 408);
         self.keep_open(wire);
-        // Here it hangs up without waiting for the answer.
+        // This caller disconnects without waiting for the answer.
         let body = self.order();
         let mut wire = self.wire().await?;
         wire.send(&[self.head(&length(&body)).as_bytes(), &body].concat()).await
@@ -449,7 +454,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Nothing reaches the data centre.
+    /// Sends orders while the line is cut, so none reaches the IDC.
     async fn no_line(&mut self, bridge: &Bridge) -> Result<()> {
         self.site.line.cut(true);
         let asked: Result<()> = async {

@@ -1,4 +1,4 @@
-//! A connection to the storefront's door on which the test says each byte, and which stays open afterwards.
+//! A connection to the storefront on which the test controls each byte. It stays open afterwards.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::common::PATIENCE;
 
-/// Between two pieces that are to be read as two; nothing depends on whether they are.
+/// Pause between two pieces, so that the agent probably reads them apart. No test depends on it.
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// A connection, and what came over it that was not looked at yet.
+/// A connection, and the bytes received on it that are not consumed yet.
 pub(crate) struct Wire {
     stream: TcpStream,
     came: Vec<u8>,
@@ -30,7 +30,7 @@ impl Wire {
         Ok(self.stream.write_all(bytes).await?)
     }
 
-    /// Sends them one after the other.
+    /// Sends pieces one after the other, with a pause after each.
     pub(crate) async fn send_pieces<'a>(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
         for piece in pieces {
             self.send(piece).await?;
@@ -39,7 +39,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The next answer's status, once the whole of it is there; its body.
+    /// Waits for the next whole answer. Returns its status and body.
     pub(crate) async fn answer(&mut self) -> Result<(u16, Vec<u8>)> {
         loop {
             if let Some((status, body, length)) = whole(&self.came)? {
@@ -50,7 +50,7 @@ impl Wire {
         }
     }
 
-    /// Takes so many bytes once they are there.
+    /// Waits for the given number of bytes and returns them.
     pub(crate) async fn take(&mut self, length: usize) -> Result<Vec<u8>> {
         while self.came.len() < length {
             self.more().await?;
@@ -65,11 +65,12 @@ impl Wire {
     }
 }
 
-/// An HTTP/1.1 answer that begins `text`, if all of it is there: its status, its body and its length.
+/// Returns status, body and total length of the HTTP/1.1 answer at the start of `text`, or `None`
+/// if it is incomplete.
 fn whole(text: &[u8]) -> Result<Option<(u16, Vec<u8>, usize)>> {
     let Some(end) = text.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&text[..end])?.to_ascii_lowercase();
-    let status = head.split(' ').nth(1).and_then(|digits| digits.parse().ok()).context("a status")?;
+    let status = head.split(' ').nth(1).and_then(|digits| digits.parse().ok()).context("no status")?;
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let Some(length) = length else { bail!("no length: {head}") };
     let (start, length) = (end + 4, length.parse::<usize>()?);

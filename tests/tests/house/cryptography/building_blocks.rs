@@ -1,5 +1,5 @@
-//! What Bridge's cryptography is composed of, in the versions that are linked, against the answers that standards and the
-//! Wycheproof project publish. Each file in `vectors/` names its source.
+//! Tests the algorithms that Bridge uses, in the linked versions, against known answers of
+//! standards and of the Wycheproof project. Each file in `vectors/` names its source.
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Key};
@@ -17,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::vectors::{Case, cases};
 
-/// A source of randomness that returns the bytes from which a known answer was made, and fails after them.
+/// A source of randomness that returns fixed bytes in order, and fails after the last one. A known
+/// answer was made from these bytes.
 pub(crate) struct FixedRandom(pub(crate) Vec<u8>);
 
 impl TryRng for FixedRandom {
@@ -34,7 +35,7 @@ impl TryRng for FixedRandom {
     }
 
     fn try_fill_bytes(&mut self, to: &mut [u8]) -> Result<(), Infallible> {
-        assert!(to.len() <= self.0.len(), "more is drawn than the answer was made from");
+        assert!(to.len() <= self.0.len(), "more randomness is drawn than the known answer needs");
         let rest = self.0.split_off(to.len());
         to.copy_from_slice(&self.0);
         self.0 = rest;
@@ -98,7 +99,7 @@ fn a_signer_signs_as_rfc_8032_says() {
     }
 }
 
-/// The verifier of a case's public key, by the line that a configuration would pin.
+/// Returns the verifier of a case's public key, read from a line as in a configuration.
 fn verifier(case: &Case) -> NoteVerifier {
     let key = [vec![1], case.bytes("pk")].concat();
     let id = Sha256::digest([b"idc\n".as_slice(), &key].concat());

@@ -1,5 +1,6 @@
-//! What Bridge composes, against bytes that no code of Bridge's calculated: sealed envelopes, rows of the vault, and what
-//! requests and keys are known by. Such bytes are on their way or lie in databases, so none of them may ever change.
+//! Tests Bridge's own formats against bytes that no code of Bridge calculated: sealed envelopes,
+//! rows of the vault, fingerprints and key checks. Such bytes are stored in databases or under way
+//! between agents, so they must never change.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,7 +26,9 @@ const FOREVER: Validity = Validity { not_before: UnixMicros::new(0), not_after: 
 #[test]
 fn a_session_seals_and_opens_the_envelopes_that_were_calculated_elsewhere() {
     let recipient = &cases("x-wing.txt")[0];
-    let [order, records @ ..] = &cases("bridge-envelope.txt")[..] else { panic!("an order and its records") };
+    let [order, records @ ..] = &cases("bridge-envelope.txt")[..] else {
+        panic!("no order with its records")
+    };
     let key = OpeningKey::new(&recipient.array("skRm"), FOREVER).unwrap();
     let mut random = FixedRandom(recipient.bytes("ikmE"));
     let mut session = SealingSession::start(&key.sealing_key(), NOW, &mut random).unwrap();
@@ -53,7 +56,7 @@ fn a_session_seals_and_opens_the_envelopes_that_were_calculated_elsewhere() {
 
 #[test]
 fn the_vault_writes_and_reads_the_row_that_was_calculated_elsewhere() {
-    let [row, ..] = &cases("bridge-vault.txt")[..] else { panic!("a row") };
+    let [row, ..] = &cases("bridge-vault.txt")[..] else { panic!("no row") };
     let (folder, order) = (tempfile::tempdir().unwrap(), OrderId::from_bytes(&row.bytes("order")).unwrap());
     let keys = keyring(folder.path(), row);
     let wrapped_key = row.bytes("wrapped_key");
@@ -70,7 +73,7 @@ fn the_vault_writes_and_reads_the_row_that_was_calculated_elsewhere() {
 
 #[test]
 fn requests_and_keys_are_known_by_the_values_that_were_calculated_elsewhere() {
-    let [row, request, checks] = &cases("bridge-vault.txt")[..] else { panic!("a row, a request and keys") };
+    let [row, request, checks] = &cases("bridge-vault.txt")[..] else { panic!("no row, request and keys") };
     let folder = tempfile::tempdir().unwrap();
     let keys = keyring(folder.path(), row);
     let parts: Vec<_> = (0..3).map(|number| request.bytes(&format!("part{number}"))).collect();
@@ -94,7 +97,8 @@ fn personal(case: &Case) -> PersonalData {
     PersonalData::from_bytes(&case.bytes("personal")).ok().unwrap()
 }
 
-/// A data centre's keys, of which the case says the second key-encryption key and the fingerprint key.
+/// Returns a keyring of an IDC. The case gives its second key-encryption key and its fingerprint
+/// key.
 fn keyring(folder: &Path, case: &Case) -> Keyring {
     keyring::init(folder, "idc.example", NOW, &mut rand::rng()).unwrap();
     for (name, kind) in [("kek-2", "key-encryption"), ("fingerprint", "fingerprint")] {

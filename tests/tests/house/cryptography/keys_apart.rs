@@ -1,9 +1,10 @@
-//! No two (session, record), (order, column) and (order, salt) share a key and nonce, seen from the outside.
+//! Checks on the ciphertexts that no two records, columns or salts share a key and nonce.
 //!
-//! AES-GCM encrypts by XOR with a keystream that key, nonce and place alone decide. Who knows a plaintext sees the keystream
-//! beneath its ciphertext; a block of it that two ciphertexts share is a key and nonce that they share. Whoever has both
-//! ciphertexts then has the XOR of two people's data, and can forge. So plaintexts are chosen here, and every block is
-//! compared with every other one.
+//! AES-GCM encrypts by XOR with a keystream, which depends only on key, nonce and block number.
+//! With a known plaintext, the keystream can be calculated from the ciphertext. Two equal blocks of
+//! keystream prove that a key and nonce were used twice. An attacker with both ciphertexts could
+//! then read the XOR of two people's data, and forge. So these tests choose the plaintexts and
+//! compare every block with every other one.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -24,12 +25,13 @@ const BLOCK_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
 const SALT_BYTES: usize = 32;
 
-/// Every block of keystream seen so far, and whose it is.
+/// Every block of keystream so far, with a description of its ciphertext.
 #[derive(Default)]
 struct Keystream(BTreeMap<[u8; BLOCK_BYTES], String>);
 
 impl Keystream {
-    /// Takes what lies beneath a ciphertext with its tag; says so if somebody's ciphertext lay on the same.
+    /// Calculates the keystream of a ciphertext with its tag and remembers it. Returns an error if
+    /// another ciphertext has the same block.
     fn take(&mut self, whose: &str, plain: &[u8], sealed: &[u8]) -> Result<(), String> {
         let ciphertext = &sealed[..sealed.len() - TAG_BYTES];
         assert_eq!(ciphertext.len(), plain.len(), "{whose} is not what was encrypted");
@@ -47,7 +49,7 @@ impl Keystream {
     }
 }
 
-/// Runs a case with a seed of this moment, or with the one that a failure has named.
+/// Runs a case with a new seed, or with `BRIDGE_KEYS_SEED`, which a failure names.
 fn with_a_seed(case: impl Fn(&mut ChaCha8Rng) -> Result<(), String>) {
     let named = std::env::var("BRIDGE_KEYS_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = named.unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -64,7 +66,8 @@ fn no_two_records_of_any_sessions_share_a_key() {
             .map(|_| SealingSession::start(&keys[dice.random_range(0..2)].sealing_key(), NOW, dice).unwrap())
             .collect();
         let mut keystream = Keystream::default();
-        // Few orders: the same one is sealed by several sessions, and several times by one.
+        // There are few orders, so several sessions seal the same order, and one session seals it
+        // several times.
         let orders: Vec<_> = (0..4).map(|_| (header(dice), personal(dice))).collect();
         for _ in 0..500 {
             let session = dice.random_range(0..sessions.len());
@@ -125,7 +128,7 @@ fn no_two_data_keys_share_a_wrapping_key_or_a_salt() {
     });
 }
 
-/// A source of randomness that keeps what it returned.
+/// A source of randomness that remembers every drawn value.
 struct Recorder<'a> {
     dice: &'a mut ChaCha8Rng,
     drawn: Vec<Vec<u8>>,
@@ -151,7 +154,8 @@ impl TryRng for Recorder<'_> {
 
 impl TryCryptoRng for Recorder<'_> {}
 
-/// Seals an order and takes the keystream beneath it. What is encrypted is the length, the canonical bytes and zeros.
+/// Seals an order and remembers its keystream. The plaintext is the length, the canonical bytes and
+/// padding with zeros.
 fn seal(
     keystream: &mut Keystream,
     number: usize,
@@ -172,7 +176,7 @@ fn sealing_key(dice: &mut ChaCha8Rng) -> OpeningKey {
     OpeningKey::new(&dice.random(), forever).unwrap()
 }
 
-/// The same data centre's keys before and after its key-encryption key was rotated.
+/// Returns an IDC's keys before and after a rotation of the key-encryption key.
 fn keyrings(dice: &mut ChaCha8Rng) -> [Keyring; 2] {
     let folder = tempfile::tempdir().unwrap();
     keyring::init(folder.path(), "idc.example", NOW, dice).unwrap();
@@ -193,7 +197,8 @@ fn header(dice: &mut ChaCha8Rng) -> Header {
     }
 }
 
-/// A name and a few other fields, each of a block at least; one text may stand in several fields.
+/// Returns a name and a few other fields, each at least a block long. Several fields may have the
+/// same text.
 fn personal(dice: &mut ChaCha8Rng) -> PersonalData {
     let texts: [String; 2] = std::array::from_fn(|_| {
         let len = dice.random_range(BLOCK_BYTES..200);

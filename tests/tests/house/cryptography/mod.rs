@@ -1,7 +1,8 @@
-//! The cryptography from the outside: no two things are encrypted under one key and nonce, what is composed here gives the
-//! bytes that were calculated elsewhere, and what it is composed of gives the answers that standards and others publish.
+//! Tests the cryptography from the outside. No two plaintexts are encrypted under one key and
+//! nonce. Bridge's formats and the algorithms below them give the published or independently
+//! calculated bytes.
 
-// Said to be tests, which all of this is, so that what clippy.toml allows in tests is allowed here.
+// All of this is test code. The attribute makes clippy.toml's exceptions for tests apply.
 #[cfg(test)]
 mod building_blocks;
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Known answers as they lie in `vectors/`: a head of `#` lines that names the source, then cases, a blank line before each,
-//! of lines `name: value`.
+//! Reader of the known answers in `vectors/`. A file begins with `#` lines that name its source.
+//! Then come cases of `name: value` lines, each after a blank line.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// One case. A value that is missing fails the test that asks for it.
+/// One case of known answers. The test fails if it reads a value that the case lacks.
 pub(crate) struct Case {
     file: String,
     values: BTreeMap<String, String>,
 }
 
-/// The cases of a file, in their order; never none.
+/// Returns the cases of a file, in order. The list is never empty.
 pub(crate) fn cases(file: &str) -> Vec<Case> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/house/cryptography/vectors").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -28,23 +28,23 @@ pub(crate) fn cases(file: &str) -> Vec<Case> {
 }
 
 impl Case {
-    /// Which case of its file, for whoever reads that it failed.
+    /// Returns the name of the case, for error messages.
     pub(crate) fn name(&self) -> String {
         let told = |name| self.values.get(name).map_or("", String::as_str);
         format!("{}: case {} {}", self.file, told("case"), told("result"))
     }
 
-    /// Whether the answer is to be reached, rather than refused.
+    /// Returns true if the operation must succeed, and false if it must be refused.
     pub(crate) fn is_valid(&self) -> bool {
         self.text("result").starts_with("valid")
     }
 
-    /// A value as it stands.
+    /// Returns a value as text.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.values.get(name).unwrap_or_else(|| panic!("{} has no {name}", self.name()))
     }
 
-    /// A value in hexadecimal.
+    /// Returns a value that is written in hexadecimal.
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         let text = self.text(name);
         assert!(text.len().is_multiple_of(2), "{}: {name} is not in whole bytes", self.name());
@@ -52,7 +52,7 @@ impl Case {
         (0..text.len()).step_by(2).map(byte).collect()
     }
 
-    /// A value in hexadecimal that has this length.
+    /// Returns a value of this length that is written in hexadecimal.
     pub(crate) fn array<const LEN: usize>(&self, name: &str) -> [u8; LEN] {
         self.bytes(name).try_into().unwrap_or_else(|_| panic!("{}: {name} has another length", self.name()))
     }

@@ -1,4 +1,5 @@
-//! What is built with which features: one set for development, and no code for tests in what is shipped.
+//! Tests the features of builds. All development builds use one set of features, and released
+//! programs contain no test code.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -7,7 +8,8 @@ use super::{ROOT, packages};
 
 #[test]
 fn a_package_built_alone_finds_every_dependency_already_compiled() {
-    // Cargo compiles a crate again for another set of features, which takes minutes. `shared/features` names what they agree on.
+    // Cargo compiles a crate again for another set of features, which takes minutes. The package
+    // `shared/features` unites the features.
     let all = crates(&["--workspace", "--edges", "normal,build,dev"]);
     assert!(all.len() > 100, "only {} crates are compared", all.len());
     for package in members() {
@@ -31,7 +33,8 @@ fn code_for_tests_is_in_no_program_that_is_shipped() {
             without.iter().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>(),
         )
     };
-    // Without a package cargo takes what it builds by itself, as in the operator's document.
+    // Without a package name, Cargo builds the workspace's default members, as in the operator's
+    // document.
     let (with, without) = with_testing(&["--edges", "normal,build"]);
     assert_eq!(with, [""; 0]);
     for program in ["bridge-certs", "bridge-cloud", "bridge-idc"] {
@@ -42,23 +45,25 @@ fn code_for_tests_is_in_no_program_that_is_shipped() {
     assert_eq!(with.len(), 2, "the tests have it of certs and the IDC agent: {with:?}");
 }
 
-/// Libraries that nobody builds by themselves, and whose dependencies are not to grow by what the programs agree on.
+/// Returns true for a library that is never built alone. The features that the programs share must
+/// not add to its dependencies.
 fn is_tested_rather_than_built(package: &str) -> bool {
     ["bridge-protocol", "bridge-console", "bridge-contract", "bridge-skips"].contains(&package)
 }
 
-/// The workspace's packages.
+/// Returns the names of the workspace's packages.
 fn members() -> Vec<String> {
     let ours = packages().into_iter().filter(|package| package.get("source").is_none());
     ours.map(|package| package["name"].as_str().expect("a text").to_owned()).collect()
 }
 
-/// What cargo would build of others: crates with versions and features.
+/// Returns the other crates that Cargo would build, with versions and features.
 fn crates(chosen: &[&str]) -> BTreeSet<String> {
     built(chosen).into_iter().filter(|line| !line.starts_with("bridge-")).collect()
 }
 
-/// What cargo would build: crates with versions and features, ours among them.
+/// Returns all crates that Cargo would build, with versions and features, including the workspace's
+/// own.
 fn built(chosen: &[&str]) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--prefix", "none", "--no-dedupe", "--format", "{p} {f}"])

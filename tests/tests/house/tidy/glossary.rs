@@ -1,21 +1,25 @@
-//! Names are held to the glossary of `docs/architecture.md`: those that it replaces do not come back, and a
-//! test's name ends before its reader does.
+//! Holds names to the glossary of `docs/architecture.md`. Names that the glossary replaces must not
+//! return, and a function's name has a bounded number of words.
 
 use super::{files, is_rust, read};
 
-/// A function's name has at most so many words; a test's says the case and the expectation in them.
+/// Upper limit of the words in a function's name. A test's name states the case and the
+/// expectation.
 const WORDS_MAX: usize = 12;
 
-/// Where a word is refused.
+/// The names to which a refused word applies.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
-    /// Anywhere in the name of a type, a module or a file: it is a riddle for what has a name of its own.
+    /// Any name of a type, module or file that contains the word, since the field has a better
+    /// term.
     Any,
-    /// As the whole name of a type: others have one as well, so it says whose it is. A module's path says that already.
+    /// A type's name that is only this word, since it does not say whose type it is. A module's
+    /// path already says that.
     Whole,
 }
 
-/// Words that name no type, module or file, and what does instead. The table of the page has the same rows.
+/// Refused words in names of types, modules and files, each with its replacement. The table in
+/// `docs/architecture.md` has the same rows.
 const REFUSED: &[(&str, Part, &str)] = &[
     ("agent", Part::Whole, "what it is of an agent, such as `OrderCore`: an agent is a program"),
     ("answer", Part::Whole, "whose answer it is, such as `GatewayAnswer`"),
@@ -42,7 +46,7 @@ const REFUSED: &[(&str, Part, &str)] = &[
     ("witness", Part::Any, "`log`"),
 ];
 
-/// Names that were released, and are in the bytes' descriptions.
+/// Names that were released and are part of the byte descriptions.
 const RELEASED: &[(&str, &str)] = &[("shared/protocol/src/wire/feed.rs", "Heard")];
 
 #[test]
@@ -74,7 +78,7 @@ fn what_the_glossary_replaces_is_found_and_nothing_else() {
         "type Answer = (StatusCode, Value);",
         "struct WHAT;",
     ] {
-        assert!(refused(planted), "not found: {planted}");
+        assert!(refused(planted), "not refused: {planted}");
     }
     for fine in [
         "pub struct PaymentCore {",
@@ -88,7 +92,7 @@ fn what_the_glossary_replaces_is_found_and_nothing_else() {
         "mod answer;",
         "struct Endless;",
     ] {
-        assert!(!refused(fine), "found: {fine}");
+        assert!(!refused(fine), "refused: {fine}");
     }
 }
 
@@ -122,7 +126,7 @@ fn a_function_is_named_in_at_most_twelve_words() {
     assert_eq!(functions(planted), [(2, "a_b"), (3, "c_d")]);
 }
 
-/// The types and modules that a text declares, each with its line.
+/// Returns the types and modules that a text declares, each with its line.
 fn declared(text: &str) -> Vec<(usize, &str)> {
     let name = |line| {
         let rest = visibility(str::trim_start(line));
@@ -132,7 +136,8 @@ fn declared(text: &str) -> Vec<(usize, &str)> {
     (1..).zip(text.lines()).filter_map(|(number, line)| Some((number, name(line)?))).collect()
 }
 
-/// The functions that a text declares, each with its line: tests, and the cases that a macro makes tests of.
+/// Returns the functions that a text declares, each with its line. They include tests, and cases
+/// from which a macro makes tests.
 fn functions(text: &str) -> Vec<(usize, &str)> {
     let name = |line| {
         let rest = visibility(str::trim_start(line));
@@ -141,7 +146,7 @@ fn functions(text: &str) -> Vec<(usize, &str)> {
     (1..).zip(text.lines()).filter_map(|(number, line)| Some((number, name(line)?))).collect()
 }
 
-/// A line behind its `pub`, `pub(crate)` and the like.
+/// Removes `pub`, `pub(crate)` and the like from the start of a line.
 fn visibility(line: &str) -> &str {
     let Some(rest) = line.strip_prefix("pub") else { return line };
     match rest.strip_prefix('(') {
@@ -154,7 +159,7 @@ fn first_name(text: &str) -> &str {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
 }
 
-/// What to say rather than a name, if it is refused.
+/// Returns the replacement of a name, or `None` if the name is allowed.
 fn instead_of(name: &str) -> Option<&'static str> {
     let (words, is_type) = (words(name), name.starts_with(char::is_uppercase));
     let is_refused = |(word, part, _): &&(&str, Part, &str)| match part {
@@ -164,7 +169,7 @@ fn instead_of(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(is_refused).map(|(_, _, instead)| *instead)
 }
 
-/// The words of a name, whether they are put together by capital letters or by underscores.
+/// Returns the words of a name in camel case or snake case.
 fn words(name: &str) -> Vec<String> {
     if !name.contains(char::is_lowercase) {
         return name.split('_').map(str::to_lowercase).collect();

@@ -1,14 +1,14 @@
-//! Who imports whom: no circle between what stands side by side in a folder, and for three crates a table of what each part
-//! may import.
+//! Checks imports. No parts of a folder import each other in a circle, and for three crates a table
+//! says what each part may import.
 //!
-//! A folder's first file (`mod.rs`, `lib.rs`) belongs to the folder: what it says of its parts, and they of it, is one room's
-//! matter.
+//! A folder's first file (`mod.rs` or `lib.rs`) belongs to the folder. Imports between that file
+//! and the folder's parts are not checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{code_of, files, read};
 
-/// Crates without a circle between the parts of any folder.
+/// Crates in which no folder has parts that import each other.
 const WITHOUT_CIRCLES: [&str; 6] = [
     "bridge-cloud/src",
     "bridge-idc/src",
@@ -18,7 +18,8 @@ const WITHOUT_CIRCLES: [&str; 6] = [
     "shared/runtime/src",
 ];
 
-/// The parts of a crate from the lowest floor to the highest, each with those below that it imports.
+/// The parts of a crate from the lowest floor to the highest, each with the lower parts that it
+/// imports.
 type Floors = &'static [(&'static str, &'static [&'static str])];
 
 const CLOUD: Floors = &[
@@ -154,7 +155,8 @@ const RUNTIME: Floors = &[
     ("tunnel", &["audit_log", "clock", "config", "expiry", "identity", "shutdown", "telemetry", "transport"]),
 ];
 
-/// The rooms of bridge-idc. A folder's own name is what its `mod.rs` declares: the types of payments, for one.
+/// The parts of bridge-idc. A folder's own name stands for what its `mod.rs` declares, such as the
+/// types of payments.
 const IDC: Floors = &[
     ("database", &[]),
     ("decimal", &[]),
@@ -308,7 +310,8 @@ const IDC: Floors = &[
 const TABLES: [(&str, Floors); 3] =
     [("bridge-cloud/src", CLOUD), ("bridge-idc/src", IDC), ("shared/runtime/src", RUNTIME)];
 
-/// A crate's modules by their paths (`a/b`, and nothing for its root), each with what it imports of the same crate.
+/// The modules of a crate by path (`a/b`; the root is empty), each with the modules of the same
+/// crate that it imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
@@ -368,7 +371,7 @@ fn module((path, text): (&str, &str)) -> (String, String) {
     (path.to_owned(), text.to_owned())
 }
 
-/// The modules of a crate and their texts; those of tests alone are left out.
+/// Returns the modules of a crate with their texts, without those that are only for tests.
 fn modules(source: &str) -> BTreeMap<String, String> {
     let of_tests = |path: &str| path.split('/').any(|part| part == "tests" || part == "tests.rs");
     let module = |path: String| {
@@ -390,14 +393,15 @@ fn imports(modules: &BTreeMap<String, String>) -> Imports {
     modules.iter().map(of).collect()
 }
 
-/// A module's code: no comment, no text in quotation marks, no unit tests, which stand last, and no visibility.
+/// Returns a module's code without comments, string contents, visibility, and the unit tests at its
+/// end.
 fn code(text: &str) -> String {
     let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
     let text = if text.starts_with("#[cfg(test)]\nmod ") { "" } else { text };
     text.lines().map(|line| code_of(line).replace("(in crate::", "(in ") + "\n").collect()
 }
 
-/// The paths from the crate's root that a module names.
+/// Returns the paths from the crate's root that a module names.
 fn named(text: &str, module: &str, known: &BTreeSet<&str>) -> Vec<Vec<String>> {
     let here: Vec<&str> = module.split('/').filter(|part| !part.is_empty()).collect();
     let is_part = |module: &str, part: &str| known.contains(join(module, part).as_str());
@@ -419,7 +423,7 @@ fn named(text: &str, module: &str, known: &BTreeSet<&str>) -> Vec<Vec<String>> {
     paths
 }
 
-/// Reads a path, or a tree of them as `use` has it.
+/// Reads one path, or a tree of paths as in `use`.
 fn follow<'a>(text: &mut &'a str, path: &mut Vec<&'a str>, found: &mut Vec<Vec<&'a str>>) {
     loop {
         *text = text.trim_start();
@@ -458,7 +462,7 @@ fn from_root(here: &[&str], path: &[&str]) -> Vec<String> {
     base.into_iter().map(str::to_owned).collect()
 }
 
-/// The module that a path leads to or through.
+/// Returns the longest known module at the start of a path.
 fn met<'a>(path: &[String], known: &BTreeSet<&'a str>) -> &'a str {
     (0..=path.len())
         .rev()
@@ -467,7 +471,7 @@ fn met<'a>(path: &[String], known: &BTreeSet<&'a str>) -> &'a str {
         .unwrap_or("")
 }
 
-/// Every group of parts of one folder that import each other.
+/// Returns every group of parts of one folder that import each other.
 fn circles(imports: &Imports) -> Vec<BTreeSet<String>> {
     folders(imports).into_iter().filter_map(|folder| circle(&beside(imports, folder))).collect()
 }
@@ -477,7 +481,7 @@ fn folders(imports: &Imports) -> BTreeSet<&str> {
     above.chain([""]).collect()
 }
 
-/// Of the parts of a folder, who imports whom.
+/// Returns the imports between the parts of a folder.
 fn beside(imports: &Imports, folder: &str) -> Imports {
     let part = |module: &str| {
         let inner =
@@ -493,7 +497,8 @@ fn beside(imports: &Imports, folder: &str) -> Imports {
     parts
 }
 
-/// Those that are left when whoever imports nothing that is left is taken away, from above as from below.
+/// Removes, again and again, each part that imports no remaining part or is imported by none.
+/// Returns the remaining parts if there are any.
 fn circle(parts: &Imports) -> Option<BTreeSet<String>> {
     let mut left: BTreeSet<String> = parts.keys().cloned().collect();
     loop {
@@ -508,7 +513,7 @@ fn circle(parts: &Imports) -> Option<BTreeSet<String>> {
     }
 }
 
-/// Where a crate is not as its table says.
+/// Returns the differences between a crate's imports and its table.
 fn offences(imports: &Imports, floors: Floors) -> Vec<String> {
     let floor = |part: &str| floors.iter().position(|(name, _)| *name == part);
     let part = |module: &str| {

@@ -1,13 +1,15 @@
-//! The rules of this project that no lint can say, each with its reason; run over every file of the checkout.
+//! The project's rules that no lint can express, each with its reason. They are checked on every
+//! file of the checkout.
 //!
-//! A rule brings a text that breaks it and one that does not, so that none of them can fall silent unnoticed. This file
-//! holds what it forbids and is therefore the only one that is not read.
+//! Each rule has an example that breaks it and an example that keeps it, so a rule that finds
+//! nothing is noticed. This file contains the forbidden examples, so it is the only file that is
+//! not checked.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is a test, its helpers included")]
 
-/// What is built with which features.
+/// Rules about the features of each build.
 mod features;
-/// What may be called how.
+/// Rules about names.
 mod glossary;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +17,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Who imports whom.
+/// Rules about imports between modules.
 mod imports;
 
-/// Length of a way.
+/// Length of the flows of an order and of a payment.
 mod ways;
 
-/// Prose of comments.
+/// Rules about the prose of comments.
 mod prose;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -30,13 +32,13 @@ const LINES_MAX: usize = 700;
 struct Rule {
     name: &'static str,
     why: &'static str,
-    /// Whether a file, by its path from the root, is under the rule.
+    /// Returns true if the file at this path, counted from the root, is under the rule.
     covers: fn(&str) -> bool,
-    /// The lines that break the rule, counted from 1.
+    /// Returns the lines that break the rule, counted from 1.
     broken: fn(&str) -> Vec<usize>,
-    /// A file under the rule that breaks it.
+    /// Path and text of a file that breaks the rule.
     planted: (&'static str, &'static str),
-    /// A file that does not, since it is not under the rule or keeps it.
+    /// Path and text of a file that keeps the rule or is not under it.
     fine: (&'static str, &'static str),
 }
 
@@ -287,7 +289,8 @@ const RULES: &[Rule] = &[
         name: "a lint is expected, not allowed",
         why: "#[expect] says so when it is not needed any more; #[allow] stays for ever. Clippy asks for the reason",
         covers: is_rust,
-        // A module that several test programs share is used in part by each: there is nothing to expect.
+        // Each test program uses only a part of a shared module, so `expect` would be unfulfilled
+        // in some.
         broken: |text| {
             code_lines(text, |line| line.contains("[allow(") && !line.contains("[allow(dead_code, reason"))
         },
@@ -415,7 +418,7 @@ fn no_banned_crate_is_locked_and_every_ban_has_a_reason() {
                 .map(|_| name.clone()),
         );
     }
-    // Named by features that nobody enables; `cargo verify` asks cargo whether it is in any build.
+    // Some crates' features name it, but no build enables them. `cargo verify` checks that.
     assert_eq!(found, ["ring"]);
 }
 
@@ -436,7 +439,8 @@ fn every_command_of_the_project_is_a_program_of_it() {
     let config: toml::Table = read(".cargo/config.toml").parse().expect("TOML");
     for (name, alias) in config["alias"].as_table().expect("a table") {
         let words: Vec<_> = alias.as_str().expect("a text").split(' ').collect();
-        let program = words.iter().skip_while(|word| **word != "--bin").nth(1).expect("it runs a program");
+        let program =
+            words.iter().skip_while(|word| **word != "--bin").nth(1).expect("the alias runs a program");
         assert_eq!(program, name, "an alias is named as its program");
         assert!(
             Path::new(ROOT).join(format!("tests/src/bin/{program}.rs")).exists(),
@@ -445,7 +449,7 @@ fn every_command_of_the_project_is_a_program_of_it() {
     }
     let ci = Path::new(ROOT).join(".ci/run");
     assert_eq!(
-        fs::metadata(ci).expect("it is there").permissions().mode() & 0o111,
+        fs::metadata(ci).expect(".ci/run exists").permissions().mode() & 0o111,
         0o111,
         ".ci/run is executable"
     );
@@ -466,7 +470,8 @@ fn every_dependency_is_used() {
     }
 }
 
-/// What a package's code may name, by its manifest; nothing of `shared/features`, whose dependencies are there for their features.
+/// Returns the libraries that a package's code may name, from its manifest. The result is empty for
+/// `shared/features`, whose dependencies serve only their features.
 fn libraries(manifest: &str) -> Vec<String> {
     let manifest: toml::Table = read(manifest).parse().expect("TOML");
     if manifest["package"]["name"].as_str() == Some("bridge-features") {
@@ -476,7 +481,7 @@ fn libraries(manifest: &str) -> Vec<String> {
         ["dependencies", "dev-dependencies"].map(|kind| manifest.get(kind).and_then(toml::Value::as_table));
     let crates =
         kinds.into_iter().flatten().flat_map(toml::Table::keys).filter(|name| *name != "bridge-features");
-    // One crate's library has a name of its own.
+    // One crate's library has another name than the crate.
     crates.map(|name| name.replace("rustls-webpki", "webpki").replace('-', "_")).collect()
 }
 
@@ -488,7 +493,8 @@ fn within(path: &str, folders: &[&str]) -> bool {
     folders.iter().any(|folder| path.starts_with(folder))
 }
 
-/// Which rooms of a crate, by its root's folders and files, each of them imports; its tests may import any.
+/// Returns the imports between the rooms of a crate, which are the folders and files at its root.
+/// Tests may import any room, so they are left out.
 fn imports(files: impl Iterator<Item = (String, String)>) -> BTreeMap<String, BTreeSet<String>> {
     let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (path, text) in files.filter(|(path, _)| !path.ends_with("tests.rs")) {
@@ -504,7 +510,7 @@ fn imports(files: impl Iterator<Item = (String, String)>) -> BTreeMap<String, BT
     rooms
 }
 
-/// The rooms that import what imports them, and whoever imports those.
+/// Returns the rooms that are in a circle of imports or that import such a room.
 fn in_a_circle(mut rooms: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
     loop {
         let before = rooms.len();
@@ -520,18 +526,18 @@ fn lines(text: &str, mut breaks: impl FnMut(&str) -> bool) -> Vec<usize> {
     text.lines().zip(1..).filter(|(line, _)| breaks(line)).map(|(_, number)| number).collect()
 }
 
-/// As [`lines`], without comments and without what stands in quotation marks on one line.
+/// Returns the matching lines as [`lines`] does, but ignores comments and string contents.
 fn code_lines(text: &str, breaks: impl Fn(&str) -> bool) -> Vec<usize> {
     lines(text, |line| breaks(&code_of(line)))
 }
 
-/// A line without its comment and without what stands in quotation marks.
+/// Returns a line without its comment and without the contents of strings.
 fn code_of(line: &str) -> String {
     let unquoted = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
     unquoted.split("//").next().unwrap_or_default().to_owned()
 }
 
-/// Whether `word` stands in the line as a whole word.
+/// Returns true if `word` is in the line as a whole word.
 fn names(line: &str, word: &str) -> bool {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
@@ -539,13 +545,14 @@ fn names(line: &str, word: &str) -> bool {
     })
 }
 
-/// Whether a path that begins with `folder` stands in the line, as opposed to one that goes through it.
+/// Returns true if the line has a path that begins with `folder`. A path that only passes through
+/// it does not count.
 fn absolute(line: &str, folder: &str) -> bool {
     line.match_indices(folder)
         .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || ".-_}*".contains(c)))
 }
 
-/// The lines of tests whose names have fewer than three words.
+/// Returns the lines of tests whose names have fewer than three words.
 fn unspoken_tests(text: &str) -> Vec<usize> {
     let mut is_test = false;
     lines(text, |line| {
@@ -559,7 +566,8 @@ fn unspoken_tests(text: &str) -> Vec<usize> {
     })
 }
 
-/// What a page says is there: paths in backticks, and the folders of its code map. Its links are the documents' test's.
+/// Returns the paths that a page names: those in backticks, and the folders of its code map.
+/// Another test checks its links.
 fn places(page: &str) -> Vec<String> {
     let quoted = page.split('`').skip(1).step_by(2).filter(|quoted| {
         within(quoted, &["bridge-cloud/", "bridge-idc/", "shared/", "certs/", "tests/", "docs/", "deploy/"])
@@ -582,7 +590,7 @@ fn places(page: &str) -> Vec<String> {
     places
 }
 
-/// Every file of the checkout but what was built and what Git keeps, by its path from the root.
+/// Returns the path of every file of the checkout, without build output and Git's own folder.
 fn files() -> Vec<String> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::from(ROOT)];
@@ -592,7 +600,12 @@ fn files() -> Vec<String> {
             if path.is_dir() {
                 folders.extend((name != "target" && name != ".git").then_some(path));
             } else {
-                files.push(path.strip_prefix(ROOT).expect("it is below").to_string_lossy().into_owned());
+                files.push(
+                    path.strip_prefix(ROOT)
+                        .expect("the path is below the root")
+                        .to_string_lossy()
+                        .into_owned(),
+                );
             }
         }
     }
@@ -611,7 +624,7 @@ fn packages() -> Vec<toml::Value> {
     lock["package"].as_array().expect("packages").clone()
 }
 
-/// Every locked version by the crate's name.
+/// Returns every locked version by the crate's name.
 fn locked() -> BTreeMap<String, Vec<Vec<u64>>> {
     let mut locked = BTreeMap::<_, Vec<_>>::new();
     for package in packages() {
@@ -621,7 +634,8 @@ fn locked() -> BTreeMap<String, Vec<Vec<u64>>> {
     locked
 }
 
-/// The bans of deny.toml: name, the first version that is not banned if there is one, and the reason.
+/// Returns the bans of deny.toml: name, first version that is not banned if there is one, and
+/// reason.
 fn bans() -> Vec<(String, Option<Vec<u64>>, String)> {
     let deny: toml::Table = read("deny.toml").parse().expect("TOML");
     let ban = |ban: &toml::Value| {
@@ -635,7 +649,7 @@ fn bans() -> Vec<(String, Option<Vec<u64>>, String)> {
     deny["bans"]["deny"].as_array().expect("bans").iter().map(ban).collect()
 }
 
-/// Major, minor and patch, which is as far as a ban looks.
+/// Returns major, minor and patch, the only parts that a ban compares.
 fn version(text: &str) -> Vec<u64> {
     let numbers = text.split(['+', '-']).next().unwrap_or_default().split('.');
     numbers.map(|number| number.parse().expect("a number")).collect()

@@ -1,13 +1,14 @@
-//! Prose of comments, for the rules of `tidy.rs`: their width, and the first word of documentation.
+//! Rules about comments: their width, and the first word of documentation.
 
 use super::{is_rust, lines, within};
 
-/// Folders whose comments keep the rules. The list grows until it has every crate.
-const FOLDERS: &[&str] = &["bridge-cloud/", "certs/", "shared/"];
+/// Folders whose comments must keep the rules.
+const FOLDERS: &[&str] = &["bridge-cloud/", "certs/", "shared/", "tests/tests/"];
 
 const COLUMNS_MAX: usize = 100;
 
-/// A description that opens with one of these is a question, and its reader has to find the answer.
+/// Question words. A description that opens with one reads as a question, and its reader has to
+/// find the answer.
 const QUESTION_WORDS: &str =
     "how that until what whatever when where whether which whichever who whoever whom whose why";
 

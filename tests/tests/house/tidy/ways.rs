@@ -1,11 +1,12 @@
-//! The ways of an order and of a payment are as docs/architecture.md lists them, and no longer than it says.
+//! Checks that the files of an order and of a payment are as `docs/architecture.md` lists them, and
+//! within its limits.
 
 use super::read;
 
-/// The longest that a way may be, in files, by the line that its list stands behind.
+/// The title of each list, and the upper limit of its files.
 const WAYS: [(&str, usize); 2] = [("An order:", 35), ("A payment:", 25)];
 
-/// A step: its place in the list, its file, and the function to begin in.
+/// A step: its number in the list, its file, and the function to begin in.
 type WayStep<'a> = (usize, &'a str, &'a str);
 
 #[test]
@@ -30,7 +31,8 @@ fn a_step_that_is_gone_or_stands_twice_is_found() {
     assert_eq!(offences(&steps("A way:\n\n1. `a.rs` `go`: goes\n", "A way:"), text), Vec::<String>::new());
 }
 
-/// The list behind a line of a page. A line that is no step has the place 0.
+/// Returns the steps in the list that follows the line `title` of a page. A line that is not a step
+/// gets the place 0.
 fn steps<'a>(page: &'a str, title: &str) -> Vec<WayStep<'a>> {
     let list = page.split_once(&format!("{title}\n\n")).map_or("", |(_, rest)| rest);
     let step = |line: &'a str| {

@@ -1,4 +1,5 @@
-//! Pages, sums, leases, what is forgotten and what a restore leaves: on either database.
+//! Cases about the catalogue's source on either database: pages, sums, leases, pruning of the
+//! change log, and a restore from a backup.
 
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub(crate) async fn rows_say_what_the_tables_say(database: &Database) {
     assert!(road.document.is_empty() && road.variants.is_empty() && road.images.is_empty());
 
     let laces = StockRow::decode(row(EntityKind::Stock, "LACES")).unwrap();
-    assert_eq!(laces.available, 10, "a SKU of no product has stock all the same");
+    assert_eq!(laces.available, 10, "a SKU without a product has no stock");
 }
 
 pub(crate) async fn pages_of_any_size_hold_the_same_rows_in_key_order(database: &Database) {
@@ -91,7 +92,7 @@ pub(crate) async fn brands_that_are_not_asked_for_are_not_read(database: &Databa
     assert_eq!(keys, ["Brand beta/beta", "Product beta/MUG", "Stock beta/MUG"]);
     assert_eq!(changed(&source.catalogue, &beta, empty).await, keys);
     let (rows, all) = source.catalogue.changes(&brands(&["nobody"]), empty, 1_000).await.unwrap().unwrap();
-    assert!(rows.is_empty() && all == position, "a reader of other brands passes the changes by");
+    assert!(rows.is_empty() && all == position, "a reader of other brands moves past the changes");
 }
 
 pub(crate) async fn sums_of_the_source_are_the_sums_of_its_pages(database: &Database) {
@@ -121,10 +122,14 @@ pub(crate) async fn a_change_without_a_number_makes_its_bucket_unsettled(databas
     database.run(sql, sql).await;
     let (_, _, unsettled) = catalogue.sums(&brands(&["acme"])).await.unwrap();
     let bucket = sums::bucket(&key(EntityKind::Product, "ROAD"));
-    assert_eq!(unsettled, [u32::try_from(bucket).unwrap()], "of the brands that were asked for");
+    assert_eq!(
+        unsettled,
+        [u32::try_from(bucket).unwrap()],
+        "only buckets of the requested brands are unsettled"
+    );
 }
 
-/// Changes that one statement makes each, from two connections at once.
+/// Makes `count` changes, each in its own statement and transaction.
 async fn write(database: &Database, from: i64, count: i64) {
     for n in from..from + count {
         let sql = format!("UPDATE stock SET available = {n}, initial = {n} WHERE sku_id = {}", n % 4 + 1);
@@ -143,7 +148,7 @@ pub(crate) async fn two_sequencers_number_densely_and_one_takes_over_when_the_ot
     database.run(SHOP, SHOP).await;
     let mut replica = Replica::bootstrap(&second.catalogue, &brands, 100).await;
     tokio::join!(write(database, 0, 40), write(database, 100, 40));
-    // Both say the same, whichever of them gave the numbers.
+    // Both sequencers report the same position, whichever gave the numbers.
     let (one, other) = (first.settled().await, second.settled().await);
     assert_eq!(one, other);
 
@@ -161,7 +166,7 @@ pub(crate) async fn two_sequencers_number_densely_and_one_takes_over_when_the_ot
     assert_eq!(database.count("SELECT count(*) FROM catalogue_changes").await, count);
     let backwards = "SELECT count(*) FROM catalogue_changes AS one \
          JOIN catalogue_changes AS next ON next.seq = one.seq + 1 WHERE next.mark < one.mark";
-    assert_eq!(database.count(backwards).await, 0, "later numbers were given later");
+    assert_eq!(database.count(backwards).await, 0, "a later number has an earlier time");
     replica.reach(&second.catalogue, position).await;
     replica.assert_equals(&second.catalogue).await;
 }
@@ -178,7 +183,7 @@ pub(crate) async fn a_sequencer_that_ends_in_order_gives_its_lease_back(database
     let held = "SELECT count(*) FROM catalogue_sequencer WHERE expires_at > swept_at + 1000000";
     assert_eq!(database.count(held).await, 1);
     first.stop().await;
-    assert_eq!(database.count(held).await, 0, "the lease is over");
+    assert_eq!(database.count(held).await, 0, "the lease still has a holder");
     let mut second = Source::of(&database.second_agent().await);
     database.run(SHOP, SHOP).await;
     assert!(second.settled().await.seq > 0);
@@ -209,12 +214,12 @@ pub(crate) async fn the_log_forgets_by_rows(database: &Database) {
     let newest = source.settled().await;
     wait_for_count(database, "SELECT count(*) FROM catalogue_changes", 3).await;
     let lost = source.catalogue.changes(&brands, empty, 100).await.unwrap();
-    assert!(lost.is_none(), "what the reader needs is forgotten");
+    assert!(lost.is_none(), "the reader's position was not pruned");
     let (rows, position) = source.catalogue.changes(&brands, newest, 100).await.unwrap().unwrap();
-    assert!(rows.is_empty() && position == newest, "whoever is at the end may stay there");
+    assert!(rows.is_empty() && position == newest, "a reader at the newest position may stay there");
     write(database, 5, 1).await;
     let next = source.settled().await;
-    assert_eq!(next.seq, newest.seq + 1, "numbers go on");
+    assert_eq!(next.seq, newest.seq + 1, "numbers continue after the pruning");
     assert!(source.catalogue.changes(&brands, newest, 100).await.unwrap().is_some());
 }
 
@@ -239,7 +244,8 @@ pub(crate) async fn a_restored_backup_is_noticed_by_the_mark(database: &Database
     assert_eq!(lost.seq, backup.seq + 1);
     source.stop().await;
 
-    // As a restore leaves the tables: the rows of the backup, and the log's end as it was then.
+    // These statements leave the tables as a restore does, with the rows of the backup and with the
+    // log's end at that time.
     let Position { seq, mark } = backup;
     let restore = format!(
         "UPDATE skus SET price = 219000 WHERE sku = 'TRAIL-270'; DELETE FROM catalogue_pending; \
@@ -250,17 +256,17 @@ pub(crate) async fn a_restored_backup_is_noticed_by_the_mark(database: &Database
     let mut source = Source::of(&database.ledger);
     assert_eq!(source.settled().await, backup);
     let ahead = source.catalogue.changes(&brands, lost, 100).await.unwrap();
-    assert!(ahead.is_none(), "a replica that is further than the source starts anew");
+    assert!(ahead.is_none(), "a replica that is ahead of the source must start anew");
     let sql = "UPDATE skus SET price = 6 WHERE sku = 'TRAIL-280'";
     database.run(sql, sql).await;
     let other = source.settled().await;
-    assert_eq!(other.seq, lost.seq, "the same number again");
-    assert_ne!(other.mark, lost.mark, "given at another moment");
+    assert_eq!(other.seq, lost.seq, "the same number is given again");
+    assert_ne!(other.mark, lost.mark, "the mark tells the two apart");
     assert!(source.catalogue.changes(&brands, lost, 100).await.unwrap().is_none());
     assert!(source.catalogue.changes(&brands, backup, 100).await.unwrap().is_some());
 }
 
-/// SQLite cannot look into JSON when it checks a row; PostgreSQL refuses it.
+/// SQLite cannot check the JSON of a row, so it accepts this one. PostgreSQL refuses it.
 #[tokio::test]
 async fn an_unreadable_row_is_published_as_gone_until_it_is_readable() {
     let database = crate::database::sqlite().await;

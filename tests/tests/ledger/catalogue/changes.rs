@@ -1,4 +1,5 @@
-//! Every way in which a row changes ends in the log, under the key of the row that a replica holds.
+//! Tests that each kind of row change is in the change log, under the key of the row that a replica
+//! holds.
 
 use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind};
 use bridge_protocol::wire::catalogue::StockRow;
@@ -8,21 +9,21 @@ use super::source::{Replica, SHOP, Source, brands, changed};
 use crate::database::Database;
 use crate::shop::{Shop, commit_one, is_placed};
 
-/// An upsert, as the import makes it.
+/// An upsert as the importer writes it.
 const UPSERT: &str = "INSERT INTO skus (brand, sku, price, product) VALUES ('acme', 'V', 2, 'ROAD')
     ON CONFLICT (brand, sku) DO UPDATE SET price = excluded.price, product = excluded.product";
 
-/// What a DBA types, and the keys that a replica must hear of.
+/// Statements of a DBA, and the keys whose change a replica must receive.
 const STATEMENTS: &[(&str, &[&str])] = &[
     ("INSERT INTO brands (brand, currency) VALUES ('gamma', 'KRW')", &["Brand gamma/gamma"]),
     ("UPDATE brands SET brand = 'delta' WHERE brand = 'gamma'", &["Brand delta/delta", "Brand gamma/gamma"]),
     ("DELETE FROM brands WHERE brand = 'delta'", &["Brand delta/delta"]),
-    // A product says what currency its prices are in.
+    // A product's row contains the currency of its prices.
     ("UPDATE brands SET currency = 'JPY' WHERE brand = 'beta'", &["Brand beta/beta", "Product beta/MUG"]),
     ("INSERT INTO categories (brand, category, names) VALUES ('acme', 'new', '{}')", &["Category acme/new"]),
     ("UPDATE categories SET position = 7 WHERE category = 'new'", &["Category acme/new"]),
     ("UPDATE categories SET parent = 'men' WHERE category = 'new'", &["Category acme/new"]),
-    // Its children and its products name it.
+    // The category's children and products contain its name.
     (
         "UPDATE categories SET category = 'footwear' WHERE category = 'shoes'",
         &[
@@ -93,7 +94,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What only PostgreSQL understands.
+/// Statements that only PostgreSQL understands.
 const POSTGRES: &[(&str, &[&str])] = &[
     ("INSERT INTO skus (brand, sku, price, product) VALUES ('acme', 'V', 1, 'A')", &["Product acme/A"]),
     (UPSERT, &["Product acme/A", "Product acme/ROAD"]),
@@ -121,8 +122,8 @@ const POSTGRES: &[(&str, &[&str])] = &[
     ("TRUNCATE brands CASCADE", &["Brand acme/acme", "Brand beta/beta"]),
 ];
 
-/// What only SQLite understands: a replaced row goes without a trigger of its own. An insert that may replace one touches
-/// the stock of its name as well.
+/// Statements that only SQLite understands. A replaced row is removed without its own trigger. So
+/// an insert that may replace a row logs the stock of that SKU as well.
 const SQLITE: &[(&str, &[&str])] = &[
     ("INSERT INTO skus (brand, sku, price, product) VALUES ('acme', 'V', 1, 'A')", &["Product acme/A"]),
     (UPSERT, &["Product acme/A", "Product acme/ROAD", "Stock acme/V"]),
@@ -210,7 +211,7 @@ pub(crate) async fn one_key_changed_many_times_is_one_row_with_its_last_state(da
     assert_eq!((rows.len(), position), (1, after));
     let row = StockRow::decode(rows[0].row.clone().unwrap()).unwrap();
     assert_eq!(row, StockRow { available: 49 });
-    // Of a part of the changes, too, the last state is read: never an older one than the number says.
+    // A reader of only some changes also gets the last state, never an older one than the number.
     if after.seq - before.seq > 1 {
         let (rows, position) = source.catalogue.changes(&brands, before, 1).await.unwrap().unwrap();
         assert_eq!(position.seq, before.seq + 1);

@@ -1,4 +1,5 @@
-//! An import meets what somebody else holds: all the rest is written, nobody waits behind it, and it says what it waits for.
+//! Tests imports that meet a held row. The import writes all other rows, delays no order of them,
+//! and reports the row that it waits for.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use tokio::time::timeout;
 use crate::database::{Database, postgres, sqlite};
 use crate::shop::{Shop, answers, batch, is_placed, order_id};
 
-/// Generous: a condition ends every wait long before.
+/// Upper limit of each wait. A condition normally ends the wait long before.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Rows of each brand.
+/// Number of rows of each brand.
 const ROWS: usize = 10;
 
-/// A session of a DBA's that has run this, and has not ended its transaction.
+/// Opens a DBA's session that has run `sql` in a transaction and has not ended the transaction.
 async fn shell(database: &Database, sql: &str) -> PgConnection {
     let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
     let mut connection = PgConnection::connect(url).await.unwrap();
@@ -30,10 +31,10 @@ async fn shell(database: &Database, sql: &str) -> PgConnection {
     connection
 }
 
-/// The stock of the last SKU of brand b.
+/// Locks the stock of the last SKU of brand b.
 const HELD: &str = "SELECT s.* FROM stock s JOIN skus k USING (sku_id) WHERE k.sku = 'B9' FOR UPDATE OF s";
 
-/// A file of two brands, all of which come in one part.
+/// Returns a file with rows of two brands. It is small enough for one part of the import.
 fn stock_file(units: i64) -> StockFile {
     let row = |n| format!("a,A{n},900,KRW,{units}\nb,B{n},900,KRW,{units}\n");
     let header = "brand,sku,unit_price,currency,quantity\n".to_owned();
@@ -51,7 +52,7 @@ fn catalogue_file(units: i64) -> CatalogueFile {
     CatalogueFile::json_lines((0..ROWS).map(lines).collect::<String>().as_bytes())
 }
 
-/// Told what an import waits for.
+/// Returns a progress callback, and a channel with what the import waits for.
 fn listener() -> (impl FnMut(Progress<'_>) + Send, UnboundedReceiver<String>) {
     let (told, waits) = unbounded_channel();
     let progress = move |progress: Progress<'_>| {
@@ -63,15 +64,19 @@ fn listener() -> (impl FnMut(Progress<'_>) + Send, UnboundedReceiver<String>) {
 }
 
 async fn next(waits: &mut UnboundedReceiver<String>) -> String {
-    timeout(PATIENCE, waits.recv()).await.expect("it waits for nothing").expect("it has ended")
+    timeout(PATIENCE, waits.recv())
+        .await
+        .expect("the import waits for nothing")
+        .expect("the import has ended")
 }
 
-/// Whoever needs what the import does not wait for gets it at once, and at the price and from the units of the file.
+/// Checks that orders of the other rows are placed at once, at the price and from the stock of the
+/// file.
 async fn orders_of_the_rest_are_placed(database: &Database, key: &str) {
     for (brand, sku) in [("a", "A0"), ("b", "B0")] {
         let shop = Shop { brand: Brand::new(brand).unwrap() };
         let order = shop.place_at(&format!("{key}-{sku}"), order_id(), 900, "KRW", &[(sku, 6)]);
-        // Nothing is waited for here: what somebody holds would be set apart.
+        // This commit waits for nothing: a request that meets a held row would be set apart.
         let end = database.ledger.commit(&batch(vec![order]), None).await;
         assert!(is_placed(&answers(end)[0]), "{sku}");
     }
@@ -102,7 +107,7 @@ async fn a_stock_import_waits_for_a_held_row_only_and_names_it() {
         let (imported, ()) = tokio::join!(import, meanwhile);
         let imported = imported.unwrap();
         assert_eq!((imported.skus_new, imported.skus_updated), (0, 2 * ROWS as u64));
-        assert!(waits.recv().await.is_none(), "each thing is told once");
+        assert!(waits.recv().await.is_none(), "each wait is reported once");
         let b = Shop { brand: Brand::new("b").unwrap() };
         assert_eq!(b.stock(ledger, "B9").await.0, 20);
         assert_eq!(database.count("SELECT count(*) FROM skus WHERE price = 900").await, 2 * ROWS as i64);
@@ -168,7 +173,8 @@ async fn an_import_that_waited_in_vain_names_the_holder_keeping_the_rest() {
     assert_eq!(catalogue.import(catalogue_file(30), all, |_| ()).await.unwrap().products.unchanged, 19);
 }
 
-/// No statement leaves out what another transaction is only adding.
+/// Row locks cannot show a row whose insert is not committed, so the import cannot skip it in
+/// advance.
 #[tokio::test]
 async fn what_cannot_be_named_is_found_and_keeps_nothing_else_out() {
     let database = postgres("unnamed").await;
@@ -194,7 +200,7 @@ async fn what_cannot_be_named_is_found_and_keeps_nothing_else_out() {
     orders_of_the_rest_are_placed(&database, "unnamed").await;
 }
 
-/// Whole tables, as maintenance locks them.
+/// Lock modes of whole tables, as maintenance uses them.
 const LOCKED: [(&str, &str); 4] = [
     ("skus", "ACCESS EXCLUSIVE"),
     ("brands", "SHARE ROW EXCLUSIVE"),
@@ -230,7 +236,7 @@ async fn an_import_waits_for_a_locked_table_and_names_it() {
                 holder.close().await.unwrap();
             };
             tokio::join!(import, meanwhile);
-            assert!(waits.recv().await.is_none(), "each thing is told once");
+            assert!(waits.recv().await.is_none(), "each wait is reported once");
             let b = Shop { brand: Brand::new("b").unwrap() };
             assert_eq!(b.stock(ledger, "B9").await.0, units + i64::from(is_catalogue), "{table}");
         }
@@ -256,7 +262,7 @@ async fn an_import_that_waited_in_vain_names_the_locked_table_and_holder() {
             let named = format!("somebody else holds the table {table} as a whole (process ");
             assert!(said.starts_with(&named) && said.contains("program dba-shell), and kept it"), "{said}");
         }
-        // Who only looks is told the same.
+        // A dry run reports the same.
         let dry = Options { dry_run: true, ..options };
         let looked = Catalogue::of(ledger).import(catalogue_file(20), dry, |_| ()).await;
         assert_eq!(looked.is_err(), table == "skus", "{table}");
@@ -283,7 +289,7 @@ async fn an_import_with_a_short_wait_waits_shortly_for_an_sqlite_file() {
             }
         };
         let patient = async {
-            // An agent's own write, which waits as long as the file may be held.
+            // A write of an agent, which waits as long as the file may be locked.
             let place = Shop { brand: Brand::new("a").unwrap() };
             let order = place.place_at("patient", order_id(), 900, "KRW", &[("A0", 1)]);
             other.commit(&batch(vec![order]), None).await

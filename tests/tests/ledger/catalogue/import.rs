@@ -1,4 +1,4 @@
-//! Files into the tables and out of them again, on either database.
+//! Tests of imports into the tables and exports from them, on either database.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ const FILE: &str = r#"{"brand": "tea", "currency": "KRW"}
 {"brand": "tea", "product": "MUG 1/2", "names": {"en": "A mug"}, "variants": [{"sku": "MUG", "price": {"amount": 0, "currency": "KRW"}, "quantity": 3}]}
 "#;
 
-/// What waits for a number: nothing numbers here, so it is all that was ever noted.
+/// Counts the logged changes that have no number. No sequencer runs here, so these are all changes.
 const NOTED: &str = "SELECT count(*) FROM catalogue_pending";
 
 async fn import(database: &Database, text: &str, options: Options) -> Imported {
@@ -49,7 +49,7 @@ pub(crate) async fn a_second_import_of_a_file_changes_nothing(database: &Databas
     let second = import(database, FILE, Options::default()).await;
     assert_eq!((second.brands, second.categories, second.products), (0, tally(0, 0, 2), tally(0, 0, 2)));
     assert_eq!((second.variants, second.stock), (tally(0, 0, 3), 0));
-    assert_eq!(database.count(NOTED).await, noted, "nothing new is in the log");
+    assert_eq!(database.count(NOTED).await, noted, "the change log has nothing new");
 }
 
 pub(crate) async fn what_a_file_does_not_speak_of_stays_as_it_is(database: &Database) {
@@ -95,7 +95,7 @@ pub(crate) async fn a_dry_run_and_a_faulty_all_or_nothing_file_keep_nothing(data
 
 pub(crate) async fn what_the_database_contradicts_is_refused_and_the_rest_imported(database: &Database) {
     import(database, FILE, Options::default()).await;
-    // A SKU without a product is adopted, whoever brought it in.
+    // An import of the catalogue adopts a SKU without a product, whoever added it.
     let stock = "brand,sku,unit_price,currency,quantity\ntea,LOOSE,5,KRW,9\n";
     database.ledger.import_stock(&StockFile::read(stock.as_bytes()).unwrap(), WAIT, |_| ()).await.unwrap();
     let variant = |sku: &str, currency: &str| {
@@ -161,7 +161,8 @@ pub(crate) async fn the_real_catalogue_is_imported_by_its_one_command(database: 
     let file = CatalogueFile::csv(&bytes, &mapping);
     let imported = catalogue.import(file, Options::default(), |_| ()).await.unwrap();
 
-    // The same rows by another way: fields as they stand in the file, prices by moving their point.
+    // Calculates the expected rows independently of the importer: fields as they are in the file,
+    // and prices by moving the decimal point.
     let mut expected = BTreeMap::new();
     let mut refused = 0;
     for row in csv::Reader::from_reader(&bytes[..]).records() {
@@ -212,7 +213,7 @@ pub(crate) async fn categories_alone_are_imported_and_what_is_of_no_brand_is_ref
 
 pub(crate) async fn a_file_that_names_some_variants_leaves_their_places(database: &Database) {
     import(database, FILE, Options::default()).await;
-    // As a DBA or an import of stock leaves them: equal places, which stand by their SKU.
+    // A DBA or a stock import may leave equal positions. Such variants are ordered by SKU.
     database.run("UPDATE skus SET position = 7", "UPDATE skus SET position = 7").await;
     let noted = database.count(NOTED).await;
     let one = |sku: &str| {
@@ -225,11 +226,11 @@ pub(crate) async fn a_file_that_names_some_variants_leaves_their_places(database
         assert_eq!(import(database, &one(sku), Options::default()).await.variants, tally(0, 0, 1));
     }
     assert_eq!(database.count(NOTED).await, noted);
-    // The file's order is another one than the table's: then it counts.
+    // The file has another order than the table, so the positions change.
     assert_eq!(import(database, FILE, Options::default()).await.variants, tally(0, 2, 1));
 }
 
-/// Tea, so many kinds, of each of which there are so many units at so many won.
+/// Returns a file of `count` kinds of tea, each with the given price in won and the given units.
 fn teas(count: usize, price: i64, units: i64) -> String {
     let line = |n: usize| {
         format!(
@@ -240,10 +241,11 @@ fn teas(count: usize, price: i64, units: i64) -> String {
     (0..count).map(line).collect()
 }
 
-/// More than two parts.
+/// Number of products. It is more than two parts of an import.
 const TEAS: usize = 2_500;
 
-/// Runs an import as a process of its own would, and stops it each time it reports progress: `meanwhile` is done then.
+/// Runs an import in its own thread and runtime, and stops it at each progress report. `meanwhile`
+/// runs while the import is stopped.
 async fn stopped_at_each_part(
     url: &LedgerUrl,
     import: impl AsyncFnOnce(&Ledger, &mut (dyn FnMut(Progress<'_>) + Send)) + Send + 'static,
@@ -272,7 +274,8 @@ async fn stopped_at_each_part(
     importer.join().unwrap();
 }
 
-/// Places an order of the first and one of the last of the teas, and they are placed; how often it was asked to.
+/// Places an order of the first tea and one of the last at each stop of an import. Returns the
+/// number of stops.
 async fn orders_go_on(
     database: &Database,
     import: impl AsyncFnOnce(&Ledger, &mut (dyn FnMut(Progress<'_>) + Send)) + Send + 'static,
@@ -284,7 +287,7 @@ async fn orders_go_on(
         for sku in ["T0", &format!("T{}", TEAS - 1)] {
             let key = format!("{run}-{stops}-{sku}");
             let order = shop.place_at(&key, order_id(), price, "KRW", &[(sku, 1)]);
-            // At once: an import that stands here holds nothing that an order would have to wait for.
+            // The order is placed at once, since a stopped import holds no row that an order needs.
             let end = database.ledger.commit(&batch(vec![order]), None).await;
             assert!(is_placed(&answers(end)[0]), "after {done}");
         }
@@ -295,7 +298,7 @@ async fn orders_go_on(
 }
 
 pub(crate) async fn orders_are_committed_while_an_import_stands_in_its_middle(database: &Database) {
-    // Prices stay and units change, so that each part has stock to lock.
+    // Prices stay and units change, so each part has stock to lock.
     import(database, &teas(TEAS, 900, 50), Options::default()).await;
     let [dry, all] = [(true, false), (false, true)].map(|(dry_run, all_or_nothing)| Options {
         dry_run,
@@ -320,7 +323,8 @@ pub(crate) async fn orders_are_committed_while_an_import_stands_in_its_middle(da
     }
     let placed = "SELECT count(*) FROM orders";
     assert_eq!(database.count(placed).await, 2 * 12);
-    // A dry run in front of all that wrote nothing, and units that were sold meanwhile stay sold.
+    // The dry run before an all-or-nothing import wrote nothing, and units sold during the imports
+    // stay sold.
     let shop = Shop { brand: Brand::new("tea").unwrap() };
     assert_eq!(shop.stock(&database.ledger, "T7").await, (80, 0));
 }
@@ -367,7 +371,8 @@ pub(crate) async fn all_or_nothing_is_decided_before_the_first_part_is_written(d
     import(database, FILE, Options::default()).await;
     let noted = database.count(NOTED).await;
     let all = Options { all_or_nothing: true, ..Options::default() };
-    // What only the database can tell, at the file's end: a SKU of another product, and a product hidden before it is shown.
+    // Two mistakes at the file's end that only the database reveals: a SKU of another product, and
+    // a product that is hidden before it is published.
     let taken = "{\"brand\": \"tea\", \"product\": \"LAST\", \"variants\": [{\"sku\": \"MUG\", \"price\": {\"amount\": 1, \"currency\": \"KRW\"}}]}\n";
     let hidden =
         "{\"brand\": \"tea\", \"product\": \"SEJAK\", \"published_until\": \"2026-01-01T00:00:00Z\"}\n";
@@ -380,7 +385,7 @@ pub(crate) async fn all_or_nothing_is_decided_before_the_first_part_is_written(d
 }
 
 pub(crate) async fn all_or_nothing_reports_its_rows_when_the_database_refuses_later(database: &Database) {
-    // A rule of the DBA's own, which no reading can foresee.
+    // A rule of the DBA that the checks of an import cannot foresee.
     database
         .run(
             "ALTER TABLE products ADD CHECK (product <> 'T1500')",
@@ -406,7 +411,7 @@ pub(crate) async fn a_price_that_changes_a_hundredfold_is_said(database: &Databa
     let catalogue = Catalogue::of(&database.ledger);
     let imported = catalogue.import(file, Options::default(), |_| ()).await.unwrap();
     assert_eq!((imported.warned, imported.variants), (vec![], tally(2, 0, 0)));
-    // The same file as stock is the same prices; pence where pounds belong are not.
+    // The same prices in a stock file are no doubt. Pence in place of pounds are one.
     let stock = |rows: &str| {
         let file = format!("brand,sku,unit_price,currency,quantity\n{rows}");
         StockFile::read(file.as_bytes()).unwrap()

@@ -1,5 +1,6 @@
-//! Transactions that interleave, on PostgreSQL: an id is taken before its commit, so a reader in the order of ids loses
-//! what commits late. The same interleaving, for such a reader and for a reader of the log.
+//! Tests of transactions that interleave, on PostgreSQL. An id is taken before the commit, so a
+//! reader in the order of ids loses a change that commits late. The tests give the same
+//! interleaving to such a reader and to a reader of the change log.
 
 use bridge_idc::config::LedgerUrl;
 use sqlx::postgres::PgListener;
@@ -14,7 +15,7 @@ async fn a_late_commit_is_not_lost_as_by_a_reader_by_id() {
     let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
     let acme = brands(&["acme"]);
     let mut source = Source::of(&database.ledger);
-    // What a change log would be without a sequencer.
+    // A change log without a sequencer.
     let by_id = "
         INSERT INTO brands (brand, currency) VALUES ('acme', 'KRW');
         CREATE TABLE by_id (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text NOT NULL);
@@ -44,14 +45,18 @@ async fn a_late_commit_is_not_lost_as_by_a_reader_by_id() {
     let mut reader = PgConnection::connect(url).await.unwrap();
     let read = "SELECT id, code FROM by_id WHERE id > $1 ORDER BY id";
     let seen: Vec<(i64, String)> = sqlx::query_as(read).bind(0_i64).fetch_all(&mut reader).await.unwrap();
-    assert_eq!(seen, [(2, "EARLY".to_owned())], "the smaller id is taken, and not to be seen");
+    assert_eq!(seen, [(2, "EARLY".to_owned())], "the smaller id is taken, but its row is not visible yet");
 
     first.execute("COMMIT").await.unwrap();
     let end = source.settled().await;
     assert_eq!(changed(&source.catalogue, &acme, middle).await, ["Product acme/LATE"]);
-    assert_eq!((middle.seq, end.seq), (start.seq + 1, start.seq + 2), "numbered as they were committed");
+    assert_eq!(
+        (middle.seq, end.seq),
+        (start.seq + 1, start.seq + 2),
+        "changes are numbered in the order of their commits"
+    );
     let seen: Vec<(i64, String)> = sqlx::query_as(read).bind(2_i64).fetch_all(&mut reader).await.unwrap();
-    assert_eq!(seen, [], "the reader by id never hears of it");
+    assert_eq!(seen, [], "the reader by id never sees the late change");
     let there: i64 = sqlx::query_scalar("SELECT count(*) FROM by_id").fetch_one(&mut reader).await.unwrap();
     assert_eq!(there, 2);
 }
@@ -94,8 +99,9 @@ async fn a_commit_wakes_the_sequencer_unless_its_session_does_so_itself() {
     dba.execute("NOTIFY bridge_catalogue_pending, 'after'").await.unwrap();
     let mut payloads = Vec::new();
     while payloads.last().is_none_or(|payload| payload != "after") {
-        let said = tokio::time::timeout(PATIENCE, listener.recv()).await.expect("it is heard").unwrap();
+        let said =
+            tokio::time::timeout(PATIENCE, listener.recv()).await.expect("no notification came").unwrap();
         payloads.push(said.payload().to_owned());
     }
-    assert_eq!(payloads, ["", "after"], "only the DBA's commit that changed something is told");
+    assert_eq!(payloads, ["", "after"], "only the commit that changed a row sends a notification");
 }

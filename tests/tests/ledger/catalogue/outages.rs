@@ -1,4 +1,4 @@
-//! PostgreSQL is killed under the sequencer and comes back.
+//! Kills PostgreSQL while the sequencer works, and starts it again.
 
 use bridge_idc::config::LedgerUrl;
 use bridge_tests::testkit::postgres::Postgres;
@@ -29,7 +29,8 @@ async fn after_a_database_kill_changes_are_numbered_and_notified_again() {
         dba = PgConnection::connect(&url).await.unwrap();
         dba.execute(sqlx::AssertSqlSafe(change)).await.unwrap();
         let position = source.settled().await;
-        // A round that the kill took with it gave numbers that are given again: whoever holds those starts anew.
+        // The kill may lose a round's numbers, which are then given again. A replica that has them
+        // must start anew.
         if source.catalogue.changes(&brands, replica.position, 1).await.unwrap().is_none() {
             replica = Replica::bootstrap(&source.catalogue, &brands, 100).await;
         }

@@ -1,5 +1,6 @@
-//! Several writers change random rows by plain SQL while a reader follows the changes: in the end it holds the tables'
-//! rows. The seed is printed; `CATALOGUE_SEED` repeats a writer's statements, `CATALOGUE_SECONDS` makes it last.
+//! Several writers change random rows by plain SQL while a reader follows the changes. At the end
+//! the reader must hold the tables' rows. The test prints its seed. `CATALOGUE_SEED` repeats a
+//! writer's statements, and `CATALOGUE_SECONDS` sets the duration.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -39,7 +40,8 @@ impl Dba {
         }
     }
 
-    /// Runs it; whether it worked. A key that is there already, a parent that is not: the next one may work.
+    /// Runs a statement. Returns false if it failed, for example because a key exists or a parent
+    /// is missing.
     async fn run(&mut self, sql: &str) -> bool {
         match self {
             Self::Postgres(connection) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.is_ok(),
@@ -56,7 +58,7 @@ impl Dba {
     }
 }
 
-/// One change of something.
+/// Returns one random statement.
 fn statement(dice: &mut ChaCha8Rng) -> String {
     let brand = ["acme", "beta"][dice.random_range(0..2)];
     let (p, q) = (dice.random_range(0..12), dice.random_range(0..12));
@@ -107,7 +109,7 @@ async fn write(url: LedgerUrl, seed: u64, until: Instant) -> u64 {
             works = works && dba.run(&statement(&mut dice)).await;
         }
         let commits = works && dice.random_range(0..8) > 0;
-        // The tree's keys are judged at the commit.
+        // The tree's foreign keys are checked at the commit.
         if commits && dba.run("COMMIT").await {
             committed += 1;
         } else {
@@ -121,7 +123,7 @@ async fn follow(catalogue: &Catalogue, replica: &mut Replica, done: &AtomicBool,
     let mut changes_max = 1;
     while !done.load(Ordering::Relaxed) {
         changes_max = changes_max % 50 + 7;
-        let rows = replica.follow(catalogue, changes_max).await.expect("what it holds is kept");
+        let rows = replica.follow(catalogue, changes_max).await.expect("the replica's position was pruned");
         read.fetch_add(rows as u64, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
@@ -133,7 +135,7 @@ pub(crate) async fn a_reader_of_changes_equals_the_tables_after_random_writers(d
     println!("CATALOGUE_SEED={seed} CATALOGUE_SECONDS={seconds}");
     let brands = brands(&["acme", "beta"]);
     let mut source = Source::of(&database.ledger);
-    // Another agent on the same database, which would number if it could.
+    // Another agent on the same database, whose sequencer waits for the lease.
     let _second = Source::of(&database.second_agent().await);
     database.run(SHOP, SHOP).await;
     let mut replica = Replica::bootstrap(&source.catalogue, &brands, 3).await;

@@ -1,4 +1,5 @@
-//! The rights of `role.sql` are enough to publish and to import the catalogue, and are no more than that.
+//! Tests that the rights of `role.sql` suffice to publish and import the catalogue, and allow
+//! nothing more.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -41,7 +42,7 @@ async fn the_agent_reads_allowed_columns_numbers_changes_and_nothing_else() {
         .await
         .unwrap();
     let position = source.settled().await;
-    assert!(position.seq >= 11, "whoever changes rows needs no right on the log");
+    assert!(position.seq >= 11, "a writer of rows needs no right on the change log");
     let mut replica = Replica::bootstrap(&source.catalogue, &brands(&["acme", "beta"]), 3).await;
     assert_eq!(replica.rows.len(), 11);
     let sql = "UPDATE skus SET price = 1, options = '{}', position = 1 WHERE brand = 'beta'";
@@ -77,13 +78,15 @@ async fn the_agent_reads_allowed_columns_numbers_changes_and_nothing_else() {
         assert_eq!(state.as_deref(), Some("42501"), "{sql}: {error}");
     }
 
-    // Who imports with the agent's login is told of the right, and not that the database is away.
+    // A user who imports with the agent's login learns that a right is missing. The message does
+    // not call the database unavailable.
     let file = CatalogueFile::json_lines(br#"{"brand": "new", "currency": "KRW"}"#.as_slice());
     let error = source.catalogue.import(file, Options::default(), |_| ()).await.unwrap_err();
     let told = error.source().map(ToString::to_string).unwrap_or_default();
     assert!(told.contains("permission denied for ") && told.contains("role.sql"), "{error}: {told}");
 
-    // A column that a DBA adds is neither readable for the agent nor in a row, until both lists name it.
+    // A DBA adds a column. The agent cannot read it and publishes it in no row until both lists
+    // name it.
     let add = "ALTER TABLE products ADD COLUMN supplier_price bigint DEFAULT 1; \
                ALTER TABLE categories ADD COLUMN margin bigint DEFAULT 1";
     database.run(add, "").await;
@@ -100,7 +103,7 @@ async fn the_agent_reads_allowed_columns_numbers_changes_and_nothing_else() {
     let own = ALLOWED.iter().filter(|part| !["brands", "skus", "stock"].contains(&part.table));
     let mut allowed: BTreeSet<(&str, &str)> =
         own.flat_map(|part| part.columns.iter().map(Column::name).map(|name| (part.table, name))).collect();
-    // What product_categories is joined by.
+    // The join with product_categories needs these columns.
     allowed.extend([("product_categories", "brand"), ("product_categories", "product")]);
     assert_eq!(granted, allowed);
     replica.assert_equals(&source.catalogue).await;

@@ -1,4 +1,4 @@
-//! A catalogue to test with: its sequencer at work, and a reader that follows it as a replica does.
+//! A catalogue for tests, with a running sequencer and a reader that follows it as a replica does.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, timeout};
 
-/// Generous, since the machine may be shared with a compiler; a condition ends every wait long before.
+/// Upper limit of each wait. It is generous, since other programs may use the machine. A condition
+/// normally ends the wait long before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A catalogue and its sequencer.
@@ -39,27 +40,28 @@ impl Source {
         Self { catalogue, heads, shutdown, task }
     }
 
-    /// Waits until everything that is committed by now has its number, and says which is the last.
+    /// Waits until every change committed before this call has its number. Returns the last
+    /// position.
     pub(crate) async fn settled(&mut self) -> Position {
         let now = Instant::now();
         let swept = self.heads.wait_for(|head| head.is_some_and(|head| head.swept >= now));
-        timeout(PATIENCE, swept).await.expect("the sequencer is at work").unwrap().unwrap().position
+        timeout(PATIENCE, swept).await.expect("the sequencer gives no numbers").unwrap().unwrap().position
     }
 
-    /// The sequencer dies and cannot give its lease back.
+    /// Stops the sequencer as a crash does, so it does not release its lease.
     pub(crate) async fn kill(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
 
-    /// The sequencer ends in order.
+    /// Stops the sequencer in order, so it releases its lease.
     pub(crate) async fn stop(self) {
         self.shutdown.start(PATIENCE);
         self.task.await.unwrap();
     }
 }
 
-/// Follows a catalogue by its changes.
+/// A reader that follows a catalogue by its changes.
 pub(crate) struct Replica {
     pub(crate) rows: BTreeMap<EntityKey, Bytes>,
     pub(crate) position: Position,
@@ -67,7 +69,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Reads everything, page by page.
+    /// Reads all rows, page by page.
     pub(crate) async fn bootstrap(catalogue: &Catalogue, brands: &[Brand], rows_max: usize) -> Self {
         let (position, _) = catalogue.head().await.unwrap();
         let rows = read(catalogue, brands, rows_max).await;
@@ -75,7 +77,8 @@ impl Replica {
         Self { rows, position, brands: brands.to_vec() }
     }
 
-    /// Applies the next changes; returns how many rows they were, or `None` if it has to start anew.
+    /// Applies the next changes. Returns the number of rows, or `None` if the reader must start
+    /// anew.
     pub(crate) async fn follow(&mut self, catalogue: &Catalogue, changes_max: usize) -> Option<usize> {
         let changes = catalogue.changes(&self.brands, self.position, changes_max).await.unwrap();
         let (rows, position) = changes?;
@@ -94,7 +97,7 @@ impl Replica {
     /// Applies all changes up to a position.
     pub(crate) async fn reach(&mut self, catalogue: &Catalogue, position: Position) {
         while self.position < position {
-            self.follow(catalogue, 1_000).await.expect("what it holds is kept");
+            self.follow(catalogue, 1_000).await.expect("the reader's position was pruned");
         }
     }
 
@@ -104,7 +107,7 @@ impl Replica {
         sums
     }
 
-    /// It holds the tables' rows, to the byte.
+    /// Checks that the reader holds the tables' rows, byte by byte.
     pub(crate) async fn assert_equals(&self, catalogue: &Catalogue) {
         let source = Self::bootstrap(catalogue, &self.brands, 1_000).await;
         let keys =
@@ -112,12 +115,12 @@ impl Replica {
         assert_eq!(keys(&self.rows), keys(&source.rows));
         assert_eq!(self.rows, source.rows);
         let (_, sums, unsettled) = catalogue.sums(&self.brands).await.unwrap();
-        assert!(unsettled.is_empty(), "nothing is pending");
+        assert!(unsettled.is_empty(), "changes are pending");
         assert_eq!(self.sums(), sums);
     }
 }
 
-/// All rows of these brands, read so many at a time.
+/// Returns all rows of these brands, read in pages of at most `rows_max` rows.
 pub(crate) async fn read(catalogue: &Catalogue, brands: &[Brand], rows_max: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     loop {
@@ -131,9 +134,9 @@ pub(crate) async fn read(catalogue: &Catalogue, brands: &[Brand], rows_max: usiz
     }
 }
 
-/// These keys, each as kind and name, that changed after a position.
+/// Returns the keys, each as kind and name, that changed after a position.
 pub(crate) async fn changed(catalogue: &Catalogue, brands: &[Brand], after: Position) -> Vec<String> {
-    let (rows, _) = catalogue.changes(brands, after, 10_000).await.unwrap().expect("the position is kept");
+    let (rows, _) = catalogue.changes(brands, after, 10_000).await.unwrap().expect("the position was pruned");
     rows.iter().map(|row| row.key.to_string()).collect()
 }
 
@@ -141,7 +144,7 @@ pub(crate) fn brands(names: &[&str]) -> Vec<Brand> {
     names.iter().map(|name| Brand::new(name).unwrap()).collect()
 }
 
-/// What most cases begin with: a brand with a small tree, two products, three SKUs, and another brand.
+/// Data for most cases: a brand with a small tree, two products and three SKUs, and another brand.
 pub(crate) const SHOP: &str = r#"
     INSERT INTO brands (brand, currency) VALUES ('acme', 'KRW'), ('beta', 'USD');
     INSERT INTO categories (brand, category, parent, names, position) VALUES

@@ -1,4 +1,5 @@
-//! Several committers on PostgreSQL: one that takes long costs those alone who need what it has, and what two have at once has one effect.
+//! Tests of several committers on PostgreSQL. A slow committer delays only those who need its rows,
+//! and requests that reach two committers have one effect.
 
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use bridge_tests::testkit::site::Site;
 use crate::common::twins::Twins;
 use crate::common::{self, PATIENCE, Shop, metric, postgres, site_on, until};
 
-/// The database takes long for each batch that moves the stock of this SKU.
+/// Trigger that makes each batch slow that changes the stock of this SKU.
 const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
     $$ BEGIN PERFORM pg_sleep(6); RETURN NEW; END $$; \
     DO $$ BEGIN EXECUTE format('CREATE TRIGGER slow BEFORE UPDATE ON stock FOR EACH ROW WHEN (NEW.sku_id = %s) \
     EXECUTE FUNCTION slow()', (SELECT sku_id FROM skus WHERE brand = 'a' AND sku = 'SHOE-270')); END $$";
 
-/// How many batches take long now.
+/// Counts the batches that are slow now.
 const SLEEPERS: &str =
     "SELECT 'sleepers', CAST(count(*) AS text) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
 
@@ -35,21 +36,21 @@ async fn a_slow_batch_delays_neither_another_brand_nor_another_sku() -> Result<(
     let order = a.order(&[(0, 1)]);
     let mut other = Shop::open(&site, "a");
     let slow = tokio::spawn(async move { other.place_until_told(&order.key, order.body).await });
-    until("its batch is under way", async || Ok(dba.pairs(SLEEPERS).await?[0].1 == "1")).await?;
+    until("the slow batch is under way", async || Ok(dba.pairs(SLEEPERS).await?[0].1 == "1")).await?;
     for _ in 0..5 {
         for answer in [b.place_new(&[(0, 1), (1, 1)]).await?, a.place_new(&[(1, 1)]).await?] {
             ensure!(answer.status == 201, "{} {}", answer.status, answer.json());
         }
     }
-    ensure!(dba.pairs(SLEEPERS).await?[0].1 == "1", "they waited for its end");
+    ensure!(dba.pairs(SLEEPERS).await?[0].1 == "1", "the other orders waited for the slow batch");
     let answer = slow.await??;
     ensure!(answer.status == 201, "{} {}", answer.status, answer.json());
     a.close(&site, 6, [1, 5, 0]).await?;
     b.close(&site, 5, [5, 5, 0]).await
 }
 
-/// Two agents a side, four committers each, the same keys at both clouds at once: a launch with cancellations, and another brand's
-/// orders beside it.
+/// Two agents on each side with four committers each. Both cloud agents get the same keys at once:
+/// a launch with cancellations, and another brand's orders beside it.
 #[tokio::test]
 async fn two_agents_with_four_committers_each_have_one_effect_a_key() -> Result<()> {
     let (_cluster, database) = postgres().await?;

@@ -1,5 +1,6 @@
-//! One thing goes wrong in the ledger's database, and costs only those whom it touches: a row that somebody holds, with one agent
-//! or two, look-ups without end, an agent that is away or cannot work.
+//! Tests that one fault in the ledger's database harms only those whom it touches: a row that
+//! somebody holds, with one agent or two, endless look-ups, and an agent that is away or cannot
+//! work.
 
 mod committers;
 
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// As the DBA's shell has it: a look that was left open.
+/// A transaction in a DBA's shell that was left open.
 const HELD: &str = "BEGIN; SELECT s.* FROM stock s JOIN skus k USING (sku_id) \
     WHERE k.brand = 'a' AND k.sku = 'SHOE-270' FOR UPDATE";
 
@@ -41,14 +42,14 @@ async fn a_held_row_delays_only_the_orders_that_need_it() -> Result<()> {
     let mut dba = Dba::connect(site.database()).await?;
     dba.execute(HELD).await?;
 
-    // Together with orders that need nothing of it, so that they meet in one batch.
+    // Other orders come together with these, so that they are in one batch.
     let mut waiting = Vec::new();
     for _ in 0..3 {
         let order = a.order(&[(0, 1), (1, 1)]);
         let mut other = Shop::open(&site, "a");
         waiting.push(tokio::spawn(async move { other.place(&order.key, order.body).await }));
     }
-    until("somebody waits for the row", async || {
+    until("a session waits for the row", async || {
         Ok(metric(&bridge.idc.metrics().await?, "bridge_queue_limit{queue=\"held\"}")? > 0
             && requests_under_way(&[site.idc.admin]).await? >= 3)
     })
@@ -59,7 +60,7 @@ async fn a_held_row_delays_only_the_orders_that_need_it() -> Result<()> {
         let answer = a.place_new(&[(1, 1)]).await?;
         ensure!(answer.status == 201, "an order of another SKU is answered {}", answer.status);
     }
-    // Their callers are told that nobody knows yet, and that the place to ask knows no more.
+    // Callers and look-ups learn that the outcome is unknown.
     let mut places = Vec::new();
     for order in waiting {
         let answer = order.await??;
@@ -76,7 +77,7 @@ async fn a_held_row_delays_only_the_orders_that_need_it() -> Result<()> {
         );
     }
     let cancelled = a.cancel(&order_id_at(&places[2]), "cancel").await?;
-    ensure!(cancelled.status == 202, "a cancellation of what waits is answered {}", cancelled.status);
+    ensure!(cancelled.status == 202, "a cancellation of a waiting order is answered {}", cancelled.status);
     dba.execute("COMMIT").await?;
 
     for place in &places[..2] {
@@ -88,7 +89,7 @@ async fn a_held_row_delays_only_the_orders_that_need_it() -> Result<()> {
     })
     .await?;
     let log = std::fs::read_to_string(bridge.idc.log())?;
-    ensure!(log.contains("somebody else holds what these requests need"), "nobody is told:\n{log}");
+    ensure!(log.contains("somebody else holds what these requests need"), "the log does not say so:\n{log}");
     a.close(&site, 32, [2, 32, 0]).await?;
     b.close(&site, 30, [30, 30, 0]).await
 }
@@ -97,7 +98,7 @@ fn order_id_at(place: &str) -> String {
     place.split(['/', '?']).nth(4).unwrap_or_default().to_owned()
 }
 
-/// Of these agents of the data centre together.
+/// Returns the number of requests under way in these IDC agents together.
 async fn requests_under_way(agents: &[SocketAddr]) -> Result<u64> {
     let mut requests = 0;
     for admin in agents {
@@ -126,7 +127,7 @@ async fn a_cancellation_at_another_agent_than_its_order_is_not_missing() -> Resu
     ensure!(placed.status == 202, "an order that waits is answered {}", placed.status);
     let order = order_at(&placed)?;
     two_cancellations_wait(&site, &order, "first", agents).await?;
-    // Nor by a cloud agent that knows nothing of the order.
+    // A cloud agent that was restarted and does not know the order gets the same answers.
     bridge.cloud.kill9().await?;
     bridge.cloud.restart().await?;
     both_links(&bridge).await?;
@@ -142,7 +143,7 @@ async fn a_cancellation_at_another_agent_than_its_order_is_not_missing() -> Resu
     shop.close(&site, 0, [0, 0, 0]).await
 }
 
-/// Two orders wait, at an agent each. A payment of either comes to one of both.
+/// Two orders wait, one at each agent. A payment of either may reach the wrong agent.
 #[tokio::test]
 async fn a_payment_at_another_agent_than_its_order_is_told_to_retry() -> Result<()> {
     let (_cluster, database) = postgres().await?;
@@ -166,7 +167,7 @@ async fn a_payment_at_another_agent_than_its_order_is_told_to_retry() -> Result<
         until("the order waits", async || Ok(requests_under_way(&agents).await? == number)).await?;
     }
     for agent in agents {
-        ensure!(requests_under_way(&[agent]).await? == 1, "they do not wait at an agent each");
+        ensure!(requests_under_way(&[agent]).await? == 1, "the orders do not wait at one agent each");
     }
     let mut orders = Vec::new();
     for placed in waiting {
@@ -184,7 +185,7 @@ async fn a_payment_at_another_agent_than_its_order_is_told_to_retry() -> Result<
     }
     let nowhere = pay(&site, &shop, "018f0000-0000-7000-8000-000000000000", "nowhere").await?;
     shop.problem(&nowhere, 404, "unknown-order")?;
-    ensure!(gateway.sandbox.charges().is_empty(), "nothing was charged");
+    ensure!(gateway.sandbox.charges().is_empty(), "the gateway charged an order");
     dba.execute("COMMIT").await?;
     for order in &orders {
         let place = format!("{}/{order}", shop.orders());
@@ -204,8 +205,8 @@ async fn pay(site: &Site, shop: &Shop, order: &str, key: &str) -> Result<HttpAns
     Ok(Client::new(site.storefront).post(&path, Some(shop.token()), Some(&key), body.into()).await?)
 }
 
-/// Cancels an order that waits, twice, the second time once the first one waits: it goes to the agent that has less to do, so one of
-/// both comes to the agent that does not have the order.
+/// Cancels a waiting order twice. The second cancellation is sent when the first one waits. It goes
+/// to the less busy agent, so one of the two reaches the agent that does not have the order.
 async fn two_cancellations_wait(site: &Site, order: &str, name: &str, agents: [SocketAddr; 2]) -> Result<()> {
     let mut begun = Vec::new();
     for number in [1, 2] {
@@ -220,7 +221,12 @@ async fn two_cancellations_wait(site: &Site, order: &str, name: &str, agents: [S
     }
     for cancelled in begun {
         let answer = cancelled.await??;
-        ensure!(answer.status == 202, "a cancellation of what waits: {} {}", answer.status, answer.json());
+        ensure!(
+            answer.status == 202,
+            "a cancellation of a waiting order: {} {}",
+            answer.status,
+            answer.json()
+        );
     }
     Ok(())
 }
@@ -234,19 +240,20 @@ async fn both_links(bridge: &Bridge) -> Result<()> {
     .await
 }
 
-/// A look-up of some hundred orders takes as long as this.
+/// Makes look-ups slow, so that one of some hundred orders takes seconds.
 const SLOW_LOOK_UPS: &str = "ALTER TABLE order_lines RENAME TO order_lines_table; \
     CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql VOLATILE AS \
     $$ BEGIN PERFORM pg_sleep(0.25); RETURN true; END $$; \
     CREATE VIEW order_lines AS SELECT * FROM order_lines_table WHERE slow()";
 
-/// So many ask at a time, each until it is answered: some seconds' work for the connections that look up.
+/// Number of callers at a time, each until its answer comes. The connections for look-ups need some
+/// seconds for them.
 const ASKERS: usize = 8_000;
 
-/// Of them on one connection: fewer streams than a storefront may have open.
+/// Callers on one connection. It is fewer than the streams that a storefront may open.
 const ON_ONE_CONNECTION: usize = 200;
 
-/// Orders that are placed beside them, at most: half of the SKU's units.
+/// Upper limit of the orders that are placed meanwhile: half of the SKU's units.
 const ORDERS_MAX: i64 = 500;
 
 #[tokio::test]
@@ -272,7 +279,7 @@ async fn look_ups_without_end_take_no_connection_from_the_orders() -> Result<()>
             askers.spawn(ask_until_answered(client, path.clone(), shop.token().to_owned(), asked));
         }
     }
-    until("they all ask", async || Ok(asked.load(Ordering::Relaxed) >= ASKERS)).await?;
+    until("all callers have sent a look-up", async || Ok(asked.load(Ordering::Relaxed) >= ASKERS)).await?;
     let mut orders = 0;
     while !askers.is_empty() && orders < ORDERS_MAX {
         let answer = shop.place_new(&[(0, 1)]).await?;
@@ -285,13 +292,17 @@ async fn look_ups_without_end_take_no_connection_from_the_orders() -> Result<()>
     while let Some(answered) = askers.join_next().await {
         answered??;
     }
-    ensure!(orders >= 20, "all were answered beside {orders} orders: they were in nobody's way");
+    ensure!(orders >= 20, "all look-ups were answered beside only {orders} orders");
     let scrape = bridge.idc.metrics().await?;
-    ensure!(metric(&scrape, "bridge_ledger_errors_total")? == 0, "the database counts as gone");
+    ensure!(
+        metric(&scrape, "bridge_ledger_errors_total")? == 0,
+        "the agent takes the database for unavailable"
+    );
     shop.close(&site, 1 + orders, [orders, 1, 0]).await
 }
 
-/// Asks how an order stands until that is told; nothing else is answered meanwhile but that too many ask.
+/// Looks an order up until the answer comes. The only other answer allowed is that the agent is
+/// busy.
 async fn ask_until_answered(
     mut client: SendRequest<Empty<Bytes>>,
     path: String,
@@ -311,7 +322,7 @@ async fn ask_until_answered(
         }
         let problem: Value = serde_json::from_slice(&body)?;
         ensure!(problem["type"] == "/problems/busy", "{} {problem}", head.status);
-        // As it was told to: a storefront that asks again at once is only its own enemy.
+        // Waits as long as the answer says. A storefront that retries at once only harms itself.
         let after = head.headers.get("retry-after").context("no time to come back")?.to_str()?.parse()?;
         tokio::time::sleep(Duration::from_secs(after)).await;
     }

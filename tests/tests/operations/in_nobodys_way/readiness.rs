@@ -1,5 +1,5 @@
-//! What a cloud agent says of two agents of the data centre, of which one is away, or is there and cannot do its work: a note
-//! while the other one takes orders, and an obstacle when none does.
+//! Tests of a cloud agent's readiness when one of two IDC agents is away or cannot work. It reports
+//! a note while the other agent accepts orders, and an obstacle when none does.
 
 use std::fs;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::common::{PATIENCE, Shop, configure, metric, order_at, postgres, site, site_on, until};
 
-/// What `/readyz` says now.
+/// The content of `/readyz`.
 struct ReadyzReply {
     ready: bool,
     because: String,
@@ -28,11 +28,11 @@ struct ReadyzReply {
 
 async fn told(cloud: &Running) -> Result<ReadyzReply> {
     let body = Client::new(cloud.admin()).get("/readyz", None).await?.json();
-    let ready = body["ready"].as_bool().context("ready")?;
+    let ready = body["ready"].as_bool().context("no `ready`")?;
     Ok(ReadyzReply { ready, because: body["because"].to_string(), notes: body["notes"].to_string() })
 }
 
-/// The row of `status` for an agent whose name ends so.
+/// Returns the status row of the agent whose name ends with `name`.
 async fn row(cloud: &Running, name: &str) -> Result<Value> {
     let status = Client::new(cloud.admin()).get("/status", None).await?.json();
     let rows = status["data_centre"].as_array().context("no table of the data centre's agents")?.clone();
@@ -60,10 +60,10 @@ async fn a_data_centre_agent_that_is_away_is_reported_until_it_returns() -> Resu
     let (second, _) = site.add_idc("second-idc")?;
     let mut bridge = site.start().await?;
 
-    // It was never there, and the configuration names it.
+    // The configuration names an agent that was never there.
     until("the agent that never came is noted", async || {
         let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
-        ensure!(ready, "the other one takes orders: {because}");
+        ensure!(ready, "the other agent takes orders, but the cloud agent is not ready: {because}");
         Ok(notes.contains(AWAY))
     })
     .await?;
@@ -73,24 +73,27 @@ async fn a_data_centre_agent_that_is_away_is_reported_until_it_returns() -> Resu
     ensure!(away["linked"] == false && away["since"].is_string(), "{away}");
 
     let mut second = second.start().await?;
-    until("it is there", async || Ok(row(&bridge.cloud, "/idc/second-idc").await?["linked"] == true)).await?;
+    until("the second agent is linked", async || {
+        Ok(row(&bridge.cloud, "/idc/second-idc").await?["linked"] == true)
+    })
+    .await?;
     let ReadyzReply { notes, .. } = told(&bridge.cloud).await?;
-    ensure!(!notes.contains("second-idc"), "the note goes at once: {notes}");
-    until("it says that nothing is in its way", async || {
+    ensure!(!notes.contains("second-idc"), "the note is still there: {notes}");
+    until("the second agent reports no obstacle", async || {
         Ok(row(&bridge.cloud, "/idc/second-idc").await?["obstacles"] == serde_json::json!([]))
     })
     .await?;
     ensure!(agents(&bridge.cloud, "takes_orders").await? == 2);
 
     second.kill9().await?;
-    until("it is missed", async || {
+    until("the missing agent is noted", async || {
         let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         ensure!(ready, "{because}");
         Ok(notes.contains(AWAY))
     })
     .await?;
     bridge.idc.terminate().await?;
-    until("nobody takes orders", async || {
+    until("no agent takes orders", async || {
         let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         Ok(!ready
             && because.contains("/idc/demo-idc is not linked")
@@ -99,14 +102,14 @@ async fn a_data_centre_agent_that_is_away_is_reported_until_it_returns() -> Resu
     })
     .await?;
     second.restart().await?;
-    until("one of both takes orders", async || {
+    until("one of the two agents takes orders", async || {
         let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         Ok(ready && because == "[]" && notes.contains("/idc/demo-idc is not linked") && !notes.contains(AWAY))
     })
     .await
 }
 
-/// The database refuses what this brand writes.
+/// Trigger that refuses every write for this brand.
 const REFUSED: &str = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
     IF NEW.brand = 'b' THEN RAISE EXCEPTION 'planted' USING ERRCODE = 'BX001'; END IF; RETURN NEW; END $$; \
     CREATE TRIGGER planted BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION planted()";
@@ -119,22 +122,25 @@ async fn a_data_centre_agent_that_cannot_work_is_reported_with_its_obstacles() -
     configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "2s")?;
     let (second, dir_of_second) = site.add_idc("second-idc")?;
     let line = TcpRelay::start(cluster.address(), Duration::ZERO)?;
-    let Database::Postgres { url, .. } = site.database() else { anyhow::bail!("it is PostgreSQL") };
+    let Database::Postgres { url, .. } = site.database() else {
+        anyhow::bail!("the database is not PostgreSQL")
+    };
     let there = url.replace(&cluster.address().port().to_string(), &line.address().port().to_string());
     configure(&dir_of_second.join("bridge-idc.toml"), "ledger.url", there)?;
     let bridge = site.start().await?;
     let _second = second.start().await?;
     super::both_links(&bridge).await?;
 
-    // One brand is refused by the database, for either agent; and the second one's log is gone.
+    // The database refuses one brand, for either agent, and the second agent's audit log is
+    // missing.
     let mut dba = Dba::connect(site.database()).await?;
     dba.execute(REFUSED).await?;
     let audit = dir_of_second.join("state").join("audit");
     fs::rename(&audit, audit.with_file_name("moved"))?;
-    until("both are noted", async || {
+    until("both faults are noted", async || {
         order_at_once(&site, "b").await?;
         let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
-        ensure!(ready, "one of both takes orders: {because}");
+        ensure!(ready, "one of the two agents takes orders, but the cloud agent is not ready: {because}");
         Ok(notes.contains("its audit log cannot be written")
             && notes.contains("refuses what a brand asks for"))
     })
@@ -150,12 +156,12 @@ async fn a_data_centre_agent_that_cannot_work_is_reported_with_its_obstacles() -
     })
     .await?;
 
-    // Its database is away: the other agent has its own way to it.
+    // The second agent loses its database. The other agent has its own connection to it.
     drop(line);
     until("the agent without a database is noted", async || {
         order_at_once(&site, "a").await?;
         let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
-        ensure!(ready, "the other one takes orders: {because}");
+        ensure!(ready, "the other agent takes orders, but the cloud agent is not ready: {because}");
         Ok(notes.contains("/idc/second-idc says since") && notes.contains("its database does not work"))
     })
     .await?;
@@ -167,20 +173,20 @@ async fn a_data_centre_agent_that_cannot_work_is_reported_with_its_obstacles() -
     })
     .await?;
     cluster.restart().await?;
-    until("one of both has it again", async || {
+    until("one of the two agents has a database again", async || {
         let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         Ok(ready && because == "[]" && notes.matches("its database does not work").count() == 1)
     })
     .await
 }
 
-/// Some orders at the same time, so that each agent gets some; what they come to is not asked.
+/// Sends some orders at the same time, so that each agent gets some. Their outcomes do not matter.
 async fn order_at_once(site: &Site, brand: &str) -> Result<()> {
     let mut orders = JoinSet::new();
     for _ in 0..6 {
         let mut shop = Shop::open(site, brand);
         let order = shop.order(&[(1, 1)]);
-        // The key of another order: none was sent before.
+        // A random key, so that it was not used before.
         let key = format!("{:032x}", rand::random::<u128>());
         orders.spawn(async move { shop.place(&key, order.body).await });
     }
@@ -214,7 +220,7 @@ async fn a_question_without_a_link_is_answered_before_the_timeout() -> Result<()
     bridge.idc.kill9().await?;
     bridge.cloud.wait_until_not_ready().await?;
     for place in &places {
-        let answer = timeout(PATIENCE, shop.get(place)).await.context("it waits for a link")??;
+        let answer = timeout(PATIENCE, shop.get(place)).await.context("the look-up waits for a link")??;
         shop.problem(&answer, 503, "data-centre-unavailable")?;
         ensure!(answer.retry_after().is_some(), "{:?}", answer.headers);
     }
@@ -237,14 +243,15 @@ async fn a_brand_whose_currency_differs_is_reported_before_its_orders_are_refuse
     let mut bridge = site.start().await?;
     until("the other currency is noted", async || {
         let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
-        ensure!(ready, "one brand's setting is that brand's: {because}");
+        ensure!(ready, "a brand's wrong setting made the agent unready: {because}");
         Ok(notes.contains("brands.b.currency") && !notes.contains("brands.a.currency"))
     })
     .await?;
     ensure!(Shop::open(&site, "a").place_new(&[(0, 1)]).await?.status == 201);
 
     bridge.cloud.terminate().await?;
-    // And two brands may not have one token, which is told together with whatever else is wrong.
+    // Two brands may not have the same token. `check` reports this together with every other
+    // mistake.
     let check = async || {
         let config = config.display().to_string();
         run(&Programs::build()?.cloud, &["check", "--config", &config]).await

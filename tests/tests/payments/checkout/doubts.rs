@@ -1,5 +1,6 @@
-//! What ends a doubt about a payment end to end: a hint after which the gateway is asked, or an operator's word; and what
-//! becomes of money that moves after a payment was given up.
+//! Tests end to end of the ways in which a payment's doubt ends: a hint after which the agent asks
+//! the gateway, or an operator's decision. Further tests are about money that moves after a payment
+//! was given up.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use tokio::time::sleep;
 use super::{Checkout, TOTAL, amount, charged, place};
 use crate::common::{configure, metric, until};
 
-/// A shop whose agent asks the gateway by itself only in an hour: before that, a webhook or an operator has to end a doubt.
+/// Opens a shop whose agent asks the gateway by itself only after an hour. Before that, a webhook
+/// or an operator must end a doubt.
 async fn asking_in_an_hour() -> Result<Checkout> {
     Checkout::open_with(|site| {
         let config = site.idc_dir().join("bridge-idc.toml");
@@ -31,7 +33,7 @@ async fn webhooks_that_are_forged_change_nothing_but_when_is_asked() -> Result<(
     at.sandbox.next([Mischief::HangBefore]);
     let doubt = at.pay(&order, "p").await?;
     ensure!(doubt.status == 202, "{:?}", doubt.json());
-    // Whoever forges "it is paid" makes the agent ask, and what the gateway says then is what counts.
+    // A forged webhook only makes the agent ask the gateway, and the gateway's answer counts.
     at.sandbox.set_status(&order, "EXPIRED");
     let mut client = Client::new(at.webhooks);
     for body in [
@@ -71,8 +73,9 @@ async fn webhooks_end_a_doubt_in_any_order_and_number() -> Result<()> {
         doubts.push(place(&doubt)?);
     }
     let asked = metric(&at.bridge.idc.metrics().await?, "bridge_gateway_seconds_count")?;
-    ensure!(at.sandbox.charges().is_empty(), "the gateway has not looked at them yet");
-    // Now it does, and nothing else tells the agent: it would ask by itself in an hour.
+    ensure!(at.sandbox.charges().is_empty(), "the gateway has already handled the payments");
+    // The gateway handles the payments now. Only its webhooks inform the agent, which would ask by
+    // itself in an hour.
     at.sandbox.let_go();
     for (order, place) in orders.iter().zip(&doubts) {
         at.stands(place, "paid").await?;
@@ -97,7 +100,7 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     ensure!(at.shop.problem(&early, 409, "payment-in-progress")?["payment"] == id);
     let another = at.pay(&order, "another").await?;
     let problem = at.shop.problem(&another, 409, "payment-in-progress")?;
-    ensure!(problem["payment"] == id, "the one that may pay is named: {problem}");
+    ensure!(problem["payment"] == id, "the problem names the payment in doubt: {problem}");
     let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
     ensure!(listed.contains(&id), "{listed}");
     let wrong = at
@@ -121,7 +124,7 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     let committed = at.audited("payment-committed").await?;
     ensure!(committed == ["unknown", "not_paid", "not_paid"], "{committed:?}");
 
-    // So does a refund in doubt, and the log has who said it.
+    // A decision also ends a refund's doubt, and the log names the operator.
     let order = at.order().await?;
     let paid = place(&at.pay(&order, "p2").await?)?;
     at.sandbox.next([Mischief::HangAfter]);
@@ -144,12 +147,15 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     let facts = &said["entry"]["facts"];
     ensure!(facts["refund"] == *refund && facts["reason"] == "TICKET_4712", "{said}");
     let uid = format!("uid:{}", rustix::process::getuid().as_raw());
-    ensure!(facts["who"].as_str().is_some_and(|who| who.starts_with(&uid)), "the kernel's word: {said}");
+    ensure!(
+        facts["who"].as_str().is_some_and(|who| who.starts_with(&uid)),
+        "the user id does not come from the kernel: {said}"
+    );
     at.agree().await
 }
 
-/// The agent is there and says nothing, as one that is stopped: the command names it, holds nothing of the ledger meanwhile, and
-/// is not logged by the agent once that goes on.
+/// The agent is stopped, so it runs but does not answer. The command names this agent and holds no
+/// lock of the ledger while it waits. The agent logs no decision when it runs again.
 #[tokio::test]
 async fn an_operators_decision_beside_a_hanging_agent_holds_and_leaves_nothing() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
@@ -168,24 +174,24 @@ async fn an_operators_decision_beside_a_hanging_agent_holds_and_leaves_nothing()
     let said = loop {
         tokio::select! {
             said = &mut command => break said,
-            // Whoever writes beside it is never kept waiting.
+            // Checks that another writer is never kept waiting.
             () = sleep(Duration::from_millis(20)) => {
-                shell.execute("BEGIN IMMEDIATE; ROLLBACK").await.context("the command holds the ledger")?;
+                shell.execute("BEGIN IMMEDIATE; ROLLBACK").await.context("the command holds the ledger's lock")?;
             }
         }
     };
     drop(command);
     kill_process(agent, Signal::CONT)?;
-    let said = format!("{:#}", said.err().context("it is committed without a log")?);
+    let said = format!("{:#}", said.err().context("the decision was committed without a log entry")?);
     ensure!(said.contains("audit log and does not answer") && !said.contains("database"), "{said}");
     ensure!(at.shop.get(&place(&doubt)?).await?.json()["state"] == "unknown");
 
-    // Its turn at the agent comes before that of the next one.
+    // The agent handles the first command before the next one.
     at.site.idc_command(&resolve("TICKET_4711")).await?;
     let said = at.site.idc_command(&["audit", "tail", "--json", "--kind", "payment-resolved"]).await?;
     ensure!(
         said.lines().count() == 1 && said.contains("TICKET_4711"),
-        "more is logged than was done: {said}"
+        "the log has a decision that was not carried out: {said}"
     );
     ensure!(at.audited("payment-committed").await? == ["unknown", "not_paid"]);
     at.agree().await
@@ -202,7 +208,8 @@ async fn a_charge_after_giving_up_is_refunded_and_reported_at_each_step() -> Res
     at.site.idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711"]).await?;
     let given_up = at.pay(&order, "p").await?;
     at.shop.problem(&given_up, 402, "payment-declined")?;
-    // The request that hung is worked on at last, and the gateway says so; the refund's answer is lost.
+    // The gateway finally handles the request that hung, and reports it. The refund's answer is
+    // lost.
     at.sandbox.let_go();
     at.sandbox.next([Mischief::Fine, Mischief::FailAfter]);
     let hint = json!({ "data": { "orderId": order } }).to_string();
@@ -244,12 +251,13 @@ async fn an_operator_ends_a_late_charge_that_the_gateway_keeps() -> Result<()> {
     let hint = json!({ "data": { "orderId": order } }).to_string();
     Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
     let place = place(&doubt)?;
-    until("the gateway to have refused", async || {
+    until("the gateway has refused", async || {
         Ok(at.shop.get(&place).await?.json()["refunds"][0]["state"] == "refused")
     })
     .await?;
 
-    // It is shown to who asks what is to be seen to, with the refund that is to be named.
+    // The list of payments that need an operator shows the payment, with the refund to name in the
+    // command.
     let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
     let shown: Value =
         serde_json::from_str(&at.site.idc_command(&["payments", "show", &id, "--json"]).await?)?;
@@ -270,11 +278,11 @@ async fn an_operator_ends_a_late_charge_that_the_gateway_keeps() -> Result<()> {
     ensure!(told["state"] == "returned" && told["refunded"] == amount(TOTAL, "KRW"), "{told}");
     let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
     ensure!(listed.trim() == r#"{"payments":[]}"#, "{listed}");
-    until("it to be counted no longer", async || {
+    until("the metric no longer counts it", async || {
         Ok(metric(&at.bridge.idc.metrics().await?, "bridge_payments_charged_late")? == 0)
     })
     .await?;
-    ensure!(at.sandbox.charges()[0].cancels.is_empty(), "nothing else was asked of the gateway");
+    ensure!(at.sandbox.charges()[0].cancels.is_empty(), "the gateway gave something back");
 
     let committed = at.audited("payment-committed").await?;
     ensure!(committed == ["unknown", "not_paid", "charged_late", "refused", "returned"], "{committed:?}");
@@ -286,14 +294,15 @@ async fn an_operator_ends_a_late_charge_that_the_gateway_keeps() -> Result<()> {
     at.agree().await
 }
 
-/// The gateway may still do what an agent has given up on: before that is over, nobody says that nothing went back.
+/// The gateway may still carry out a request that the agent has given up. Until that time is over,
+/// nobody may say that nothing went back.
 #[tokio::test]
 async fn a_refund_is_not_called_refused_while_it_may_be_under_way() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     let paid = place(&at.pay(&order, "p").await?)?;
     at.sandbox.next([Mischief::Held]);
-    ensure!(at.refund(&paid, "r", TOTAL).await?.status == 202, "the gateway does not answer");
+    ensure!(at.refund(&paid, "r", TOTAL).await?.status == 202, "the gateway answered");
     let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
     let listed: Value = serde_json::from_str(&listed)?;
     let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no id")?.to_owned());
@@ -301,10 +310,11 @@ async fn a_refund_is_not_called_refused_while_it_may_be_under_way() -> Result<()
     let (id, refund) = (text(&payment["payment"])?, text(&payment["refunds"][0]["refund"])?);
     let resolve = ["payments", "resolve", &id, "--refund", &refund, "--reason", "TICKET_4711", "--as"];
     let early = at.site.idc_command(&[&resolve[..], &["not-paid"]].concat()).await;
-    let told = format!("{:#}", early.err().context("it is said to be refused")?);
+    let told = format!("{:#}", early.err().context("the command called the refund refused")?);
     ensure!(told.contains("may be on its way to the gateway until 20") && told.contains("console"), "{told}");
-    ensure!(at.audited("payment-resolved").await?.is_empty(), "nothing was said");
-    // So nothing takes its place, and when the gateway does it after all it goes back once.
+    ensure!(at.audited("payment-resolved").await?.is_empty(), "a decision was logged");
+    // The refund still counts, so no other refund takes its place. When the gateway carries out the
+    // request after all, the money goes back once.
     let another = at.refund(&paid, "r2", TOTAL).await?;
     at.shop.problem(&another, 409, "refund-too-large")?;
     at.sandbox.let_go();
@@ -312,7 +322,7 @@ async fn a_refund_is_not_called_refused_while_it_may_be_under_way() -> Result<()
     ensure!(resolved.contains("refunded") && resolved.contains("done  TICKET_4711"), "{resolved}");
     ensure!(at.sandbox.charges()[0].cancels == [TOTAL], "{:?}", at.sandbox.charges());
 
-    // One that never came to the gateway is ended once its time is over.
+    // A refund that never reached the gateway can be ended once its time is over.
     let order = at.order().await?;
     let paid = place(&at.pay(&order, "p2").await?)?;
     at.sandbox.next([Mischief::HangBefore]);
@@ -326,7 +336,7 @@ async fn a_refund_is_not_called_refused_while_it_may_be_under_way() -> Result<()
     let resolve = ["payments", "resolve", &id, "--refund", &refund, "--reason", "TICKET_4712", "--as"];
     let resolved = at.site.idc_command(&[&resolve[..], &["not-paid"]].concat()).await?;
     ensure!(resolved.contains("refused  TICKET_4712"), "{resolved}");
-    ensure!(at.refund(&paid, "r4", TOTAL).await?.status == 201, "and its money can go back again");
+    ensure!(at.refund(&paid, "r4", TOTAL).await?.status == 201, "another refund of the money was refused");
     at.agree().await
 }
 
@@ -339,16 +349,17 @@ async fn an_operator_ends_a_refused_refund_that_was_partly_repaid() -> Result<()
     ensure!(at.shop.cancel(&order, "c").await?.status == 200);
     let hint = json!({ "data": { "orderId": order } }).to_string();
     Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
-    until("the gateway to have refused", async || {
+    until("the gateway has refused", async || {
         Ok(at.shop.get(&paid).await?.json()["refunds"][0]["state"] == "refused")
     })
     .await?;
-    ensure!(at.refund(&paid, "r", 22_000).await?.status == 201, "the shop gives a part of it back");
+    ensure!(at.refund(&paid, "r", 22_000).await?.status == 201, "the shop's partial refund was refused");
     let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
     let listed: Value = serde_json::from_str(&listed)?;
     let payment = &listed["payments"][0];
     let refund = payment["refunds"].as_array().context("no refunds")?;
-    let refused = refund.iter().find(|refund| refund["state"] == "refused").context("none is refused")?;
+    let refused =
+        refund.iter().find(|refund| refund["state"] == "refused").context("no refund is refused")?;
     let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no id")?.to_owned());
     let (id, refused) = (text(&payment["payment"])?, text(&refused["refund"])?);
 
@@ -369,12 +380,13 @@ async fn an_operator_ends_a_refused_refund_that_was_partly_repaid() -> Result<()
     ensure!(twice.is_err_and(|error| format!("{error:#}").contains("nothing is left")));
     let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
     ensure!(listed.trim() == r#"{"payments":[]}"#, "{listed}");
-    ensure!(at.sandbox.charges()[0].cancels == [22_000], "nothing else was asked of the gateway");
+    ensure!(at.sandbox.charges()[0].cancels == [22_000], "the gateway gave more back");
     ensure!(at.audited("payment-resolved").await? == ["refunded"]);
     at.agree().await
 }
 
-/// The operator looked too early. What the gateway had done by then the agent finds, and tells.
+/// The operator decided too early. The agent finds what the gateway had done by then, and reports
+/// it.
 #[tokio::test]
 async fn a_refund_that_went_back_after_it_was_called_refused_is_found() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
@@ -394,13 +406,13 @@ async fn a_refund_that_went_back_after_it_was_called_refused_is_found() -> Resul
     at.shop.problem(&refused, 409, "refund-refused")?;
 
     shell.execute("UPDATE refunds SET look_at = 1").await?;
-    until("the agent to have found it", async || {
+    until("the agent has found the refund", async || {
         Ok(at.shop.get(&paid).await?.json()["refunds"][0]["state"] == "done")
     })
     .await?;
     let told = at.shop.get(&paid).await?.json();
     ensure!(told["state"] == "partially_refunded" && told["refunded"] == amount(1_000, "KRW"), "{told}");
-    ensure!(at.sandbox.charges()[0].cancels == [1_000], "it is looked at, and not asked for again");
+    ensure!(at.sandbox.charges()[0].cancels == [1_000], "the agent requested the refund again");
     let metrics = at.bridge.idc.metrics().await?;
     ensure!(metric(&metrics, "bridge_refunds_total{outcome=\"given_back_late\"}")? == 1);
     let log = std::fs::read_to_string(&at.site.idc.log)?;

@@ -1,8 +1,9 @@
-//! Payments end to end: both agents as processes, the tunnel between them, and a gateway that misbehaves.
+//! Tests of payments end to end: both agents as processes, the tunnel between them, and a faulty
+//! gateway.
 
-/// What ends a doubt: the gateway's word, asked for after a hint, or an operator's.
+/// Ends of a doubt: the gateway's answer after a hint, or an operator's decision.
 mod doubts;
-/// An operator's word at the moment at which an agent asks the gateway.
+/// Decisions of an operator while an agent asks the gateway.
 mod races;
 
 use std::time::Duration;
@@ -22,10 +23,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// What an order of one pair of shoes comes to.
+/// Total of an order of one pair of shoes, in won.
 const TOTAL: i64 = 222_000;
 
-/// A bridge with a gateway that the tests hold the strings of.
+/// A bridge with a gateway that the tests control.
 struct Checkout {
     site: Site,
     bridge: Bridge,
@@ -92,7 +93,7 @@ impl Checkout {
         self.post(&format!("{}/{order}/payments", self.shop.orders()), key, &body).await
     }
 
-    /// A payment of a new order, for a client of its own.
+    /// Returns the call that pays a new order, from another client.
     async fn pay_meanwhile(&mut self) -> Result<impl Future<Output = Result<HttpAnswer>> + 'static> {
         let order = self.order().await?;
         let (mut client, token) = (Client::new(self.site.storefront), self.shop.token().to_owned());
@@ -106,7 +107,7 @@ impl Checkout {
         self.post(&format!("{payment}/refunds"), key, &body).await
     }
 
-    /// How the requests ended that the IDC logged entries of this kind about.
+    /// Returns the outcomes in the IDC agent's log entries of one kind.
     async fn audited(&self, kind: &str) -> Result<Vec<String>> {
         let entries = self.site.idc_command(&["audit", "tail", "--json", "--kind", kind]).await?;
         let outcome = |entry: &str| -> Result<String> {
@@ -116,7 +117,7 @@ impl Checkout {
         entries.lines().map(outcome).collect()
     }
 
-    /// Both agents end, and their logs verify and tell the same.
+    /// Stops both agents, and checks that their logs verify and agree.
     async fn agree(&mut self) -> Result<()> {
         for agent in [&mut self.bridge.cloud, &mut self.bridge.idc] {
             ensure!(agent.terminate().await?.success(), "an agent did not end in order");
@@ -126,7 +127,7 @@ impl Checkout {
         Ok(())
     }
 
-    /// The payment at a place, once it stands as is waited for.
+    /// Reads the payment at a path until it has a state. Returns its body.
     async fn stands(&mut self, place: &str, state: &str) -> Result<Value> {
         let wait = async {
             loop {
@@ -173,7 +174,7 @@ async fn a_payment_of_a_departed_caller_is_logged_before_the_agent_ends() -> Res
     ensure!(checkout.bridge.cloud.terminate().await?.success());
     let cloud = &checkout.site.cloud;
     for kind in ["payment-sent", "payment-answered"] {
-        let config = cloud.arguments.last().context("a configuration")?;
+        let config = cloud.arguments.last().context("no configuration")?;
         let tail = ["audit", "tail", "--json", "--kind", kind, "--config", config];
         let entries = bridge_tests::testkit::process::run(&cloud.program, &tail).await?;
         ensure!(entries.lines().count() == 1, "{kind}: {entries}");
@@ -214,7 +215,7 @@ async fn an_order_is_paid_read_and_given_back_in_parts() -> Result<()> {
     ensure!(metric(&text, "bridge_refunds_total{outcome=\"done\"}")? == 2);
     for log in [&at.site.cloud.log, &at.site.idc.log] {
         let text = std::fs::read_to_string(log)?;
-        ensure!(!text.contains(SECRET_KEY) && !text.contains("tgen_"), "a key stands in {}", log.display());
+        ensure!(!text.contains(SECRET_KEY) && !text.contains("tgen_"), "a key is in {}", log.display());
     }
     Ok(())
 }
@@ -231,7 +232,7 @@ async fn what_cannot_be_paid_is_refused_with_its_reason_and_moves_nothing() -> R
     ensure!(at.shop.cancel(&cancelled, "c").await?.status == 200);
     let answer = at.pay(&cancelled, "p1").await?;
     at.shop.problem(&answer, 409, "order-not-payable")?;
-    // Sold out: its id is in the problem.
+    // The problem of a sold-out order contains the order's id.
     ensure!(at.shop.place_new(&[(2, 1)]).await?.status == 201);
     let sold_out = at.shop.place_new(&[(2, 1)]).await?;
     let sold_out =
@@ -240,13 +241,16 @@ async fn what_cannot_be_paid_is_refused_with_its_reason_and_moves_nothing() -> R
     at.shop.problem(&answer, 409, "order-not-payable")?;
     let answer = at.pay("0193e4a2-0000-7000-8000-000000000001", "p3").await?;
     at.shop.problem(&answer, 404, "unknown-order")?;
-    ensure!(at.sandbox.charges().is_empty(), "nothing was asked of the gateway");
+    ensure!(at.sandbox.charges().is_empty(), "the gateway charged an order");
 
     let paid = at.pay(&order, "p4").await?;
     ensure!(paid.status == 201);
     let answer = at.pay(&order, "p5").await?;
     let problem = at.shop.problem(&answer, 409, "already-paid")?;
-    ensure!(problem["payment"] == paid.json()["payment"], "the one that paid is named: {problem}");
+    ensure!(
+        problem["payment"] == paid.json()["payment"],
+        "the problem does not name the payment that paid: {problem}"
+    );
     let other = at.pay_with(&order, "p4", &amount(1, "KRW")).await?;
     at.shop.problem(&other, 422, "idempotency-key-reused")?;
     let nowhere = place(&paid)?.replace(&order, &cancelled);
@@ -263,7 +267,7 @@ async fn what_cannot_be_paid_is_refused_with_its_reason_and_moves_nothing() -> R
         ensure!(problem["code"] == "REJECT_CARD_COMPANY", "{problem}");
         ensure!(answer.header("idempotency-replayed") == replayed);
     }
-    // Another card, which is another token of the gateway.
+    // Another card has another payment key.
     let body = json!({ "amount": amount(TOTAL, "KRW"), "payment_key": "tgen_another" });
     let answer = at.post(&format!("{}/{declined}/payments", at.shop.orders()), "d2", &body).await?;
     ensure!(answer.status == 201, "{:?}", answer.json());
@@ -295,7 +299,7 @@ async fn a_card_number_never_gets_past_the_edge() -> Result<()> {
     ensure!(problem["errors"][0]["pointer"] == "/delivery/note", "{problem}");
     let needles = at.shop.needles();
     for place in [&at.site.cloud.log, &at.site.idc.log, &at.site.captured()?] {
-        ensure!(needles.search_file(place)?.seen.hits == 0, "it stands in {}", place.display());
+        ensure!(needles.search_file(place)?.seen.hits == 0, "the value is in {}", place.display());
     }
     Ok(())
 }
@@ -351,7 +355,7 @@ async fn a_gateway_that_answers_nonsense_leaves_a_doubt_that_resolves_itself() -
     }
     let idc = &at.bridge.idc;
     let counted = async || Ok(metric(&idc.metrics().await?, "bridge_payments_unknown")? == 0);
-    until("no doubt to be left", counted).await
+    until("no payment is in doubt", counted).await
 }
 
 #[tokio::test]
@@ -369,7 +373,7 @@ async fn a_gateway_that_hangs_takes_no_order_s_place() -> Result<()> {
         waiting.spawn(payment);
     }
     let admin = at.bridge.idc.admin();
-    until("the payments' window to be full", async || {
+    until("the payments' window is full", async || {
         let text = String::from_utf8(Client::new(admin).get("/metrics", None).await?.body.to_vec())?;
         Ok(metric(&text, "bridge_queue_depth{queue=\"payments_in_flight\"}")? == 4)
     })
@@ -380,8 +384,9 @@ async fn a_gateway_that_hangs_takes_no_order_s_place() -> Result<()> {
     if let Some(answer) = waiting.try_join_next() {
         anyhow::bail!("the gateway hangs, and yet: {answer:?}");
     }
-    ensure!(at.sandbox.charges().len() == 4, "more was asked of it: {:?}", at.sandbox.charges());
-    // It goes away: what it was asked for, and what waited for its turn, is in doubt, and every caller is told so.
+    ensure!(at.sandbox.charges().len() == 4, "the gateway got more requests: {:?}", at.sandbox.charges());
+    // The gateway goes away. Requests that it had, and requests that waited for their turn, are in
+    // doubt, and every caller learns so.
     drop(at.sandbox);
     for answer in waiting.join_all().await {
         let answer = answer?;
@@ -399,14 +404,16 @@ async fn a_payment_begun_before_a_kill_is_concluded_after_restart() -> Result<()
     let path = format!("{}/{order}/payments", at.shop.orders());
     let body = json!({ "amount": amount(TOTAL, "KRW"), "payment_key": format!("tgen_{order}") }).to_string();
     let caller = tokio::spawn(async move { client.post(&path, Some(&token), Some("p"), body.into()).await });
-    until("the gateway to have charged", async || Ok(charged(&at.sandbox, &order) == 1)).await?;
+    until("the gateway has charged", async || Ok(charged(&at.sandbox, &order) == 1)).await?;
     at.bridge.idc.kill9().await?;
     at.bridge.idc.restart().await?;
-    // Sent again by the link, the attempt is known: nobody can tell yet, and the same key asks again.
+    // The link sends the payment again, and its attempt is known. The outcome is unknown, so the
+    // caller must ask again under the same key.
     let answer = caller.await??;
     ensure!(answer.status == 202, "{} {:?}", answer.status, answer.json());
-    // A webhook cuts the wait for the margin that a dead agent's attempt is given; without one it is the same, later.
-    until("the payment to be known", async || {
+    // The hint shortens the wait for the margin of the dead agent's attempt. Without a hint the
+    // payment would be known later.
+    until("the payment is known", async || {
         let hint = json!({ "eventType": "PAYMENT_STATUS_CHANGED", "data": { "orderId": order } });
         let _hint = Client::new(at.webhooks).post("/", None, None, hint.to_string().into()).await;
         Ok(at.pay(&order, "p").await?.status == 201)
@@ -426,7 +433,7 @@ async fn a_gateway_answer_after_the_timeout_is_still_logged() -> Result<()> {
     at.stands(&place(&doubt)?, "paid").await?;
     let committed = at.audited("payment-committed").await?;
     ensure!(committed == ["unknown", "paid"], "{committed:?}");
-    // Whoever asks again under the key is told what was concluded.
+    // A retry under the same key returns what was concluded.
     ensure!(at.pay(&order, "p").await?.status == 201);
     ensure!(at.shop.cancel(&order, "c").await?.status == 200);
     at.stands(&place(&doubt)?, "refunded").await?;
@@ -461,7 +468,7 @@ async fn another_body_under_a_key_is_refused_while_the_first_runs() -> Result<()
         let token = token.clone();
         async move { client.post(&path, Some(&token), Some("p"), body.into()).await }
     });
-    until("the gateway to have charged", async || Ok(charged(&at.sandbox, &order) == 1)).await?;
+    until("the gateway has charged", async || Ok(charged(&at.sandbox, &order) == 1)).await?;
     let reused = at.pay_with(&order, "p", &amount(1, "KRW")).await?;
     at.shop.problem(&reused, 422, "idempotency-key-reused")?;
     let reused = at.pay(&other, "p").await?;
@@ -475,8 +482,8 @@ async fn another_body_under_a_key_is_refused_while_the_first_runs() -> Result<()
     )
     .await?;
 
-    // An order, of which only what is personal differs.
-    let idc = at.bridge.idc.pid().context("it runs")?;
+    // An order under a used key that differs only in personal data.
+    let idc = at.bridge.idc.pid().context("the agent has ended")?;
     rustix::process::kill_process(idc, rustix::process::Signal::STOP)?;
     let (mut client, path) = (Client::new(at.site.storefront), at.shop.orders());
     let body = at.shop.json();
@@ -484,7 +491,7 @@ async fn another_body_under_a_key_is_refused_while_the_first_runs() -> Result<()
         let body = body.to_string();
         async move { client.post(&path, Some(&token), Some("o"), body.into()).await }
     });
-    until("the order to be under way", async || {
+    until("the order is under way", async || {
         Ok(metric(&at.bridge.cloud.metrics().await?, "bridge_queue_depth{queue=\"in_flight\"}")? == 1)
     })
     .await?;
@@ -499,7 +506,7 @@ async fn another_body_under_a_key_is_refused_while_the_first_runs() -> Result<()
     at.agree().await
 }
 
-/// A key's digest, as a place to ask has it.
+/// Returns the digest of a key, as the path of a status contains it.
 fn key_digest(brand: &str, key: &str) -> Result<String> {
     let key = IdempotencyKey::parse(key.as_bytes())?;
     Ok(key.digest(&Brand::new(brand)?).to_hex())

@@ -1,5 +1,6 @@
-//! `payments resolve` at the moment at which the agent asks the gateway: the gateway has the request and does not answer before the
-//! operator has spoken. Money moves at most once, the ledger is as the gateway's books, and both logs tell the same.
+//! Tests of `payments resolve` while the agent asks the gateway. The gateway has the request, and
+//! answers only after the operator's decision. Money must move at most once. The ledger must equal
+//! the gateway's books, and both logs must agree.
 
 use anyhow::{Context, Result, ensure};
 use bridge_tests::testkit::dba::Dba;
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 use super::{Checkout, TOTAL, charged, place};
 use crate::common::{configure, until};
 
-/// A shop on PostgreSQL whose agent waits longer for the gateway than an operator takes, and asks by itself only in an hour.
+/// Opens a shop on PostgreSQL. Its agent waits for the gateway longer than a decision takes, and
+/// asks by itself only after an hour.
 async fn patient_shop() -> Result<Checkout> {
     Checkout::open_on_postgres(|site| {
         let config = site.idc_dir().join("bridge-idc.toml");
@@ -22,7 +24,8 @@ async fn patient_shop() -> Result<Checkout> {
 }
 
 impl Checkout {
-    /// A payment of a new order in doubt, of which the gateway fails as told: the order, the payment, and where it is.
+    /// Makes a payment in doubt of a new order, by a fault of the gateway. Returns the ids of order
+    /// and payment, and the payment's path.
     async fn doubt(&mut self, fails: Mischief) -> Result<(String, String, String)> {
         let order = self.order().await?;
         self.sandbox.next([fails]);
@@ -32,7 +35,8 @@ impl Checkout {
         Ok((order, id, place(&doubt)?))
     }
 
-    /// The agent asks the gateway about an order's payment: first so many times that are answered, and once more that is not.
+    /// Makes the agent ask the gateway about an order's payment. The gateway answers the first
+    /// `answered` requests, and holds the next one.
     async fn asks_about(&self, order: &str, answered: usize) -> Result<()> {
         self.sandbox.next(std::iter::repeat_n(Mischief::Fine, answered).chain([Mischief::Waits]));
         let hint = json!({ "data": { "orderId": order } }).to_string();
@@ -41,10 +45,10 @@ impl Checkout {
     }
 
     async fn gateway_is_asked(&self) -> Result<()> {
-        until("the gateway to be asked", async || Ok(self.sandbox.waiting() == 1)).await
+        until("the gateway has a request", async || Ok(self.sandbox.waiting() == 1)).await
     }
 
-    /// Somebody is told why, if it came to nothing.
+    /// Runs `payments resolve`. Returns its message if it failed.
     async fn resolve(&self, payment: &str, refund: Option<&str>, state: &str) -> Result<Option<String>> {
         let refund = refund.map(|refund| ["--refund", refund]);
         let words = ["payments", "resolve", payment, "--as", state, "--reason", "TICKET_4711"];
@@ -56,13 +60,13 @@ impl Checkout {
         Ok(serde_json::from_str(&self.site.idc_command(&["payments", "show", payment, "--json"]).await?)?)
     }
 
-    /// The gateway answers, and the agent has written what it says. Nothing is in doubt any more.
+    /// Lets the gateway answer, and waits until the agent has written the answer. Nothing may be in
+    /// doubt afterwards.
     async fn gateway_answers(&self, payment: &str, seen: impl Fn(&Value) -> bool) -> Result<Value> {
         let counted = self.answers().await?;
         self.sandbox.let_go();
-        until("the gateway's answer", async || Ok(self.answers().await? > counted)).await?;
-        until("the payment to stand as is waited for", async || Ok(seen(&self.shown(payment).await?)))
-            .await?;
+        until("the agent has the gateway's answer", async || Ok(self.answers().await? > counted)).await?;
+        until("the payment has the expected state", async || Ok(seen(&self.shown(payment).await?))).await?;
         let listed = self.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
         ensure!(listed.trim() == r#"{"payments":[]}"#, "{listed}");
         self.shown(payment).await
@@ -73,12 +77,12 @@ impl Checkout {
         crate::common::metric(&text, "bridge_gateway_seconds_count")
     }
 
-    /// Gateway's books, ledger and logs tell the same.
+    /// Checks that gateway, ledger and logs agree.
     async fn all_agree(&mut self) -> Result<()> {
         let shown = self.site.idc_command(&["payments", "list", "--json"]).await?;
         let shown: Value = serde_json::from_str(&shown)?;
-        for payment in shown["payments"].as_array().context("a list")? {
-            let order = payment["order"].as_str().context("an order")?;
+        for payment in shown["payments"].as_array().context("no list")? {
+            let order = payment["order"].as_str().context("no order")?;
             let books = self.sandbox.charges();
             let books = books.iter().find(|charge| charge.order == order && charge.charged > 0);
             let state = payment["state"].as_str().unwrap_or_default();
@@ -100,14 +104,14 @@ async fn a_payment_is_resolved_while_the_gateway_is_asked_about_it() -> Result<(
     let mut at = patient_shop().await?;
     let on_its_way = |told: Option<String>| told.is_some_and(|told| told.contains("may be on its way"));
 
-    // It was charged, and so the operator says.
+    // The gateway charged the order, and the operator says so.
     let (order, id, _) = at.doubt(Mischief::FailAfter).await?;
     at.asks_about(&order, 0).await?;
     ensure!(at.resolve(&id, None, "paid").await?.is_none());
     let shown = at.gateway_answers(&id, |shown| shown["state"] == "paid").await?;
     ensure!(shown["code"] == "TICKET_4711" && charged(&at.sandbox, &order) == 1, "{shown}");
 
-    // The operator looked too early: it was charged, and goes back.
+    // The operator decided too early. The gateway charged the order, so the money goes back.
     let (order, id, _) = at.doubt(Mischief::FailAfter).await?;
     at.asks_about(&order, 0).await?;
     ensure!(at.resolve(&id, None, "not-paid").await?.is_none());
@@ -116,21 +120,21 @@ async fn a_payment_is_resolved_while_the_gateway_is_asked_about_it() -> Result<(
     let books = books.iter().find(|charge| charge.order == order).context("no charge")?;
     ensure!(books.cancels == [TOTAL], "{shown} {books:?}");
 
-    // The gateway has no trace of it, so the agent would have it charged once more.
+    // The gateway has no trace of the payment, so the agent would request the charge again.
     let (order, id, _) = at.doubt(Mischief::FailBefore).await?;
     at.asks_about(&order, 0).await?;
     ensure!(at.resolve(&id, None, "not-paid").await?.is_none());
     let shown = at.gateway_answers(&id, |shown| shown["state"] == "not_paid").await?;
     ensure!(charged(&at.sandbox, &order) == 0, "{shown}");
 
-    // It is being charged once more: no operator says that it is not paid.
+    // The agent is requesting the charge again, so an operator cannot call the payment not paid.
     let (order, id, _) = at.doubt(Mischief::FailBefore).await?;
     at.asks_about(&order, 1).await?;
     ensure!(on_its_way(at.resolve(&id, None, "not-paid").await?));
     let shown = at.gateway_answers(&id, |shown| shown["state"] == "paid").await?;
     ensure!(charged(&at.sandbox, &order) == 1, "{shown}");
 
-    // Nor does it move twice if one says that it is paid.
+    // An operator may call the payment paid meanwhile. The money still moves once.
     let (order, id, _) = at.doubt(Mischief::FailBefore).await?;
     at.asks_about(&order, 1).await?;
     ensure!(at.resolve(&id, None, "paid").await?.is_none());
@@ -148,7 +152,7 @@ async fn a_refund_is_resolved_while_the_gateway_is_asked_for_it() -> Result<()> 
     let paid = place(&at.pay(&order, "p").await?)?;
     let id = paid.split('?').next().and_then(|path| path.rsplit('/').next()).context("no id")?.to_owned();
     let part = TOTAL / 4;
-    // Whether the gateway has done it when it is asked for again, what the operator says, and how it ends.
+    // Each case: the gateway's fault at the first request, and the operator's decision.
     for (nth, (fails, says)) in
         [(Mischief::FailBefore, "paid"), (Mischief::FailAfter, "paid"), (Mischief::FailBefore, "not-paid")]
             .into_iter()
@@ -175,11 +179,11 @@ async fn a_refund_is_resolved_while_the_gateway_is_asked_for_it() -> Result<()> 
         ensure!(at.sandbox.charges()[0].cancels == parts, "{shown} {:?}", at.sandbox.charges());
     }
 
-    // What goes back by itself as well.
+    // An automatic refund cannot be called refused either while its request is on its way.
     at.sandbox.next([Mischief::FailBefore]);
     ensure!(at.shop.cancel(&order, "c").await?.status == 200);
     let shown = async |at: &Checkout| Ok::<_, anyhow::Error>(at.shown(&id).await?["refunds"][3].clone());
-    until("the refund to be in doubt", async || Ok(shown(&at).await?["state"] == "unknown")).await?;
+    until("the refund is in doubt", async || Ok(shown(&at).await?["state"] == "unknown")).await?;
     let refund = shown(&at).await?["refund"].as_str().context("no refund")?.to_owned();
     at.sandbox.next([Mischief::Waits]);
     dba.execute(due).await?;

@@ -1,4 +1,5 @@
-//! Copies whose checkpoint is newer than the other files, and folders whose end was cut off.
+//! Tests of copies whose checkpoint is newer than their other files, and of folders whose end was
+//! cut off.
 
 use super::*;
 use crate::audit::verify::tests::{Memory, entry, log_of, signer};
@@ -47,9 +48,9 @@ fn a_copy_that_ends_early_is_verified_up_to_an_earlier_checkpoint() {
 fn a_missing_end_alarms_where_it_was_seen_or_nothing_was_written() {
     let missing = |entry: u64, file: &str| Finding::Missing { path: format!("tile/entries/{file}"), entry };
     let copy = checkpoint_last(699, 512);
-    assert_eq!(copied(&copy, Some(700)), Err(missing(512, "002.p/188")), "it had all of them");
+    assert_eq!(copied(&copy, Some(700)), Err(missing(512, "002.p/188")), "the copy had all entries before");
     assert_eq!(copied(&checkpoint_last(300, 0), Some(512)), Err(missing(256, "001")));
-    // The agent's own folder, which is no copy, must be whole.
+    // The agent's own folder is no copy, so it must be whole.
     for verified in [
         verify(&copy, signer().verifier(), None),
         verify_growing(&copy, signer().verifier(), None),
@@ -57,7 +58,7 @@ fn a_missing_end_alarms_where_it_was_seen_or_nothing_was_written() {
     ] {
         assert_eq!(verified.unwrap_err().finding(), Some(&missing(512, "002.p/188")));
     }
-    // Without a journal, the folder was not written while it was copied.
+    // A folder without a journal was not written while it was copied.
     let mut of_one_moment = checkpoint_last(512, u64::MAX);
     assert_eq!(copied(&of_one_moment, None), Err(missing(512, "002.p/188")));
     of_one_moment.0.remove("tile/entries/001").unwrap();
@@ -76,7 +77,7 @@ fn a_gap_or_change_is_found_in_a_copy_that_ends_early() {
     assert_eq!(copied(&copy, None), Err(Finding::Changed { entry: 256 }));
     copy.0.get_mut("tile/0/001").unwrap()[0] ^= 1;
     assert!(copied(&copy, None).is_err());
-    // Two histories: the end was cut off, and the part before it was replaced.
+    // The end was cut off and the part before it was replaced, so there are two histories.
     let mut others = entries();
     others[100] = entry(9_999);
     let mut forged = log_of(&others[..600], &PUBLISHED, 512);
@@ -87,13 +88,13 @@ fn a_gap_or_change_is_found_in_a_copy_that_ends_early() {
 #[test]
 fn a_copy_without_an_earlier_checkpoint_raises_no_alarm() {
     let mut copy = checkpoint_last(600, 512);
-    // An earlier version's checkpoint named no earlier sizes.
+    // An earlier version's checkpoint does not name earlier sizes.
     let note =
         Checkpoint::verify(&copy.0["checkpoint"], signer().verifier()).unwrap().sign(&signer()).unwrap();
     copy.0.insert("checkpoint".to_owned(), note.into_bytes());
     assert_eq!(copied(&copy, None), Err(Finding::EndsEarly { entry: 512, size: 700 }));
     assert!(matches!(copied(&copy, Some(300)), Err(Finding::Missing { entry: 512, .. })));
-    // The copy ends before the first size that is named.
+    // The copy ends before the first size that the checkpoint names.
     assert_eq!(copied(&checkpoint_last(200, 0), None), Err(Finding::EndsEarly { entry: 0, size: 700 }));
 }
 

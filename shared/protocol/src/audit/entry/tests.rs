@@ -1,10 +1,10 @@
-//! Tests of the entries' form, and of bytes that are no entry.
+//! Tests of the form of entries, and of bytes that are no entry.
 
 use super::*;
 
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
 
-/// Returns one entry of each form.
+/// Returns an entry of each form.
 pub(crate) fn some() -> Vec<Entry> {
     let (brand, key) = (Brand::new("shoes").unwrap(), KeyDigest::from_array([7; 32]));
     let order = OrderId::new(NOW, [9; 10]);
@@ -99,7 +99,7 @@ fn what_is_written_by_hand_is_what_serde_writes() {
     assert_eq!(by_hand, 8, "every form is among them, with and without what it may leave out");
 }
 
-/// An entry of a version that did not log brand and key.
+/// An entry of an earlier version, which did not log brand and key.
 #[test]
 fn an_operators_entry_without_a_key_is_still_read() {
     let order = OrderId::new(NOW, [9; 10]);

@@ -1,16 +1,16 @@
-//! Tests with two logs: agreement, losses, differences, doubts.
+//! Tests with two logs: agreement, losses, differences and doubts.
 
 use super::*;
 use crate::audit::entry::{Carried, Closed, Digest, Ended, Started, Stopped};
 use crate::domain::UnixMicros;
 
-// Two and more agents on each side.
+// Tests with two or more agents on each side.
 mod several;
 
-// Logs that end early.
+// Tests with logs that end early.
 mod early;
 
-// Requests about one order through several agents.
+// Tests with requests about one order through several agents.
 mod elsewhere;
 
 fn key(n: u8) -> KeyDigest {
@@ -73,7 +73,7 @@ fn whole(n: u8) -> (Log, Log) {
     (cloud, idc)
 }
 
-/// Compares logs of three orders, the second one changed. Both agents end in order.
+/// Compares logs of three orders after `change`. Both agents end in order.
 fn with(change: impl FnOnce(&mut Log, &mut Log)) -> Reconciled {
     let (first, mut second, third) = (whole(1), whole(2), whole(3));
     change(&mut second.0, &mut second.1);
@@ -128,12 +128,12 @@ fn a_request_under_way_when_its_link_ended_is_lost_without_difference() {
         idc.clear();
     });
     assert_eq!((lost.agreed, lost.lost, lost.differences), (2, 1, vec![]));
-    // Only the death of an agent explains a missing answer.
+    // A missing answer is explained only by an agent's death.
     let silent = with(|cloud, _| cloud[1] = (23, closed()));
     assert_eq!(silent.differences[0].what, DifferenceKind::NeverAnswered);
     let died = with(|cloud, _| cloud[1] = (23, started()));
     assert_eq!((died.agreed, died.lost, died.differences), (2, 1, vec![]));
-    // If a caller was told that nothing was taken, the IDC need not know of the request.
+    // A caller learned that the request was not taken, so the IDC need not know the request.
     let kept = with(|cloud, idc| {
         cloud[1] = (23, Event::OrderAnswered(ended(2, "not-sent", None)));
         idc.clear();
@@ -142,8 +142,8 @@ fn a_request_under_way_when_its_link_ended_is_lost_without_difference() {
     let unknown = Event::OrderAnswered(ended(2, "unknown", None));
     let told = with(|cloud, _| cloud[1] = (23, unknown));
     assert_eq!((told.agreed, told.differences), (3, vec![]));
-    // If a caller was told of a commit that the IDC does not know, it is a difference even after a
-    // link ended.
+    // A caller learned of a commit that the IDC's log does not have. That is a difference even
+    // after a link ended.
     let lied = with(|cloud, idc| {
         cloud.push((24, closed()));
         idc.clear();
@@ -180,7 +180,7 @@ fn a_request_that_was_sealed_and_sent_twice_agrees_with_either_copy() {
     assert_eq!((told.agreed, told.differences), (3, vec![]));
 }
 
-/// Changes a request to a payment with unknown outcome: sent, received, and logged as unknown on
+/// Replaces a request by a payment of unknown outcome: sent, received, and logged as unknown on
 /// both sides.
 fn doubtful(cloud: &mut Log, idc: &mut Log) {
     *cloud = vec![(20, Event::PaymentSent(paying())), (23, Event::PaymentAnswered(payment("unknown")))];
@@ -269,7 +269,7 @@ fn a_payments_answers_equal_its_conclusions_sooner_or_later() {
     });
     let never = DifferenceKind::NeverCommitted { answered: paid() };
     assert_eq!((told.agreed, &told.differences[0].what), (2, &never), "unknown is no outcome");
-    // A payment must be received, even if it is concluded.
+    // A payment must be received even if it is concluded.
     let told = with(|cloud, idc| {
         doubtful(cloud, idc);
         *idc = vec![(500, Event::PaymentCommitted(payment("paid")))];

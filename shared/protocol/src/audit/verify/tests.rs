@@ -181,7 +181,8 @@ fn a_changed_tile_is_told_from_a_changed_entry() {
 fn an_older_checkpoint_that_was_put_back_is_found() {
     let entries: Vec<Vec<u8>> = (0..600).map(entry).collect();
     let older = log_of(&entries[..100], &[100], u64::MAX).0["checkpoint"].clone();
-    // Found by the tiles alone, by the journal's mark alone, and by the journal's first entry.
+    // The cases: only the tiles show it, the journal's mark shows it, and the journal's first entry
+    // shows it.
     for kept_from in [u64::MAX, 90, 400] {
         let mut log = log_of(&entries, &[100, 600], kept_from);
         log.0.insert("checkpoint".to_owned(), older.clone());
@@ -191,7 +192,7 @@ fn an_older_checkpoint_that_was_put_back_is_found() {
         let Finding::PutBack { size: 100, later } = found(&log) else { panic!("{}", found(&log)) };
         assert!(later >= 400);
     }
-    // If everything after it is gone, only a checkpoint from elsewhere shows it.
+    // If everything after the change is gone, only a checkpoint from elsewhere reveals it.
     let log_then = log_of(&entries[..100], &[100], u64::MAX);
     let seen = log_of(&entries, &[600], u64::MAX).0["checkpoint"].clone();
     let refused = verify(&log_then, signer().verifier(), Some(&seen)).unwrap_err();
@@ -236,12 +237,12 @@ fn a_journal_that_is_not_the_log_s_is_found() {
     }
 }
 
-/// Returns a copy of a live folder, whose files are of different moments.
+/// Returns a copy of a live folder with files of different moments.
 fn copied_live() -> Memory {
     let entries: Vec<Vec<u8>> = (0..700).map(entry).collect();
     let early = log_of(&entries[..300], &[300], 0);
     let mut copy = log_of(&entries, &[300, 512, 700], 0);
-    // First the checkpoint was copied. Then partial tiles were removed, and their successors were
+    // The checkpoint was copied first. Then partial tiles were removed, and their successors were
     // half written.
     copy.0.insert("checkpoint".to_owned(), early.0["checkpoint"].clone());
     copy.0.retain(|path, _| early.0.contains_key(path) || !path.contains(".p/"));
@@ -263,7 +264,7 @@ fn a_live_copy_is_verified_up_to_its_checkpoint_and_not_beyond() {
     let whole = copy.0[&journal].clone();
     for written in [whole.len(), whole.len() - 1, whole.len() * 3 / 4] {
         let mut bytes = whole[..written].to_vec();
-        // A page was copied while it was being written.
+        // A page was copied while the agent wrote it.
         bytes.extend_from_slice(b"half of something else");
         copy.0.insert(journal.clone(), bytes);
         let verified = verify_copied(&copy, signer().verifier(), None).unwrap();
@@ -277,17 +278,20 @@ fn a_live_copy_is_verified_up_to_its_checkpoint_and_not_beyond() {
 
 #[test]
 fn a_growing_log_is_verified_and_a_restored_old_checkpoint_is_found() {
-    // Each file is read at another moment. The checkpoint is read last and is the newest.
+    // Each file is read at another moment. The checkpoint is read last, so it is the newest.
     let entries: Vec<Vec<u8>> = (0..700).map(entry).collect();
     let mut live = log_of(&entries, &[300, 700], 0);
     let begun = log_of(&entries[..512], &[300], 0);
     live.0.insert(journal::path(0), begun.0[&journal::path(0)].clone());
     assert!(not_put_back(&live, signer().verifier()).is_ok());
     assert!(verify_growing(&live, signer().verifier(), None).is_ok());
-    // The same folder with an older checkpoint.
+    // The same folder with an older checkpoint put back.
     let mut put_back = log_of(&entries, &[300, 700], 0);
     put_back.0.insert("checkpoint".to_owned(), begun.0["checkpoint"].clone());
-    assert!(verify_copied(&put_back, signer().verifier(), None).is_ok(), "a copy cannot tell");
+    assert!(
+        verify_copied(&put_back, signer().verifier(), None).is_ok(),
+        "a copy cannot show that its checkpoint was put back"
+    );
     let refused = verify_growing(&put_back, signer().verifier(), None).unwrap_err();
     assert_eq!(refused.finding(), Some(&Finding::PutBack { size: 300, later: 700 }));
 }
@@ -305,7 +309,7 @@ fn a_change_of_what_a_live_copy_s_checkpoint_covers_is_found() {
     let mut copy = whole.clone();
     copy.0.get_mut("tile/0/000").unwrap()[40] ^= 1;
     assert!(matches!(found(&copy), Finding::Tile { entry: 1, .. }));
-    // An entry that only the journal has.
+    // Changes an entry that only the journal has.
     let mut copy = whole.clone();
     let journal = copy.0.get_mut(&journal::path(0)).unwrap();
     let at = journal.windows(8).position(|bytes| bytes == b"test-290").unwrap();

@@ -88,7 +88,7 @@ fn subscribed(held: Option<Position>, seq: u64) -> Publisher {
     publisher
 }
 
-/// Returns a publisher whose subscriber is at a position and knows it.
+/// Returns a publisher whose subscriber has confirmed this position.
 fn following(seq: u64) -> Publisher {
     let mut publisher = subscribed(Some(position(seq)), seq);
     publisher.handle_found(at(0), changes(&[], seq));
@@ -109,11 +109,15 @@ fn a_bootstrap_sends_the_rows_and_replays_what_changed_meanwhile() {
     assert_eq!(drain(&mut publisher), ["page 1: A B", "read rows after B"]);
     publisher.handle_head(at(0), head(8));
     publisher.handle_found(at(0), page(&["C"], true));
-    assert_eq!(drain(&mut publisher), ["page 2: C"], "and reads on when there is room");
+    assert_eq!(drain(&mut publisher), ["page 2: C"], "the publisher goes on when there is room");
     applied(&mut publisher, 2);
     assert_eq!(drain(&mut publisher), ["read changes after 5"]);
     publisher.handle_found(at(0), changes(&["A"], 7));
-    assert_eq!(drain(&mut publisher), ["page 3: A", "read changes after 7"], "7 is not all of (5, 8]");
+    assert_eq!(
+        drain(&mut publisher),
+        ["page 3: A", "read changes after 7"],
+        "at 7, some changes after 5 are still missing"
+    );
     publisher.handle_found(at(0), changes(&["B"], 8));
     assert_eq!(drain(&mut publisher), ["page 4: B =8 complete", "head 8 0 ms ago"]);
 }
@@ -154,7 +158,7 @@ fn whatever_is_lost_begins_anew_at_any_time() {
     resuming.handle_found(at(0), page(&[], true));
     assert_eq!(drain(&mut resuming), ["read changes after 5"]);
     resuming.handle_found(at(0), Ok(ReadResult::Lost));
-    assert_eq!(drain(&mut resuming), anew, "between the rows and the changes");
+    assert_eq!(drain(&mut resuming), anew, "the source was restored between rows and changes");
 
     let mut following = following(5);
     following.handle_head(at(0), head(6));
@@ -171,7 +175,7 @@ fn no_more_pages_are_under_way_than_the_window_allows() {
     publisher.handle_found(at(0), Ok(ReadResult::Changes { rows, position: position(5) }));
     assert_eq!(drain(&mut publisher), ["begin 1 on", "page 1: A", "page 2: B"]);
     publisher.handle_head(at(0), head(6));
-    assert!(drain(&mut publisher).is_empty(), "and nothing is read meanwhile");
+    assert!(drain(&mut publisher).is_empty(), "something is read meanwhile");
     applied(&mut publisher, 1);
     assert_eq!(drain(&mut publisher), ["page 3: C"]);
     applied(&mut publisher, 2);
@@ -224,7 +228,7 @@ fn the_head_is_sent_with_its_age_at_once_and_regularly() {
     let mut publisher = following(5);
     assert_eq!(publisher.next_timeout(), Some(at(1_000)));
     publisher.handle_head(at(400), Head { position: position(5), swept_at: at(300) });
-    assert!(drain(&mut publisher).is_empty(), "nothing that is new");
+    assert!(drain(&mut publisher).is_empty(), "something is sent again");
     publisher.handle_timeout(at(1_000));
     assert_eq!(drain(&mut publisher), ["head 5 700 ms ago"]);
     assert_eq!(publisher.next_timeout(), Some(at(2_000)));
@@ -286,7 +290,7 @@ fn a_subscription_that_cannot_be_ends_the_link() {
     assert_eq!(publisher.handle_message(at(0), good.into()), Ok(()));
 }
 
-/// Returns heads of another history: one differs by its number, one by its mark.
+/// Returns heads of another history. One differs by its number, the other by its mark.
 fn others() -> [Head; 2] {
     [head(4), Head { position: Position { seq: 5, mark: 101 }, swept_at: at(0) }]
 }
@@ -298,7 +302,7 @@ fn another_historys_head_is_checked_and_restarts_if_confirmed() {
         publisher.handle_head(at(0), other);
         assert_eq!(drain(&mut publisher), ["read changes after 5"]);
         publisher.handle_timeout(at(5_000));
-        assert!(drain(&mut publisher).is_empty(), "a head that is in doubt is not told");
+        assert!(drain(&mut publisher).is_empty(), "a head in doubt is sent");
         assert!(publisher.next_timeout() > Some(at(5_000)));
         publisher.handle_found(at(5_000), Ok(ReadResult::Lost));
         assert_eq!(drain(&mut publisher)[0], "begin 1 anew");

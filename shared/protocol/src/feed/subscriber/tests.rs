@@ -74,7 +74,7 @@ fn drain(subscriber: &mut Subscriber) -> Vec<String> {
         .collect()
 }
 
-/// Hands in messages that must all be valid.
+/// Passes on messages that must all be valid.
 fn hear(
     subscriber: &mut Subscriber,
     now: Duration,
@@ -108,7 +108,7 @@ fn a_bootstrap_is_served_with_the_page_that_completes_it() {
         (vec!["link 1 <- applied 1".to_owned()], None)
     );
     assert_eq!(hear(&mut subscriber, at(0), A, vec![last_page(2, "B", 5)]), ["apply 2: B =5 complete"]);
-    assert_eq!(subscriber.position(), None, "not before it is applied");
+    assert_eq!(subscriber.position(), None, "the position is set before the page is applied");
     subscriber.handle_applied(at(0), 2);
     assert_eq!(drain(&mut subscriber), ["link 1 <- applied 2", "fresh at 0"]);
     assert_eq!(subscriber.position(), Some(position(5)));
@@ -129,19 +129,23 @@ fn a_page_behind_the_last_head_is_not_another_history() {
     assert_eq!(hear(&mut subscriber, at(3), A, vec![fresh(5, 1)]), ["fresh at 2"]);
     hear(&mut subscriber, at(3), A, vec![page(1, "A", Some(7))]);
     subscriber.handle_applied(at(3), 1);
-    assert_eq!(drain(&mut subscriber), ["link 1 <- applied 1"], "and no new subscription");
+    assert_eq!(drain(&mut subscriber), ["link 1 <- applied 1"], "there is no new subscription");
     assert_eq!(hear(&mut subscriber, at(4), A, vec![fresh(7, 1)]), ["fresh at 3"]);
 }
 
 #[test]
 fn a_delayed_heartbeat_makes_nothing_fresher_than_it_was() {
     let mut subscriber = following();
-    // The publisher heard our clock at 3 s. 2 s later it sent this, with an age of 1 s.
+    // The publisher had the subscriber's clock at 3 s. It sent this 2 s later, with an age of 1 s.
     let heard = Some(Heard { clock_micros: 3_000_000, ago_micros: 2_000_000 });
     let told = |heard| Fresh { head: Some(position(5).into()), age_micros: 1_000_000, heard }.into();
     assert_eq!(hear(&mut subscriber, at(9), A, vec![told(heard)]), ["fresh at 4"]);
     let impossible = Some(Heard { clock_micros: u64::MAX, ago_micros: 1 });
-    assert_eq!(hear(&mut subscriber, at(9), A, vec![told(impossible)]), ["fresh at 8"], "not in the future");
+    assert_eq!(
+        hear(&mut subscriber, at(9), A, vec![told(impossible)]),
+        ["fresh at 8"],
+        "freshness is never in the future"
+    );
 }
 
 #[test]
@@ -153,8 +157,11 @@ fn served_rows_are_fresh_once_every_page_is_applied() {
     assert_eq!(drain(&mut subscriber), ["link 1 <- applied 1"]);
     subscriber.handle_applied(at(9), 2);
     assert_eq!(drain(&mut subscriber), ["link 1 <- applied 2", "fresh at 7"]);
-    assert!(hear(&mut subscriber, at(9), A, vec![fresh(8, 0)]).is_empty(), "a page is still to come");
-    assert!(hear(&mut subscriber, at(9), A, vec![fresh(7, 10)]).is_empty(), "older than our clock");
+    assert!(
+        hear(&mut subscriber, at(9), A, vec![fresh(8, 0)]).is_empty(),
+        "freshness is reported before the page"
+    );
+    assert!(hear(&mut subscriber, at(9), A, vec![fresh(7, 10)]).is_empty(), "an older freshness is reported");
 }
 
 #[test]
@@ -196,7 +203,7 @@ fn an_unrequested_row_ends_the_link_and_a_later_kind_is_ignored() {
 fn a_dead_or_silent_link_is_left_for_the_least_recently_tried() {
     let mut subscriber = following();
     subscriber.handle_link_up(at(0), B);
-    assert!(drain(&mut subscriber).is_empty(), "one at a time");
+    assert!(drain(&mut subscriber).is_empty(), "a second subscription began before the first ended");
     assert_eq!(subscriber.next_timeout(), Some(at(5)));
     subscriber.handle_timeout(at(5));
     assert_eq!(drain(&mut subscriber), ["link 2 <- 2 from 5"]);
@@ -230,10 +237,10 @@ fn a_page_applied_late_does_not_count_for_the_next_subscription() {
     subscriber.handle_link_up(at(1), B);
     assert_eq!(drain(&mut subscriber), ["link 2 <- 2 from 5"]);
     let heard = hear(&mut subscriber, at(1), B, vec![begin(2, false), page(1, "C", Some(8))]);
-    assert_eq!(heard, ["apply 3: C =8"], "pages are numbered over all subscriptions");
+    assert_eq!(heard, ["apply 3: C =8"], "pages are numbered across subscriptions");
     subscriber.handle_applied(at(1), 2);
-    assert!(drain(&mut subscriber).is_empty(), "its publisher is gone");
-    assert_eq!(subscriber.position(), Some(position(7)), "but it is in the replica");
+    assert!(drain(&mut subscriber).is_empty(), "a page of an ended link is confirmed");
+    assert_eq!(subscriber.position(), Some(position(7)), "the page is in the replica");
     subscriber.handle_applied(at(1), 3);
     assert_eq!(drain(&mut subscriber), ["link 2 <- applied 1"]);
     assert_eq!(subscriber.position(), Some(position(8)));
@@ -244,7 +251,7 @@ fn a_bootstrap_that_is_interrupted_begins_anew_whatever_is_held() {
     let mut subscriber = following();
     let heard = hear(&mut subscriber, at(0), A, vec![begin(1, true), page(1, "A", None)]);
     assert_eq!(heard, ["start anew", "apply 1: A"]);
-    assert_eq!(subscriber.position(), Some(position(5)), "which is served meanwhile");
+    assert_eq!(subscriber.position(), Some(position(5)), "the old rows are served meanwhile");
     subscriber.handle_link_down(at(1), A);
     subscriber.handle_link_up(at(1), B);
     assert_eq!(drain(&mut subscriber), ["link 2 <- 2 from nothing"]);
@@ -293,7 +300,7 @@ fn checksums_are_requested_regularly_and_drift_is_healed_by_a_bootstrap() {
     assert_eq!(
         subscriber.position(),
         Some(position(5)),
-        "which is what is served until the bootstrap is here"
+        "the old rows are served until the bootstrap is complete"
     );
 }
 
@@ -313,7 +320,7 @@ fn a_bucket_with_an_unnumbered_change_or_newer_row_is_not_drifted() {
     let all: Vec<u32> = (0..256).collect();
     let cases = [
         vec![told(5, &["2"], all), page(1, "B", Some(6))],
-        // A unit was taken and returned: the source's sum is as before, and the replica may have
+        // A unit was taken and returned. The source's sum is as before, but the replica may have
         // the row from between.
         vec![told(6, &["2"], vec![]), page(1, "A", Some(6))],
     ];
@@ -324,7 +331,7 @@ fn a_bucket_with_an_unnumbered_change_or_newer_row_is_not_drifted() {
         drain(&mut subscriber);
         subscriber.handle_own_sums(at(0), &sums_of(&["1"]));
         assert!(drain(&mut subscriber).is_empty());
-        assert_eq!(subscriber.next_timeout(), Some(COMPARE_AGAIN_AFTER), "but soon looked at again");
+        assert_eq!(subscriber.next_timeout(), Some(COMPARE_AGAIN_AFTER), "the sums are compared again soon");
     }
 }
 

@@ -98,7 +98,7 @@ fn a_request_is_sent_answered_and_forgotten() {
     assert_eq!(drain(&mut sender), ["link 1 <- 1"]);
     sender.handle_answer(at(1), A, settled(id));
     sender.handle_answer(at(1), A, settled(id));
-    assert_eq!(drain(&mut sender), ["1 settled"], "and the second answer is nothing new");
+    assert_eq!(drain(&mut sender), ["1 settled"], "a second answer has no effect");
     assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
 }
 
@@ -125,7 +125,7 @@ fn a_timed_out_caller_hears_unknown_if_sent_and_not_sent_otherwise() {
     sender.handle_timeout(at(10));
     let outputs = drain(&mut sender);
     assert!(outputs.contains(&"1 Unknown".into()) && outputs.contains(&"2 NotSent".into()), "{outputs:?}");
-    assert_eq!(sender.unsettled(), 1, "the unknown one is still being settled");
+    assert_eq!(sender.unsettled(), 1, "the unknown request is still being settled");
 }
 
 #[test]
@@ -189,9 +189,13 @@ fn another_body_under_an_unsettled_key_is_rejected_as_such() {
     let another = |sender: &mut Sender, now| sender.submit(now, order, kind.clone(), BodyMark(2));
     assert_eq!(another(&mut sender, at(1)), Err(Rejected::KeyReused));
     sender.handle_timeout(at(10));
-    assert_eq!(another(&mut sender, at(11)), Err(Rejected::KeyReused), "its caller has gone, and it goes on");
+    assert_eq!(
+        another(&mut sender, at(11)),
+        Err(Rejected::KeyReused),
+        "the request goes on after its caller has gone"
+    );
     sender.handle_answer(at(12), A, settled(first));
-    assert!(another(&mut sender, at(13)).is_ok(), "from now on it is the ledger's to say");
+    assert!(another(&mut sender, at(13)).is_ok(), "from now on only the ledger decides");
 }
 
 #[test]
@@ -280,7 +284,7 @@ fn an_encapsulation_travels_once_a_lane_and_again_when_the_idc_asks() {
     let id = submit(&mut sender, at(0), place(2, b"s"));
     assert!(carried(&mut sender) && !carried(&mut sender));
     sender.handle_answer(at(1), A, refused(id, Refusal::SessionUnknown));
-    assert!(carried(&mut sender), "asked for");
+    assert!(carried(&mut sender), "the request is sent after it was asked for");
 }
 
 #[test]
@@ -323,24 +327,24 @@ fn a_question_waits_for_a_link_for_a_second_and_no_longer() {
     submit(&mut sender, at(10), ask(1));
     let write = submit(&mut sender, at(10), cancel(2));
     assert_eq!((drain(&mut sender), sender.next_timeout()), (Vec::new(), Some(at(11))));
-    // A link that returns in time takes it.
+    // A link that returns in time takes the request.
     sender.handle_link_up(at(10), B, 1, 10);
     assert_eq!(drain(&mut sender), ["link 2 <- 1", "link 2 <- 2"]);
     sender.handle_timeout(at(11));
     assert_eq!(drain(&mut sender), Vec::<String>::new());
-    // A question that was on a link waits for the next one no longer than any other. A write waits
-    // as long as usual.
+    // A question that was on a link waits for the next link no longer than any other question. A
+    // write waits as long as usual.
     sender.handle_link_down(at(12), B);
     assert_eq!(sender.next_timeout(), Some(at(13)));
     sender.handle_timeout(at(13));
     assert_eq!(drain(&mut sender), ["1 NotSent"]);
-    // After so long without a link, a question does not wait at all.
+    // After so long without a link, a new question does not wait at all.
     let late = submit(&mut sender, at(14), ask(3));
     assert_eq!(drain(&mut sender), [format!("{} NotSent", late.0)]);
     assert_eq!(sender.unsettled(), 1);
     sender.handle_link_up(at(15), A, 1, 10);
     assert_eq!(drain(&mut sender), [format!("link 1 <- {}", write.0)]);
-    // A silent link may be heard again.
+    // A silent link may be heard again, so it takes the question.
     sender.handle_link_open(at(16), A, false);
     let silent = submit(&mut sender, at(18), ask(4));
     sender.handle_timeout(at(20));
@@ -414,9 +418,17 @@ fn an_order_is_missing_only_once_no_agent_knows_it() {
         let id = submit(&mut sender, at(0), request);
         sender.handle_answer(at(1), A, refused(id, Refusal::NotFound));
         sender.handle_answer(at(1), A, refused(id, Refusal::NotFound));
-        assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"], "another one may have it under way");
+        assert_eq!(
+            drain(&mut sender),
+            ["link 1 <- 1", "link 2 <- 1"],
+            "another agent may have the order under way"
+        );
         sender.handle_answer(at(2), B, refused(id, Refusal::NotFound));
-        assert_eq!(drain(&mut sender), ["1 Refused(NotFound)"], "a silent agent is not waited for");
+        assert_eq!(
+            drain(&mut sender),
+            ["1 Refused(NotFound)"],
+            "the sender does not wait for a silent agent"
+        );
         assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
     }
 }
@@ -439,7 +451,10 @@ fn an_order_is_being_placed_until_its_placing_has_ended() {
     assert!(!sender.is_placing(order(0)));
     let placing = submit(&mut sender, at(0), place(1, b"s"));
     submit(&mut sender, at(0), cancel(2));
-    assert!(sender.is_placing(order(0)) && !sender.is_placing(order(2)), "what is cancelled is not placed");
+    assert!(
+        sender.is_placing(order(0)) && !sender.is_placing(order(2)),
+        "an order that is being cancelled is not being placed"
+    );
     sender.handle_answer(at(1), A, settled(placing));
     assert!(!sender.is_placing(order(0)));
 }
@@ -460,13 +475,14 @@ fn what_an_agent_without_a_database_refuses_goes_to_another_one() {
     sender.handle_answer(at(1), B, settled(id));
     assert_eq!(drain(&mut sender), ["1 settled"]);
 
-    // After the quick refusal that link has the least load, but it is not preferred for that.
+    // After the quick refusal that link has the least load, but the sender does not prefer it.
     let ids = [2, 3].map(|n| submit(&mut sender, at(1), cancel(n)));
     assert_eq!(drain(&mut sender), ["link 2 <- 2", "link 2 <- 3"]);
     ids.into_iter().for_each(|id| sender.handle_answer(at(1), B, settled(id)));
     drain(&mut sender);
 
-    // After a moment it is tried again. After it answers, it is one of two equal links.
+    // After a moment the sender tries that link again. After an answer it is one of two equal
+    // links.
     let id = submit(&mut sender, at(3), cancel(4));
     sender.handle_answer(at(3), A, settled(id));
     for n in [5, 6] {
@@ -502,7 +518,7 @@ fn without_any_agent_that_can_commit_each_is_asked_once() {
     assert_eq!(
         drain(&mut sender),
         ["link 1 <- 2", "2 Refused(DatabaseDown)"],
-        "the other one said so a moment ago"
+        "the other agent refused a moment ago"
     );
 }
 
@@ -534,13 +550,9 @@ fn a_cancellation_that_no_agent_knows_waits_until_its_order_is_settled() {
     let cancellation = submit(&mut sender, at(1), cancel(0));
     sender.handle_answer(at(2), B, refused(cancellation, Refusal::NotFound));
     sender.handle_answer(at(2), A, refused(cancellation, Refusal::NotFound));
-    assert_eq!(
-        drain(&mut sender),
-        ["link 1 <- 1", "link 2 <- 2", "link 1 <- 2"],
-        "and nobody is told anything"
-    );
-    assert_eq!(sender.queued(), 1, "what waits for its order's end has a place in the queue");
-    // It is sent again only after its order, not by a timer of its own.
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 2", "link 1 <- 2"], "no caller gets an answer");
+    assert_eq!(sender.queued(), 1, "a request that waits for its order's end counts in the queue");
+    // The request is sent again only after its order, not by a timer.
     sender.handle_timeout(at(3));
     assert_eq!(drain(&mut sender).len(), 0);
     sender.handle_answer(at(3), A, settled(order));
@@ -574,8 +586,8 @@ fn a_cancellations_caller_hears_unknown_while_its_order_is_unsettled() {
     sender.handle_answer(at(12), A, refused(cancellation, Refusal::NotFound));
     assert_eq!(drain(&mut sender).len(), 0);
     sender.handle_timeout(at(21));
-    assert!(drain(&mut sender).contains(&"2 Unknown".to_owned()), "and it goes on");
-    // Its order is given up. From now on only the agents' answers count.
+    assert!(drain(&mut sender).contains(&"2 Unknown".to_owned()), "the unknown request goes on");
+    // The order is given up. From now on only the agents' answers count.
     sender.handle_timeout(at(70));
     assert_eq!(drain(&mut sender), ["link 1 <- 2"]);
     sender.handle_answer(at(71), A, refused(cancellation, Refusal::NotFound));
@@ -592,7 +604,7 @@ fn a_cancellation_answered_before_its_order_committed_is_sent_again() {
     sender.handle_answer(at(2), A, refused(cancellation, Refusal::NotFound));
     assert_eq!(drain(&mut sender), ["link 1 <- 2"]);
     sender.handle_answer(at(3), A, refused(cancellation, Refusal::NotFound));
-    assert_eq!(drain(&mut sender), ["2 Refused(NotFound)"], "this was said after it");
+    assert_eq!(drain(&mut sender), ["2 Refused(NotFound)"], "the refusal came after the order was given up");
 }
 
 #[test]

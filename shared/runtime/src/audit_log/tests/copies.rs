@@ -1,5 +1,5 @@
-//! Copies of a log's folder, and folders that others made. Commands on them end, and name the
-//! fault.
+//! Tests of copies of a log's folder, and of folders that others made. Commands on them must end,
+//! and name the fault.
 
 use std::os::unix::fs::symlink;
 
@@ -48,7 +48,7 @@ async fn a_users_pipe_or_endless_file_is_named_and_not_waited_for() {
     }
 }
 
-/// Returns a folder as `audit copy` makes it: tiles and a checkpoint.
+/// Returns a folder as `audit copy` makes it, with tiles and a checkpoint.
 fn only_tiles(root: &Path) -> TempDir {
     let copy = copy(root);
     fs::remove_dir_all(copy.path().join("audit/journal")).unwrap();
@@ -78,7 +78,7 @@ async fn a_tile_that_was_removed_from_a_copy_or_emptied_is_named() {
             let found =
                 verify_copied(&Disk::new(whole.path().join("audit")), key.verifier(), None).unwrap_err();
             assert!(found.to_string().contains(&tile), "{tile} {emptied}: {found}");
-            // In a copy of a live log an end may be missing, and is reported.
+            // A copy of a live log may lack its end, which is reported.
             let live = copy(root.path());
             spoil(live.path());
             match verify_copied(&Disk::new(live.path().join("audit")), key.verifier(), None) {

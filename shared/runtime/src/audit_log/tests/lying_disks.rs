@@ -1,4 +1,4 @@
-//! Disks that fail at once, that hang, or that had more data than they showed.
+//! Tests with disks that fail at once, hang, or have more data than they showed.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,15 +10,15 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::*;
 
-/// Far more entries than may wait for a publication.
+/// Number of entries that is far larger than the limit of those that wait for a publication.
 const FAR_TOO_MANY: u64 = 200_000;
 
-/// Makes every writer of this path wait until it is [`answer`]ed.
+/// Makes every writer of this path wait until [`answer`] is called.
 pub(super) fn hang_at(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Releases the waiting writer with an error.
+/// Releases the waiting writer, with an error.
 async fn answer(path: PathBuf) {
     tokio::task::spawn_blocking(move || drop(File::open(path).unwrap())).await.unwrap();
 }
@@ -29,7 +29,7 @@ async fn until(met: impl Fn() -> bool) {
     }
 }
 
-/// Appends until an append is refused. Returns the number of entries that were taken.
+/// Appends until an append is refused. Returns the number of accepted entries.
 async fn append_until_refused(log: &AuditLog, mut taken: u64) -> u64 {
     while taken < FAR_TOO_MANY {
         let entries: Vec<Entry> = (taken..taken + 500).map(entry).collect();
@@ -48,12 +48,12 @@ async fn entries_waiting_for_a_failing_publication_are_bounded_and_published_lat
     let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
-    // Not even root can make a folder in it.
+    // With a file in place of this folder, not even root can make a folder in it.
     let tiles = config.dir.join("tile");
     fs::write(&tiles, "").unwrap();
     log.append(&[entry(0)]).await.unwrap();
     log.standing().wait_for(|standing| standing.unpublished.is_some()).await.unwrap();
-    assert!(log.is_writable(), "what is durable in the journal is durable");
+    assert!(log.is_writable(), "the log refuses entries, though the journal works");
     assert!(log.obstacle().unwrap().contains("cannot be published"), "{:?}", log.obstacle());
 
     let taken = append_until_refused(&log, 1).await;
@@ -91,8 +91,8 @@ async fn a_hanging_publication_is_reported_and_its_waiting_entries_are_bounded()
     assert_eq!(verified(root.path()).checkpoint.size, taken + 1);
 }
 
-/// Appends this many entries, in batches, each until it is taken. Counts them when they are
-/// durable.
+/// Appends this many entries in batches, each until it is accepted. Counts the entries when they
+/// are durable.
 async fn append_all(log: AuditLog, of: u64, durable: Arc<AtomicU64>) {
     for first in (0..of).step_by(1_000) {
         let entries: Vec<Entry> = (first..first + 1_000).map(entry).collect();
@@ -114,13 +114,14 @@ async fn what_waits_for_a_publication_that_hangs_holds_the_next_appends() {
     let durable = Arc::new(AtomicU64::new(0));
     let many = FAR_TOO_MANY / 2;
     let appending = tokio::spawn(append_all(log.clone(), many, durable.clone()));
-    // Another log on a working disk shows how long to wait: it has taken all of them meanwhile.
+    // A second log on a working disk shows how long to wait. Meanwhile it has taken all its
+    // entries.
     let beside = tempfile::tempdir().unwrap();
     let (other, other_closer) = open(beside.path());
     append_all(other, many, Arc::default()).await;
     let held_at = durable.load(Ordering::Relaxed);
     assert!(held_at < many / 2, "{held_at} entries wait in memory for the publication");
-    assert!(log.is_writable(), "nobody is refused: {:?}", log.obstacle());
+    assert!(log.is_writable(), "the log refuses entries: {:?}", log.obstacle());
 
     answer(hung).await;
     appending.await.unwrap();
@@ -142,14 +143,14 @@ async fn a_hanging_publication_is_an_obstacle_until_it_succeeds() {
     log.append(&[entry(0)]).await.unwrap();
     log.standing().wait_for(|standing| standing.unpublished.is_some()).await.unwrap();
     assert_eq!(metrics.audit_publishable.get(), 0);
-    // The file that failed before hangs from now on.
+    // The file that failed before now hangs.
     let pipe = config.dir.join("pipe");
     hang_at(&pipe);
     renameat_with(CWD, &pipe, CWD, &hung, RenameFlags::EXCHANGE).unwrap();
     let hangs = |why: &Option<String>| why.as_deref().is_some_and(|why| why.contains("has not answered"));
     log.standing().wait_for(|standing| hangs(&standing.unpublished)).await.unwrap();
     assert!(hangs(&log.obstacle()), "{:?}", log.obstacle());
-    assert_eq!(metrics.audit_publishable.get(), 0, "for as long as it hangs");
+    assert_eq!(metrics.audit_publishable.get(), 0, "the log counts as publishable while its disk hangs");
     answer(hung).await;
     log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
     assert_eq!((metrics.audit_publishable.get(), log.obstacle()), (1, None));
@@ -175,7 +176,7 @@ async fn a_hanging_note_beside_the_key_delays_no_entry_or_publication() {
     hang_at(&hung);
     log.append(&[entry(0)]).await.unwrap();
     log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
-    // More than may wait for a publication.
+    // More entries than may wait for a publication.
     append_all(log.clone(), FAR_TOO_MANY / 2, Arc::default()).await;
     let size = FAR_TOO_MANY / 2 + 1;
     log.standing().wait_for(|standing| standing.published == size).await.unwrap();
@@ -200,7 +201,7 @@ async fn the_note_beside_the_key_never_leads_and_ends_last() {
     let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
     log.append(&[entry(0)]).await.unwrap();
     until(|| noted(root.path()) == Some(1)).await;
-    // Its checkpoint is not published, however much of it is in the folder.
+    // The checkpoint is not published, though a part of it is in the folder.
     let hung = config.dir.join("checkpoint.new");
     hang_at(&hung);
     log.append(&(1..300).map(entry).collect::<Vec<_>>()).await.unwrap();
@@ -253,7 +254,7 @@ async fn a_publication_that_failed_is_tried_again_soon_however_rarely_it_publish
     let mut standing = log.standing();
     let published = standing.wait_for(|standing| standing.published == 1);
     let within = Duration::from_secs(60);
-    assert!(tokio::time::timeout(within, published).await.is_ok(), "it waits for the next hour");
+    assert!(tokio::time::timeout(within, published).await.is_ok(), "the publication waits for the next hour");
     closer.close().await.unwrap();
 }
 
@@ -265,13 +266,14 @@ fn a_command_without_an_agent_ends_in_time_on_a_hanging_disk() {
         let hung = config.dir.join(hangs);
         fs::create_dir_all(hung.parent().unwrap()).unwrap();
         hang_at(&hung);
-        // It runs as a command does, and ends with its runtime.
+        // The log runs as in a command, and ends with its runtime.
         let (told, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let appended = crate::cli::runtime().unwrap().block_on(append_for_command(&config, &entry(0)));
             told.send(appended.map_err(|error| error.to_string())).unwrap();
         });
-        let said = ended.recv_timeout(Duration::from_secs(120)).expect("it waits for ever").unwrap_err();
+        let said =
+            ended.recv_timeout(Duration::from_secs(120)).expect("the command does not end").unwrap_err();
         assert!(said.contains("does not answer") && said.contains("Look at the volume"), "{hangs}: {said}");
     }
 }
@@ -282,7 +284,8 @@ async fn waiters_on_a_hanging_disk_are_answered_and_no_new_ones_wait() {
     let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { write_within: Duration::from_secs(2), ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
-    // The journal's next segment cannot be begun. Nobody knows before which round that is tried.
+    // The journal cannot begin its next segment. The test does not know in which round the log
+    // tries that.
     let mut size = 0u64;
     loop {
         let next = config.dir.join(format!("{}.new", journal::path(size + 4_000)));
@@ -309,11 +312,11 @@ async fn waiters_on_a_hanging_disk_are_answered_and_no_new_ones_wait() {
     answer(hung).await;
     until(|| log.is_writable()).await;
     assert_eq!((metrics.audit_writable.get(), log.obstacle()), (1, None));
-    // The late entry may have been on its way, and is then durable.
+    // The late entry may have been under way. Then it is durable.
     let first = loop {
         match log.append(&[entry(2)]).await {
             Ok(first) => break first,
-            // A busy disk may be late without the test's doing.
+            // A busy disk may be late without any action of the test.
             Err(error) => assert_eq!(error, AuditError::Late),
         }
         until(|| log.is_writable()).await;
@@ -346,20 +349,24 @@ fn an_existing_file_is_never_overwritten_and_survives_a_failed_write() {
     let tile = ("tile/0/000".to_owned(), &b"hashes"[..]);
     let inode = || fs::metadata(disk.path(&tile.0)).unwrap().ino();
     disk.write(std::slice::from_ref(&tile), &[]).unwrap();
-    // A checkpoint covers it, although the publication seemed to have failed. So it is written once
-    // more.
+    // A checkpoint covers the tile, although its publication seemed to fail. So the tile is written
+    // once more.
     let under_a_checkpoint = (File::open(disk.path(&tile.0)).unwrap(), inode());
     disk.write(std::slice::from_ref(&tile), &[]).unwrap();
-    assert_ne!(inode(), under_a_checkpoint.1, "another file has taken its place");
-    assert_eq!(io::read_to_string(&under_a_checkpoint.0).unwrap(), "hashes", "nobody reads half of it");
+    assert_ne!(inode(), under_a_checkpoint.1, "the tile was not replaced by a new file");
+    assert_eq!(
+        io::read_to_string(&under_a_checkpoint.0).unwrap(),
+        "hashes",
+        "a reader of the old file sees a change"
+    );
 
     fs::create_dir(disk.path("checkpoint.new")).unwrap();
     let failed = disk.write(std::slice::from_ref(&tile), &[("checkpoint".to_owned(), b"note")]);
-    assert!(failed.unwrap_err().to_string().contains("checkpoint.new"), "it says what is in the way");
+    assert!(failed.unwrap_err().to_string().contains("checkpoint.new"), "the error does not name the file");
     assert_eq!(fs::read(disk.path(&tile.0)).unwrap(), b"hashes");
     let names: Vec<_> =
         fs::read_dir(disk.path("tile/0")).unwrap().map(|file| file.unwrap().file_name()).collect();
-    assert_eq!(names, ["000"], "nothing unfinished is left");
+    assert_eq!(names, ["000"], "an unfinished file is left");
 }
 
 #[tokio::test]
@@ -376,7 +383,7 @@ async fn a_journal_without_a_possible_successor_does_not_grow_without_end() {
             Err(error) => break error,
         }
         size += 4_000;
-        assert!(size < 500_000, "it is written without end");
+        assert!(size < 500_000, "the log writes without end");
     };
     assert!(matches!(refused, AuditError::Unwritable(_)), "{refused}");
     fs::remove_dir(in_the_way(size)).unwrap();

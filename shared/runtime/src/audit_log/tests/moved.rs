@@ -1,5 +1,5 @@
-//! A folder that is moved while it is written, one that is lost or put back before a start, and the
-//! folder in its place.
+//! Tests of a folder that is moved while the log writes it, of one that is lost or put back before
+//! a start, and of a folder in its place.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -36,7 +36,7 @@ fn move_away(dir: &Path, instead: InItsPlace) -> PathBuf {
     away
 }
 
-/// Returns every file in a folder with its content; empty if there is no folder.
+/// Returns every file in a folder with its content. The list is empty if there is no folder.
 fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let files = Disk::new(dir).list().unwrap_or_default();
     files.into_iter().map(|path| (path.clone(), fs::read(dir.join(path)).unwrap())).collect()
@@ -84,7 +84,7 @@ async fn a_folder_that_is_moved_is_told_although_nothing_is_logged() {
     log.standing().wait_for(|standing| standing.obstacle.is_some()).await.unwrap();
     fs::rename(&away, &dir).unwrap();
     log.standing().wait_for(|standing| standing.obstacle.is_none()).await.unwrap();
-    // Only its journal is moved.
+    // Only the journal is moved away.
     let away = move_away(&dir.join("journal"), InItsPlace::Nothing);
     log.standing().wait_for(|standing| standing.obstacle.is_some()).await.unwrap();
     fs::rename(&away, dir.join("journal")).unwrap();
@@ -107,7 +107,7 @@ async fn a_publication_interrupted_by_a_moved_folder_completes_on_its_return() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let away = move_away(&config.dir, instead);
-        // Releases it, whether it has come to its checkpoint or not.
+        // Releases the publication, whether it has come to its checkpoint or not.
         let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
         let pipe = OpenOptions::new().read(true).custom_flags(nonblocking).open(away.join("checkpoint.new"));
         drop(pipe.unwrap());
@@ -124,9 +124,9 @@ async fn a_publication_interrupted_by_a_moved_folder_completes_on_its_return() {
     }
 }
 
-/// Returns why the log is not opened.
+/// Returns the error with which the log is not opened.
 fn refused(config: &AuditConfig) -> String {
-    AuditLog::open(config, Arc::new(Metrics::default())).err().expect("it is opened").to_string()
+    AuditLog::open(config, Arc::new(Metrics::default())).err().expect("the log was opened").to_string()
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn an_empty_or_older_folder_is_refused_at_start() {
         said.contains("Mount the volume") && said.contains("a new audit.dir and audit.key_file"),
         "{said}"
     );
-    assert!(!dir.exists(), "nothing is made in its place");
+    assert!(!dir.exists(), "a new folder was made");
     fs::create_dir(&dir).unwrap();
     assert_eq!(refused(&config(root.path())), said);
     assert_eq!(contents(&dir), []);
@@ -158,10 +158,9 @@ async fn an_empty_or_older_folder_is_refused_at_start() {
     assert!(Command::new("cp").arg("-a").args([&older, &dir]).status().unwrap().success());
     let said = refused(&config(root.path()));
     assert!(said.contains("has 300 entries") && said.contains("there were 600 already"), "{said}");
-    assert_eq!(contents(&dir), contents(&older), "nothing is changed");
+    assert_eq!(contents(&dir), contents(&older), "the older folder was changed");
 
-    // The restored folder is continued, and so is one without the note, which an older version
-    // left.
+    // The restored folder is continued. So is a folder without a note, which an older version left.
     fs::remove_dir_all(&dir).unwrap();
     fs::rename(&away, &dir).unwrap();
     for size in [600, 601] {
@@ -170,7 +169,7 @@ async fn an_empty_or_older_folder_is_refused_at_start() {
         closer.close().await.unwrap();
         fs::remove_file(root.path().join("audit.seen")).unwrap();
     }
-    // Its next start notes its size.
+    // The next start of that log notes its size.
     let (_log, closer) = open(root.path());
     closer.close().await.unwrap();
     fs::remove_dir_all(&dir).unwrap();
@@ -193,14 +192,14 @@ async fn two_keys_that_differ_in_their_endings_have_a_note_each() {
     for side in ["cloud", "idc"] {
         let note = fs::read(root.path().join(format!("log.{side}.seen"))).unwrap();
         assert_eq!(note, fs::read(of(side).dir.join("checkpoint")).unwrap());
-        // An earlier version had one path for both, and the later writer overwrote the other's
-        // note.
+        // An earlier version had the same path for both notes, and the later writer overwrote the
+        // other log's note.
         fs::rename(root.path().join(format!("log.{side}.seen")), root.path().join("log.seen")).unwrap();
         fs::rename(of(side).dir, root.path().join(format!("{side}-away"))).unwrap();
     }
     assert!(refused(&of("idc")).contains("there were 5 already"));
     let (log, closer) = AuditLog::open(&of("cloud"), Arc::new(Metrics::default())).unwrap();
-    assert_eq!(log.append(&[entry(0)]).await, Ok(0), "another key's note says nothing of it");
+    assert_eq!(log.append(&[entry(0)]).await, Ok(0), "the note of another key has no effect");
     closer.close().await.unwrap();
 }
 
@@ -218,7 +217,7 @@ async fn a_new_log_begins_under_a_new_key_but_no_old_one() {
     let (log, closer) = AuditLog::open(&both_new, Arc::new(Metrics::default())).unwrap();
     assert_eq!(log.append(&[entry(0)]).await, Ok(0));
     closer.close().await.unwrap();
-    // A new key at the old path: the old key's note says nothing about its log.
+    // A new key at the old path. The note of the old key says nothing about the new log.
     fs::remove_dir_all(&config.dir).unwrap();
     fs::remove_file(&config.key_file).unwrap();
     let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
@@ -256,9 +255,9 @@ async fn a_truncated_or_foreign_seen_checkpoint_does_not_prevent_a_start() {
         closer.close().await.unwrap();
         size += 1;
         let is = fs::read(&note).unwrap();
-        assert_eq!(is, fs::read(root.path().join("audit/checkpoint")).unwrap(), "it is written again");
+        assert_eq!(is, fs::read(root.path().join("audit/checkpoint")).unwrap(), "the note is written again");
     }
-    // If the note cannot be written, the log continues.
+    // The log continues if the note cannot be written.
     fs::remove_file(&note).unwrap();
     fs::create_dir(root.path().join("audit.seen.new")).unwrap();
     let (log, closer) = open(root.path());

@@ -1,12 +1,11 @@
-//! Logs that are given up to an early end, at every entry. Missing entries behind it are in doubt
-//! and no difference.
+//! Tests with logs that end early, at every entry. Entries that are missing after the end are in
+//! doubt and no difference.
 
 use super::*;
 
 const SECOND: i64 = 1_000_000;
 
-/// Returns the logs of requests of all kinds, two seconds apart, each on its way for a part of that
-/// time.
+/// Returns logs of requests of every kind. They begin two seconds apart and take less than that.
 fn logs() -> (Log, Log) {
     let (mut cloud, mut idc) = (vec![(0, started())], vec![(0, started())]);
     for n in 1..60u8 {
@@ -21,8 +20,8 @@ fn logs() -> (Log, Log) {
     (cloud, idc)
 }
 
-/// Compares both logs, cut to these lengths and with a clock skew in microseconds. A log that is
-/// cut is marked.
+/// Compares both logs, cut to these lengths and with this clock skew in microseconds. A log that is
+/// cut is marked as such.
 fn cut(keep: [usize; 2], skew: i64) -> Reconciled {
     let (cloud, idc) = logs();
     let mut reconciler = Reconciler::new();
@@ -66,7 +65,7 @@ fn a_gap_long_before_an_early_end_is_still_a_difference() {
     for (side, log) in [(Side::Cloud, cloud), (Side::Idc, idc)] {
         let id = reconciler.log(side, "");
         reconciler.ends_early(id);
-        // The third request is missing in the IDC's log.
+        // Removes the third request from the IDC's log.
         let gone = |event: &Event| match event {
             Event::OrderReceived(carried) => carried.key == key(3),
             Event::OrderCommitted(ended) => ended.key == key(3),

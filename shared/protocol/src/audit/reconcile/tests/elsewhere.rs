@@ -1,12 +1,13 @@
-//! Requests about one order through several agents. A missing entry is no difference if the agent's
-//! log is not given or ends earlier.
+//! Tests with requests about one order through several agents. A missing entry is no difference if
+//! the log of its agent is not given or ends earlier.
 
 use super::several::{AgentLog, compare, keys, link_to, retried};
 use super::*;
 
 const SECOND: i64 = 1_000_000;
 
-/// Returns an attempt to pay. Each has its own payment id, and all name the same order.
+/// Returns an attempt to pay. Each attempt has its own payment id, and all of them name the same
+/// order.
 fn pays(n: u8, try_: &str) -> Carried {
     Carried { action: Word::of("pay"), ciphertext: None, payment: Some(Word::of(try_)), ..carried(n, b"") }
 }
@@ -102,12 +103,12 @@ fn a_conclusion_by_another_agent_needs_the_receivers_log() {
         assert_eq!((told.differences, told.in_doubt), (vec![], vec![]));
         assert!(keys(&told.not_given).contains(&key(30)));
     }
-    // If that log is given and ends earlier, the entry may be behind its end.
+    // The other agent's log is given, but ends earlier. The entry may be after its end.
     let mut early = d.clone();
     early.2.retain(|(at, _)| *at < 300 * SECOND);
     let told = compare(&[&a, &b, &c, &early]);
     assert_eq!((told.differences, keys(&told.in_doubt)), (vec![], vec![key(30)]));
-    // If that log goes on without the entry, nobody received the payment.
+    // The other agent's log goes on without the entry, so nobody received the payment.
     let mut without = d;
     without.2.retain(|(at, _)| !(300 * SECOND..400 * SECOND).contains(at));
     let told = compare(&[&a, &b, &c, &without]);
@@ -129,7 +130,7 @@ fn a_payments_end_after_its_agents_log_ends_is_in_doubt() {
 
 #[test]
 fn an_entry_queued_where_a_running_agents_log_ends_is_in_doubt() {
-    // The answer of an order is not in the log yet, but a later event is.
+    // The log lacks the answer of an order, but has a later event.
     let [a, b, c, d] = retried();
     let cut = |mut agent: AgentLog, runs: bool| {
         agent.2.retain(|(at, _)| *at != 113 * SECOND && *at < 114 * SECOND);
@@ -142,7 +143,7 @@ fn an_entry_queued_where_a_running_agents_log_ends_is_in_doubt() {
     let told = compare(&[&cut(a.clone(), true), &b, &c, &d]);
     assert_eq!(told.differences, vec![]);
     assert!(keys(&told.in_doubt).contains(&key(11)));
-    // The log of an agent that ended is complete.
+    // The log of an agent that has ended is complete.
     let told = compare(&[&cut(a, false), &b, &c, &d]);
     assert!(keys(&told.differences).contains(&key(11)));
 }

@@ -1,13 +1,14 @@
-//! Several agents on each side: attempts through any of them, and logs that are not given.
+//! Tests with several agents on each side: attempts through any of them, and logs that are not
+//! given.
 
 use super::*;
 use crate::audit::entry::Opened;
 
-/// A second in microseconds. Requests are seconds apart, so that each link's end is clearly before
+/// A second in microseconds. Requests are seconds apart, so the end of each link is clearly before
 /// or after them.
 const SECOND: i64 = 1_000_000;
 
-/// An agent's side, its name and its log.
+/// The side of an agent, its name, and its log.
 pub(super) type AgentLog = (Side, &'static str, Log);
 
 fn opened(link: u64, peer: &str) -> Event {
@@ -56,7 +57,7 @@ pub(super) fn compare(agents: &[&AgentLog]) -> Reconciled {
     reconciler.finish()
 }
 
-/// Returns another attempt under the key of request `n`, with an order id of its own.
+/// Returns another attempt under the key of request `n`, with another order id.
 fn again(n: u8, bytes: &[u8]) -> Carried {
     Carried { order: OrderId::new(UnixMicros::new(1), [n | 0x80; 10]), ..carried(n, bytes) }
 }
@@ -137,7 +138,7 @@ fn an_entry_removed_from_one_of_four_logs_is_named_alone() {
         (2, 21, DifferenceKind::NeverCommitted { answered: Word::of("placed") }),
         (1, 22, DifferenceKind::NeverSent),
         (0, 11, DifferenceKind::NeverSent),
-        // The second attempt has its answer, but the first was received too.
+        // The second attempt has its answer, but the first attempt was received too.
         (0, 1, DifferenceKind::NeverSent),
     ] {
         let mut agents = retried();
@@ -168,7 +169,7 @@ fn each_try_is_received_as_it_was_sent() {
         told.differences[0].what.clone()
     };
     assert_eq!(received(again(1, b"changed")), DifferenceKind::OtherBytes);
-    // The order, brand or kind differs from the sent one.
+    // The received order, brand or kind differs from the one that was sent.
     assert_eq!(received(carried(1, b"b")), DifferenceKind::OtherBytes);
     assert_eq!(
         received(Carried { action: Word::of("cancel"), ..again(1, b"b") }),
@@ -178,7 +179,7 @@ fn each_try_is_received_as_it_was_sent() {
     assert_eq!(received(strange), DifferenceKind::NeverSent);
 }
 
-/// The repeated attempt is about the same order.
+/// The second attempt is about the same order.
 #[test]
 fn a_payment_or_cancellation_by_an_agent_without_log_is_no_difference() {
     let pay = |payment: &str| Carried {
@@ -214,7 +215,7 @@ fn an_order_resealed_once_agrees_and_a_third_sealing_does_not() {
 #[test]
 fn a_decommissioned_agent_leaves_no_later_request_in_doubt() {
     let [mut a, mut b, c, mut d] = retried();
-    // The second IDC agent ends after its last request, and the cloud agents notice.
+    // The second IDC agent ends after its last request, and the cloud agents notice that.
     d.2.pop();
     d.2.push((230 * SECOND, stopped()));
     for log in [&mut a.2, &mut b.2] {
@@ -228,7 +229,7 @@ fn a_decommissioned_agent_leaves_no_later_request_in_doubt() {
     let told = compare(&[&a, &b, &c, &d]);
     assert_eq!((told.agreed, told.lost, told.in_doubt), (5, 0, vec![]), "{:?}", told.differences);
     assert_eq!(told.differences[0].what, DifferenceKind::NeverReceived);
-    // While it has not ended, its log may end too early.
+    // The agent has not ended, so its log may end too early.
     let [a, b, c, mut d] = retried();
     d.2.truncate(d.2.len() - 3);
     let told = compare(&[&a, &b, &c, &d]);

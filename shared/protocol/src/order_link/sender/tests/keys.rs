@@ -1,4 +1,4 @@
-//! Sealed orders go to agents that open them, and are sealed again if no agent opens them any more.
+//! Tests that sealed orders go to agents that can open them, and are sealed again if no agent can.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn sealed(number: u8, key: KeyId) -> (OrderId, to_idc::Kind) {
     (order(number), kind)
 }
 
-/// Returns a sender with two links. Only A's agent also has the new key.
+/// Returns a sender with two links. Only the agent of link A has the new key as well.
 fn rotated_on_one() -> Sender {
     let mut sender = connected(8);
     sender.handle_link_up(at(0), B, 1, 8);
@@ -91,7 +91,7 @@ fn an_unsent_order_is_resealed_when_its_key_is_retired() {
     sender.handle_keys(at(1), A, vec![OLD]);
     assert_eq!(drain(&mut sender), ["1 is to be sealed again"]);
     sender.handle_sealed(at(1), id, None);
-    assert_eq!(drain(&mut sender), ["1 NotSent"], "it cannot be, and it was never sent");
+    assert_eq!(drain(&mut sender), ["1 NotSent"], "the order cannot be sealed again and was never sent");
 }
 
 #[test]
@@ -101,19 +101,15 @@ fn a_key_that_an_agent_lacks_is_not_sent_to_it_again() {
     let ids = [1, 2].map(|n| submit(&mut sender, at(0), sealed(n, NEW)));
     drain(&mut sender);
     sender.handle_answer(at(1), A, unknown_key(ids[0], NEW));
-    assert_eq!(drain(&mut sender), ["link 2 <- 1"], "to the other one that has it");
+    assert_eq!(drain(&mut sender), ["link 2 <- 1"], "the order goes to the other agent that has the key");
     assert_eq!(sender.opened().collect::<Vec<_>>(), [(A, &[OLD][..]), (B, &[NEW][..])]);
     sender.handle_answer(at(1), A, unknown_key(ids[0], NEW));
-    assert!(drain(&mut sender).is_empty(), "and what is said twice is no news of that copy");
+    assert!(drain(&mut sender).is_empty(), "a repeated refusal of a copy has no effect");
     sender.handle_answer(at(1), B, unknown_key(ids[0], NEW));
     assert_eq!(drain(&mut sender), ["1 is to be sealed again"]);
     sender.handle_sealed(at(1), ids[0], Some(sealed(1, OLD).1));
     sender.handle_answer(at(2), A, refused(ids[0], Refusal::Busy));
-    assert_eq!(
-        drain(&mut sender),
-        ["link 1 <- 1", "1 Refused(Busy)"],
-        "no copy is left that was not refused"
-    );
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "1 Refused(Busy)"], "every copy was refused");
 }
 
 #[test]
@@ -124,7 +120,7 @@ fn an_answer_during_resealing_is_told_when_the_order_returns() {
     sender.handle_timeout(at(4));
     assert_eq!(drain(&mut sender), ["link 1 <- 1", "1 is to be sealed again"]);
     sender.handle_answer(at(5), A, settled(id));
-    assert!(drain(&mut sender).is_empty(), "nobody is there to hear it");
+    assert!(drain(&mut sender).is_empty(), "an order without a caller is to be sealed");
     sender.handle_sealed(at(6), id, Some(sealed(1, OLD).1));
     assert_eq!(drain(&mut sender), ["1 settled"]);
     assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
@@ -139,9 +135,13 @@ fn an_order_that_is_sealed_again_keeps_its_room_in_the_queue() {
     sender.handle_keys(at(1), A, vec![OLD]);
     assert_eq!(drain(&mut sender), ["1 is to be sealed again", "2 is to be sealed again"]);
     let (order, kind) = sealed(3, OLD);
-    assert_eq!(sender.submit(at(1), order, kind, BODY), Err(Rejected::Full), "both come back");
+    assert_eq!(
+        sender.submit(at(1), order, kind, BODY),
+        Err(Rejected::Full),
+        "both orders come back to the queue"
+    );
     sender.handle_sealed(at(2), ids[0], Some(sealed(1, OLD).1));
-    assert_eq!(sender.queued(), limits().queue_max, "one is back, and one is away");
+    assert_eq!(sender.queued(), limits().queue_max, "the queue counts the order that is away");
     sender.handle_sealed(at(2), ids[1], None);
     assert_eq!((drain(&mut sender), sender.queued()), (vec!["2 NotSent".to_owned()], 1));
 }
@@ -153,7 +153,7 @@ fn an_order_whose_caller_never_comes_back_from_sealing_is_given_up() {
     sender.handle_link_down(at(1), A);
     drain(&mut sender);
     sender.handle_timeout(at(10));
-    assert!(drain(&mut sender).is_empty(), "a caller that seals is told nothing meanwhile");
+    assert!(drain(&mut sender).is_empty(), "a caller that seals gets an answer meanwhile");
     while let Some(next) = sender.next_timeout() {
         sender.handle_timeout(next);
     }
@@ -170,7 +170,7 @@ fn a_caller_back_from_sealing_too_late_is_told_once() {
     sender.handle_link_down(at(1), A);
     assert_eq!(drain(&mut sender), ["link 1 <- 1", "1 is to be sealed again"]);
     sender.handle_timeout(at(80));
-    assert!(drain(&mut sender).is_empty(), "it is given up, and nobody is there to hear it");
+    assert!(drain(&mut sender).is_empty(), "an order that was given up has an answer");
     assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
     sender.handle_sealed(at(81), id, Some(sealed(1, OLD).1));
     assert_eq!(drain(&mut sender), ["1 Unknown"]);
@@ -182,7 +182,7 @@ fn an_order_that_no_link_opens_takes_no_others_room() {
     for n in 1..=2 {
         submit(&mut sender, at(0), sealed(n, NEW));
     }
-    // Their callers have gone. With A, the only link that opens them goes too.
+    // The orders' callers have gone. With link A, the only link that can open the orders ends too.
     sender.handle_timeout(at(10));
     sender.handle_link_down(at(11), A);
     drain(&mut sender);
