@@ -1,7 +1,7 @@
-//! The configuration of bridge-idc: every key, its type and its default, one line each.
+//! The configuration of bridge-idc: every setting with its type and its default.
 //!
-//! Read once at the start into plain structs, which the parts of the agent are given. `samples/bridge-idc.toml` explains
-//! each key to whoever runs it.
+//! It is read once at the start into plain structs. Each part of the agent gets its own struct.
+//! `samples/bridge-idc.toml` explains every setting to an operator.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,36 +15,41 @@ use crate::database::COMMITTERS_MAX;
 pub use crate::database::LedgerUrl;
 use crate::payments::config::PaymentsConfig;
 
-/// Everything that bridge-idc is told.
+/// The whole configuration of bridge-idc.
 pub struct IdcConfig {
-    /// `[agent]`
+    /// Section `[agent]`.
     pub agent: AgentConfig,
-    /// `[admin]`
+    /// Section `[admin]`.
     pub admin: AdminConfig,
-    /// `[log]`
+    /// Section `[log]`.
     pub log: LogConfig,
-    /// `[audit]`
+    /// Section `[audit]`.
     pub audit: AuditConfig,
-    /// `[tunnel]`
+    /// Section `[tunnel]`.
     pub tunnel: TunnelConfig,
-    /// `[ledger]`
+    /// Section `[ledger]`.
     pub ledger: LedgerConfig,
-    /// `[keys]`
+    /// Section `[keys]`.
     pub keys: KeysConfig,
-    /// `[orders]`
+    /// Section `[orders]`.
     pub orders: OrdersConfig,
-    /// `[catalogue]`
+    /// Section `[catalogue]`.
     pub catalogue: CatalogueConfig,
-    /// `[payments]`
+    /// Section `[payments]`.
     pub payments: PaymentsConfig,
-    /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
+    /// The whole configuration as TOML, with defaults and without secrets, for `--print-config`.
     pub effective: String,
     /// The settings that have a smallest and a largest value.
     pub bounds: Vec<Bounds>,
 }
 
 impl IdcConfig {
-    /// Reads `path`, overlaid by the variables that start with `BRIDGE_IDC__`.
+    /// Reads the file at `path`. Environment variables that start with `BRIDGE_IDC__` override its
+    /// settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read or a setting is wrong. All mistakes are reported together.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Mistakes> {
         let mut reader = Reader::open(path, "BRIDGE_IDC", environment)?;
         let agent = AgentConfig::read(&mut reader);
@@ -76,17 +81,19 @@ impl IdcConfig {
     }
 }
 
-/// `[ledger]`: the database that orders are committed to.
+/// Section `[ledger]`: the database that orders are committed to.
 pub struct LedgerConfig {
-    /// Which database.
+    /// Kind and location of the database.
     pub url: LedgerUrl,
-    /// Its password, from `password_file`; never part of the URL.
+    /// Password of the database, from `password_file`. It is never part of the URL.
     pub password: Option<Secret>,
-    /// Connections at a time, 1 to 64. SQLite takes one for writing and the rest for reading.
+    /// Most connections to the database, 1 to 64. On SQLite, one of them writes and the others
+    /// read.
     pub connections: u32,
-    /// Whether `serve` brings the tables up to date before it starts.
+    /// True if `serve` applies missing migrations before it starts.
     pub migrate: bool,
-    /// What of it could be read or changed on its way to the database, where the configuration takes that risk.
+    /// Risk of an unprotected connection to the database, if `allow_unprotected` accepts it. `None`
+    /// if the connection is protected.
     pub unprotected: Option<&'static str>,
 }
 
@@ -115,10 +122,10 @@ impl LedgerConfig {
     }
 }
 
-/// `[keys]`: the keys that only the IDC has.
+/// Section `[keys]`: the keys that only the IDC has.
 #[derive(Clone, Debug)]
 pub struct KeysConfig {
-    /// The folder that `bridge-idc keys init` fills.
+    /// Folder of the keys, which `bridge-idc keys init` fills.
     pub dir: PathBuf,
 }
 
@@ -128,18 +135,18 @@ impl KeysConfig {
     }
 }
 
-/// `[orders]`: how much is taken at once.
+/// Section `[orders]`: limits for the commits of orders.
 #[derive(Clone, Debug)]
 pub struct OrdersConfig {
     /// Transactions side by side on PostgreSQL, 1 to 8. SQLite has one writer.
     pub committers: usize,
-    /// Orders in one transaction, 1 to 4096.
+    /// Most orders in one transaction, 1 to 4096.
     pub batch_max: usize,
-    /// Lines of orders in one transaction, at least as many as one order may have.
+    /// Most order lines in one transaction. It is at least the most lines of one order.
     pub batch_lines_max: usize,
-    /// Orders received and not yet answered, all links together.
+    /// Most orders that are received and not yet answered, over all links.
     pub window_max: usize,
-    /// Lines in one order.
+    /// Most lines in one order.
     pub lines_max: usize,
 }
 
@@ -156,16 +163,17 @@ impl OrdersConfig {
     }
 }
 
-/// `[catalogue]`: how its changes are numbered, kept and published.
+/// Section `[catalogue]`: limits for the change log and for its publication.
 #[derive(Clone, Debug)]
 pub struct CatalogueConfig {
-    /// Changes kept for replicas that were away; an older one fetches the whole catalogue again.
+    /// Most rows of the change log that are kept for replicas. A replica that is further behind
+    /// fetches the whole catalogue again.
     pub changes_kept: u64,
-    /// And for how long they are kept.
+    /// Longest time that a row of the change log is kept.
     pub changes_kept_for: Duration,
-    /// How often replicas are told where the source is when nothing changes.
+    /// Interval at which replicas get the source's position while nothing changes.
     pub heartbeat: Duration,
-    /// Reads of the database for replicas at a time, so that orders find a connection.
+    /// Most database reads for replicas at a time. The limit leaves connections for orders.
     pub reads_max: usize,
 }
 
@@ -200,7 +208,7 @@ mod tests {
         "secrets/gateway.key",
     ];
 
-    /// Loads `toml` from a folder that has the files the sample names.
+    /// Loads `toml` from a folder that has the files that the sample names.
     fn load(toml: &str) -> Result<IdcConfig, String> {
         let folder = tempfile::tempdir().unwrap();
         for name in FILES {
@@ -218,7 +226,7 @@ mod tests {
     #[test]
     fn the_sample_names_every_setting_with_its_default() {
         let all = complete(SAMPLE);
-        // What the reader knows and the sample does not, or the reverse, or another default: all show as a difference.
+        // A setting that only one side has, or another default, shows as a difference.
         assert_eq!(settings(&load(&all).unwrap().effective), settings(&all));
         let mut with_defaults = settings(&load(SAMPLE).unwrap().effective);
         with_defaults.insert("[ledger] password_file = \"secrets/ledger.password\"".to_owned());

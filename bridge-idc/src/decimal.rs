@@ -1,9 +1,10 @@
-//! Amounts as people and gateways write them, "2.55", into minor units and back; no float ever holds one.
+//! Conversion of decimal amounts such as "2.55" to minor units and back, without floating point.
 
 use bridge_protocol::domain::{Currency, Money};
 use serde_json::value::RawValue;
 
-/// ISO 4217 list one: the codes of money that one can pay with, as of 2026. Funds, metals and test codes are none.
+/// Currency codes of ISO 4217, list one, that are used for payments, as of 2026. Codes of funds,
+/// metals and tests are left out.
 const ASSIGNED: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF \
     CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF \
     IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT \
@@ -11,7 +12,7 @@ const ASSIGNED: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD 
     SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES VND VUV \
     WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
 
-/// Reads a currency's code; what is wrong with it otherwise.
+/// Parses a currency's code. An error text says which rule the code breaks.
 pub(crate) fn currency(code: &str) -> Result<Currency, String> {
     let currency = Currency::new(code).map_err(|error| error.to_string())?;
     match ASSIGNED.split_ascii_whitespace().any(|assigned| assigned == code) {
@@ -20,7 +21,7 @@ pub(crate) fn currency(code: &str) -> Result<Currency, String> {
     }
 }
 
-/// Reads an amount; what is wrong with it otherwise.
+/// Parses an amount. An error text says which form the amount must have.
 pub(crate) fn parse(text: &str, currency: Currency) -> Result<Money, String> {
     let digits = currency.decimals();
     let wrong = || match digits {
@@ -38,7 +39,7 @@ pub(crate) fn parse(text: &str, currency: Currency) -> Result<Money, String> {
     minor.parse().ok().and_then(|amount| Money::new(amount, currency)).ok_or_else(wrong)
 }
 
-/// An amount as a JSON number of the currency's own unit, as a gateway takes it.
+/// Returns an amount in whole units of its currency as a JSON number, the form that gateways take.
 pub(crate) fn number(money: Money) -> Box<RawValue> {
     RawValue::from_string(money.in_whole_units()).unwrap_or_default()
 }

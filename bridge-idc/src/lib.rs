@@ -1,44 +1,46 @@
-//! bridge-idc: stands beside the ledger, opens what the cloud sealed and commits it there.
+//! bridge-idc: the agent beside the ledger. It opens the orders that the cloud agent sealed, and
+//! commits them.
 //!
-//! Rooms stand in the order an order and a payment meet them, with what they stand on behind them.
+//! Modules are in the order in which an order and a payment pass them. The modules that these rest
+//! on come after them.
 
-// Every setting, with its default.
+// Every setting with its default.
 pub mod config;
 
-// What is counted.
+// Metrics.
 pub mod metrics;
 
-// Orders: received, opened, committed, certified, answered.
+// Orders: received, opened, committed, signed and answered.
 pub mod orders;
 
-// What is charged, by which gateway, and what is done while nobody can tell.
+// Payments: charges and refunds through a gateway, and the resolution of unknown outcomes.
 pub mod payments;
 
-// What a storefront shows: its changes numbered, its rows published, and nothing else.
+// The catalogue: its changes are numbered, and only its public columns are published.
 pub mod catalogue;
 
-// Personal data at rest, and the keys.
+// Encryption of personal data at rest, and the keys for it.
 pub mod vault;
 
 // The database under orders, payments and the catalogue.
 pub mod database;
 
-// Amounts with decimals, as people and gateways write them.
+// Decimal amounts.
 mod decimal;
 
-// What every importer asks of a file.
+// Checks that every importer makes on its file.
 pub mod import_file;
 
-// The ledger beside what the audit logs say was committed.
+// Comparison of the ledger with the commits that the audit logs record.
 pub mod compare;
 
-// That an agent has had a ledger.
+// A mark in the state folder: this agent has served a ledger before.
 pub mod served_before;
 
-// What is in the agent's way, told to the cloud.
+// The obstacles of this agent, reported to the cloud agents.
 mod readiness;
 
-// The process: what it starts, watches and ends.
+// The process: start, supervision and end.
 pub mod serve;
 
 // The command line.

@@ -3,8 +3,9 @@
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Orders allocate on one thread and free on another, for which the system's allocator takes locks. What is freed is wiped:
-/// the libraries between a socket and us keep buffers that held an order, and wipe none of them.
+/// An order's memory is allocated on one thread and freed on another. The system's allocator takes
+/// locks for that, and mimalloc does not. Freed memory is wiped, because libraries below this
+/// program keep personal data in buffers that they do not wipe.
 #[global_allocator]
 static MEMORY: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 

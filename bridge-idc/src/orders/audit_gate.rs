@@ -1,61 +1,63 @@
-//! What waits for the audit log: nothing is committed before its receipt is durable there, and nothing answered before
-//! its outcome is (promise P8).
+//! Steps that wait for the audit log: a request is committed only after its receipt is durable
+//! there, and answered only after its outcome is (promise P8).
 //!
-//! Sans-IO, and one round at a time: while its entries become durable, those of the next one gather, and no entry waits on a
-//! timer.
+//! Sans-IO. One round of entries is written at a time. Entries of the next round collect in the
+//! meantime, and no timer delays them.
 
 use bridge_protocol::audit::Entry;
 
-/// Entries on their way into the log, and what is to be done once they are durable.
+/// Entries on their way into the log, and the steps that follow them.
 #[derive(Debug)]
 pub struct AuditGate<T> {
-    /// Not handed out yet, in order; bounded by what is under way in the agent.
+    /// Entries of the next round, in order; bounded by the requests under way.
     entries: Vec<Entry>,
-    /// What they are to lead to, in order: how many of them, and to what.
+    /// Steps of the next round in order, each with the number of its entries.
     gathered: Vec<(usize, T)>,
-    /// The same of the round under way; empty if there is none.
+    /// Steps of the round that is being written; empty if there is none.
     round: Vec<(usize, T)>,
-    /// Whether one of them is waited for at once.
+    /// True if a step of the next round must not wait for others.
     pressing: bool,
-    /// Set while the last round was not written.
+    /// True while the last round has not been written.
     failed: bool,
 }
 
-/// Entries for the log.
+/// A round of entries for the log.
 #[derive(Debug)]
 pub struct AuditRound {
-    /// To be made durable in this order.
+    /// The entries, to make durable in this order.
     pub entries: Vec<Entry>,
-    /// Whether the last round was not written: to be tried after a pause.
+    /// True if the last round was not written. The driver must then pause before this one.
     pub again: bool,
 }
 
 impl<T> AuditGate<T> {
-    /// Nothing waits.
+    /// Creates a gate without entries.
     pub fn new() -> Self {
         Self { entries: Vec::new(), gathered: Vec::new(), round: Vec::new(), pressing: false, failed: false }
     }
 
-    /// `then` is to be done once these entries are durable.
+    /// Adds entries. The step `then` follows once they are durable. The next round may begin at
+    /// once.
     pub fn wait(&mut self, entries: impl IntoIterator<Item = Entry>, then: T) {
         self.pressing = true;
         self.wait_along(entries, then);
     }
 
-    /// As [`Self::wait`], of something that can wait for others: see [`Self::poll_round`].
+    /// Adds entries as [`Self::wait`] does, but does not cause a round: see [`Self::poll_round`].
     pub fn wait_along(&mut self, entries: impl IntoIterator<Item = Entry>, then: T) {
         let before = self.entries.len();
         self.entries.extend(entries);
         self.gathered.push((self.entries.len() - before, then));
     }
 
-    /// What is to be done once entries are durable that are not yet.
+    /// Returns the steps that still wait.
     pub fn waiting(&self) -> impl Iterator<Item = &T> {
         self.round.iter().chain(&self.gathered).map(|(_, then)| then)
     }
 
-    /// The next round: everything that has gathered, unless one is under way. If `busy`, nothing could be done yet for those
-    /// who wait along, so they make no round of their own.
+    /// Returns the next round with all entries that have come, unless a round is being written. If
+    /// `busy`, the steps of [`Self::wait_along`] could not run yet, so their entries cause no
+    /// round.
     pub fn poll_round(&mut self, busy: bool) -> Option<AuditRound> {
         if !self.round.is_empty() || self.gathered.is_empty() || (busy && !self.pressing) {
             return None;
@@ -65,14 +67,15 @@ impl<T> AuditGate<T> {
         Some(AuditRound { entries: std::mem::take(&mut self.entries), again: self.failed })
     }
 
-    /// The round is durable: what is to be done now.
+    /// Notes that the round is durable. Returns its steps, which are due now.
     pub fn handle_durable(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.failed = false;
         std::mem::take(&mut self.round).into_iter().map(|(_, then)| then)
     }
 
-    /// The round was not written, and its entries come back. What `give_up` returns is waited for again, before
-    /// everything that came meanwhile.
+    /// Notes that the round was not written, and takes its entries back. `give_up` decides about
+    /// each step. If it returns a step, the entries of that step are written again, before all that
+    /// came later.
     pub fn handle_failed(&mut self, entries: Vec<Entry>, mut give_up: impl FnMut(T) -> Option<T>) {
         (self.failed, self.pressing) = (true, true);
         let mut entries = entries.into_iter();

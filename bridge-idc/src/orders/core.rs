@@ -1,16 +1,17 @@
-//! The agent itself, sans-IO: one owner of all state, one `handle`, outputs polled.
+//! The order core (sans-IO): it owns the whole state of the orders, takes inputs in one `handle`,
+//! and gives outputs by polling.
 //!
-//! An order's whole way through the IDC stands in [`handle`](crate::orders::core::OrderCore::handle), in the order of its arms: received, opened, logged,
-//! committed with its neighbours, certified, logged again, answered. The driver in `driver` does what the outputs say and nothing else;
-//! the simulation runs this same code.
+//! An order's whole way through the IDC is in [`handle`](crate::orders::core::OrderCore::handle),
+//! in the order of its arms: received, opened, logged, committed in a batch, signed, logged again,
+//! answered. The driver only carries the outputs out. The simulation runs this same code.
 
-/// Several transactions side by side, and which request goes to which.
+/// Several transactions side by side, and the choice of the committer for each request.
 mod committers;
 
 /// A batch from its beginning to its end.
 mod batches;
 
-/// Requests that wait for what somebody else holds.
+/// Requests that wait for a held row.
 mod held;
 
 use std::collections::{HashMap, VecDeque};
@@ -37,216 +38,228 @@ use crate::orders::store::{self, Batch, RequestEnd};
 use crate::orders::unopened::{HeldRequest, Unopened};
 use crate::vault::keyring::Keyring;
 
-/// Sealing sessions remembered of each link: more than a cloud agent uses at a time.
+/// Most sealing sessions that are cached for each link. A cloud agent uses fewer at a time.
 const SESSIONS_MAX: usize = 1_024;
 
-/// Questions that wait for their look-up, beside those that are looked up: some seconds' work.
+/// Most questions that wait for a look-up. This is the work of some seconds.
 const QUESTIONS_MAX: usize = 1_024;
 
-/// How long one may have waited that is still looked up. A slow database makes more of it than whoever asks waits for: then
-/// they are told soon when to come back, and what is looked up is what somebody waits for.
+/// Longest wait of a question that is still looked up. With a slow database, a question would wait
+/// longer than its caller. The core then refuses it as busy, and looks up questions whose callers
+/// still wait.
 const QUESTION_WAITS_MAX: Duration = Duration::from_secs(2);
 
-/// The share of the window, one in so many, that requests may take up which wait for what somebody else holds: the rest stays
-/// for those who need nothing of it.
+/// Requests that wait for held rows may fill one part in this many of the window. The rest stays
+/// for other requests.
 const HELD_SHARE: usize = 4;
 
-/// The agent's limits.
+/// Limits of the core.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderLimits {
-    /// Requests received and not yet answered.
+    /// Most requests that are received and not yet answered.
     pub window_max: usize,
-    /// Transactions side by side: one where the database has one writer.
+    /// Transactions side by side. It is 1 if the database has one writer.
     pub committers: usize,
-    /// Requests in one transaction.
+    /// Most requests in one transaction.
     pub batch_max: usize,
-    /// Lines of orders in one transaction; one order is taken however many it has.
+    /// Most order lines in one transaction. A single order may have more, and is then committed
+    /// alone.
     pub batch_lines_max: usize,
-    /// Lines in one order.
+    /// Most lines in one order.
     pub lines_max: usize,
-    /// Orders looked up at a time.
+    /// Most orders that are looked up at a time.
     pub look_ups_at_once: usize,
 }
 
 impl OrderLimits {
-    /// Requests that may wait for what somebody else holds.
+    /// Returns the most requests that may wait for held rows.
     fn held_max(&self) -> usize {
         (self.window_max / HELD_SHARE).max(1)
     }
 }
 
-/// What happens to the agent.
+/// Input of the core.
 #[derive(Debug)]
 pub enum Input {
     /// A message came on an order lane.
     Message {
-        /// On which link.
+        /// The link.
         link: LinkId,
-        /// On which of its lanes.
+        /// Lane of the link.
         lane: u8,
-        /// What.
+        /// The message.
         message: ToIdc,
     },
     /// A sealing session was decapsulated, or could not be.
     Decapsulated {
-        /// For which link.
+        /// The link.
         link: LinkId,
-        /// What it came to.
+        /// Result of the decapsulation.
         session: Decapsulated,
     },
-    /// The audit log's round under way has ended: its entries are durable, or come back because they are not.
+    /// A round of the audit log has ended. Its entries are durable, or come back because they are
+    /// not.
     Audited(Result<(), Vec<Entry>>),
-    /// A batch under way has ended.
+    /// A batch has ended.
     Batch(AttemptEnd),
     /// An order was looked up.
     LookedUp {
-        /// Who asked.
+        /// The request that asked.
         token: Token,
-        /// How the order stands, `None` if there is none; an error if the database does not answer.
+        /// State of the order, `None` if there is no such order. An error if the database does not
+        /// answer.
         found: Result<Option<State>, Refusal>,
     },
     /// A link is gone.
     LinkDown(LinkId),
-    /// The data centre's keys are others from now on.
+    /// The data centre's keys have changed.
     Keys(Arc<Keyring>),
-    /// Nothing tells whether the database works: an empty batch is to ask it, unless another one tells.
+    /// The agent needs to know if the database works. An empty batch asks the database, unless a
+    /// committer has a batch under way, which shows it as well.
     AskDatabase,
 }
 
-/// A batch to be committed.
+/// A batch to commit.
 #[derive(Debug)]
 pub struct Attempt {
-    /// Which committer's it is, counted from 0, where it waits for nothing.
+    /// Number of the batch's committer, counted from 0. It has no meaning if `awaited` is set.
     pub committer: usize,
-    /// What its requests wait for, and nobody else does: it is committed beside others, once that is free. `None` for a committer's
-    /// batch, which waits for nothing.
+    /// The held row that all its requests wait for. Such a batch runs beside the committers'
+    /// batches, and waits in the database until the row is free. `None` for a committer's batch,
+    /// which waits for no lock.
     pub awaited: Option<Awaited>,
-    /// Whether the last one did not come through: to be tried after a pause.
+    /// True if the last try of this batch failed. The driver must then pause before this one.
     pub again: bool,
-    /// How long the one that came first waited for it; `None` if it is empty, or waited for what somebody else holds.
+    /// Time for which the oldest request waited. `None` if the batch is empty or `awaited` is set.
     pub waited: Option<Duration>,
-    /// Its requests; none only to see whether the database works again.
+    /// The requests. An empty batch only tests the database.
     pub batch: Batch,
 }
 
-/// How an [`Attempt`] ended.
+/// The end of an [`Attempt`].
 #[derive(Debug)]
 pub struct AttemptEnd {
-    /// Which committer's it was.
+    /// Number of the batch's committer.
     pub committer: usize,
-    /// What it waited for.
+    /// The held row that the batch waited for.
     pub awaited: Option<Awaited>,
-    /// Its requests, and how each ended, in its order.
+    /// The requests of the batch in their order, each with its end.
     pub requests: Vec<(Request, RequestEnd)>,
-    /// Whether the database could not work.
+    /// True if the database did not work.
     pub outage: bool,
 }
 
-/// A request on its way to its commit.
+/// A request that waits for its commit.
 #[derive(Debug)]
 struct Pending {
     token: Token,
     request: Request,
-    /// Whether an earlier try may have committed it: then nobody is told that it had no effect.
+    /// True if an earlier try may have committed the request. Its caller must then not hear that
+    /// the request had no effect.
     doubtful: bool,
 }
 
-/// A question that was not answered yet.
+/// A question that is not answered yet.
 #[derive(Debug, Clone)]
 struct PendingQuestion {
     token: Token,
     brand: Brand,
     order: OrderId,
     key: Option<KeyDigest>,
-    /// When it came.
+    /// Time of the question's arrival.
     since: UnixMicros,
 }
 
-/// What the driver does next.
+/// The next action of the driver.
 #[derive(Debug)]
 pub enum Output {
-    /// Decapsulate this session beside everything else, and report what it came to. The next one comes only after that.
+    /// Decapsulate this session in another task and report the result. The next such output comes
+    /// only after that.
     Decapsulate {
-        /// For which link.
+        /// The link.
         link: LinkId,
-        /// Half a millisecond of work.
+        /// The session. Its decapsulation takes half a millisecond.
         session: Encapsulated,
     },
     /// Make these entries durable and report the end. The next round comes only after that.
     Audit(AuditRound),
-    /// Commit this batch and report its end. Until then comes at most one for each other committer, and for each other thing that
-    /// is waited for.
+    /// Commit this batch and report its end. Each committer and each held row has at most one batch
+    /// under way.
     Commit(Attempt),
-    /// Look an order up, beside at most so many others as the limit says.
+    /// Look an order up. At most [`OrderLimits::look_ups_at_once`] are under way.
     LookUp {
-        /// Who asks.
+        /// The request that asks.
         token: Token,
-        /// Whose shop.
+        /// Brand of the order.
         brand: Brand,
-        /// By its id,
+        /// Id of the order.
         order: OrderId,
-        /// or by its key.
+        /// Idempotency key of the order. If set, the look-up is by this key.
         key: Option<KeyDigest>,
     },
     /// Send this to a cloud agent.
     Send(Reply),
-    /// An order was refused before the ledger saw it; to be counted and logged.
+    /// Count and log an order that was refused before the ledger saw it.
     Rejected {
-        /// Which order.
+        /// The order.
         order: OrderId,
-        /// Why.
+        /// The reason.
         failure: OpenFailure,
     },
 }
 
-/// What waits until the audit log has it durable.
+/// The next step of a request once its audit entries are durable.
 #[derive(Debug)]
 enum After {
-    /// A request may be committed; what it needs to itself meanwhile.
+    /// Commit the request. It claims these needs in the meantime.
     Commit(Token, Box<Request>, Needs),
-    /// A request about this order is answered.
+    /// Answer a request about this order.
     Answer(Token, OrderId, Box<to_cloud::Kind>),
 }
 
-/// The agent's state.
+/// The state of the core.
 pub struct OrderCore {
     limits: OrderLimits,
     keys: Arc<Keyring>,
     receiver: Receiver,
     opener: Opener,
-    /// What waits for its sealing session; at most the receiver's window.
+    /// Orders that wait for their sealing session; at most the receiver's window.
     unopened: Unopened,
-    /// What waits for the audit log; at most the receiver's window.
+    /// Next steps that wait for the audit log; at most the receiver's window.
     auditing: AuditGate<After>,
-    /// Opened requests that wait for the next batch of a committer; with `batches` and `held`, at most the receiver's window.
+    /// Opened requests that wait for the next batch of a committer. Together with `batches` and
+    /// `held`, at most the receiver's window.
     committers: Committers,
-    /// Those that wait for what somebody else holds.
+    /// Requests that wait for held rows.
     held: Queues,
-    /// The batches under way: at most one of each committer, and some that wait for what somebody else holds.
+    /// Batches under way: at most one of each committer and one for each held row.
     batches: Vec<BatchUnderWay>,
-    /// Batches begun so far.
+    /// Number of batches begun so far.
     begun: u64,
-    /// Questions that wait for their look-up.
+    /// Questions that wait for a look-up.
     questions: VecDeque<PendingQuestion>,
-    /// What is being looked up, and whether a write about it was under way when that began: it may be committed since the
-    /// database has looked.
+    /// Questions in a look-up. The flag is true if a write about the order was under way when the
+    /// look-up began. That write may have been committed after the database looked.
     looked_up: HashMap<Token, (PendingQuestion, bool)>,
-    /// How orders stand that were asked about, where the log does not have yet what made them stand so; at most the receiver's
-    /// window.
+    /// Look-up results that show a write whose outcome is not in the audit log yet; at most the
+    /// receiver's window.
     asked: Vec<(Token, State)>,
-    /// Set while the database does not work: what nobody can tell about is tried again, and nothing new taken.
+    /// True while the database does not work. Batches in doubt are then tried again, and new
+    /// requests are refused.
     away: bool,
-    /// How many batches had begun when it was last seen not to work: what those come to does not say that it works.
+    /// Value of `begun` when the database last failed. The end of a batch with this number or a
+    /// lower one does not prove that the database works.
     away_after: u64,
-    /// Set while the database is to be asked whether it works.
+    /// True if the next batch must test the database, even if it is empty.
     asks: bool,
-    /// Requests that wait, or are in a batch, and that an earlier batch may have committed.
+    /// Number of requests in doubt, in a queue or in a batch: an earlier batch may have committed
+    /// them.
     doubtful: usize,
     outputs: VecDeque<Output>,
 }
 
 impl OrderCore {
-    /// An agent with nothing under way.
+    /// Creates a core with nothing under way.
     pub fn new(limits: OrderLimits, keys: impl Into<Arc<Keyring>>) -> Self {
         let keys = keys.into();
         Self {
@@ -274,67 +287,68 @@ impl OrderCore {
         }
     }
 
-    /// Requests received and not yet answered.
+    /// Returns the number of requests that are received and not yet answered.
     pub fn under_way(&self) -> usize {
         self.receiver.under_way()
     }
 
-    /// Requests that wait for the next batch of a committer.
+    /// Returns the number of requests that wait for the next batch of a committer.
     pub fn waiting(&self) -> usize {
         self.committers.len()
     }
 
-    /// Orders that wait for their sealing session.
+    /// Returns the number of orders that wait for their sealing session.
     pub fn unopened(&self) -> usize {
         self.unopened.len()
     }
 
-    /// Sealing sessions decapsulated so far.
+    /// Returns the number of sealing sessions decapsulated so far.
     pub fn sealing_sessions(&self) -> u64 {
         self.opener.decapsulated()
     }
 
-    /// Requests that wait for what somebody else holds.
+    /// Returns the number of requests that wait for held rows.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// How many may.
+    /// Returns the most requests that may wait for held rows.
     pub fn held_max(&self) -> usize {
         self.limits.held_max()
     }
 
-    /// Questions that wait for their look-up.
+    /// Returns the number of questions that wait for a look-up.
     pub fn questions(&self) -> usize {
         self.questions.len()
     }
 
-    /// How many may.
+    /// Returns the most questions that may wait for a look-up.
     pub fn questions_max(&self) -> usize {
         QUESTIONS_MAX
     }
 
-    /// Whether the database did not work when it was last asked to commit.
+    /// Returns true if the database failed at the last commit.
     pub fn is_away(&self) -> bool {
         self.away
     }
 
-    /// Whether the database does not tell how a batch ended.
+    /// Returns true if a batch has an unknown outcome.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful > 0
     }
 
-    /// Whether a request about this order may be committed, and what it came to is not in the log.
+    /// Returns true if a request about this order may be committed without its outcome in the audit
+    /// log.
     pub fn log_is_behind(&self, order: OrderId) -> bool {
         self.is_ahead_of_the_log(order.as_bytes())
     }
 
-    /// Whether a request about this order is under way.
+    /// Returns true if a request about this order is under way.
     pub fn is_writing(&self, order: OrderId) -> bool {
         self.receiver.writes_of(order) > 0
     }
 
-    /// Takes one input. The order's way, in flow order.
+    /// Takes one input. The arms are in the order in which an order passes them.
     pub fn handle(&mut self, input: Input, now: UnixMicros, random: &mut impl Rng) {
         match input {
             Input::Message { link, lane, message } => match self.receiver.handle_message(link, lane, message)
@@ -363,7 +377,7 @@ impl OrderCore {
             },
             Input::Decapsulated { link, session } => {
                 let held = self.unopened.handle_done(link, session.id());
-                // Of a link that is gone nothing is remembered.
+                // Sessions of a link that is gone are not cached.
                 let failed = if held.is_empty() { None } else { self.opener.remember(link, session).err() };
                 for held in held {
                     match (held, failed) {
@@ -405,9 +419,11 @@ impl OrderCore {
                         self.asked.push((token, state));
                     }
                     Ok(Some(state)) => self.answer(token, to_cloud::Kind::State(state)),
-                    // It is on its way here, for however long it waits: nobody may be told that it never will be there.
+                    // A write about the order is under way and may take long. `NotFound` would say
+                    // that the order never comes.
                     Ok(None) if self.is_written(&question) => self.refuse(token, Refusal::Busy),
-                    // What was on its way then has ended since, and may be there now.
+                    // The write that was under way has ended since. The order may exist now, so it
+                    // is looked up again.
                     Ok(None) if was_written => self.questions.push_front(question),
                     Ok(None) => self.refuse(token, Refusal::NotFound),
                     Err(refusal) => self.refuse(token, refusal),
@@ -418,7 +434,8 @@ impl OrderCore {
                 self.opener.forget(link);
                 for held in self.unopened.handle_link_down(link) {
                     match held {
-                        // As if it had been lost on the line: whoever asks again on another link brings it once more.
+                        // The order counts as lost on the line. The cloud agent sends it again on
+                        // another link.
                         HeldRequest::Place(token, _) => self.receiver.abandon(token),
                         HeldRequest::Cancel(token, header) => self.cancel(token, header, now),
                     }
@@ -432,12 +449,17 @@ impl OrderCore {
         }
     }
 
-    /// The next thing to do, `None` until the next input. A committer's batch is put together only once everything else has been
-    /// polled and its last one has ended: it takes whatever has come meanwhile, and waits for nothing. The same goes for a
-    /// round of the audit log; but while a batch is committed, what comes for the same committer is not logged by itself: it could
-    /// not be committed yet, and goes with what this batch comes to. So under load a batch costs one fsync of the log.
+    /// Returns the next action, or `None` until the next input.
     ///
-    /// Beside those batches are those of what somebody else holds, each for those who wait for one such thing.
+    /// A committer gets its next batch after everything else is polled and its last batch has
+    /// ended. The batch takes all requests that have come by then, and waits for no more. A round
+    /// of the audit log begins in the same way. Receipts for a committer that is busy start no
+    /// round of their own, because those requests could not be committed yet. They go into the
+    /// round with the outcomes of that committer's batch, so under load each batch costs one fsync
+    /// of the log.
+    ///
+    /// Batches for held rows run beside the committers' batches, each for the requests that wait
+    /// for one row.
     pub fn poll_output(&mut self, now: UnixMicros) -> Option<Output> {
         self.outputs
             .pop_front()
@@ -448,7 +470,8 @@ impl OrderCore {
             .or_else(|| self.next_round())
             .or_else(|| self.next_batch(now).map(Output::Commit))
             .or_else(|| self.next_turn(now).map(Output::Commit))
-            // What did not fit among those that wait.
+            // A batch above may refuse requests that do not fit into the queues of held rows. Those
+            // refusals need a round of their own.
             .or_else(|| self.next_round())
     }
 
@@ -469,27 +492,27 @@ impl OrderCore {
         self.outputs.pop_front()
     }
 
-    /// Whether a write about what is asked is under way.
+    /// Returns true if a write about the order in question is under way.
     fn is_written(&self, question: &PendingQuestion) -> bool {
         self.receiver.is_writing(question.order, question.key)
     }
 
     fn next_round(&mut self) -> Option<Output> {
-        // While the database does not work, what waits is to be refused.
+        // While the database does not work, requests that wait for the log must be refused soon.
         let helps = self.away || self.committers.waits_for_log(|committer| !self.is_busy(committer));
         let round = self.auditing.poll_round(!helps)?;
         self.committers.begin_logging();
         Some(Output::Audit(round))
     }
 
-    /// Has a request logged as received, and committed after that.
+    /// Logs the receipt of a request. The request is committed after that.
     fn log_received(&mut self, entry: Option<Entry>, token: Token, request: Box<Request>) {
         let needs = self.committers.needs_of(&request);
         self.committers.note_logging(&needs);
         self.auditing.wait_along(entry, After::Commit(token, request, needs));
     }
 
-    /// Opens an order, or has it wait for its sealing session.
+    /// Opens an order, or lets it wait for its sealing session.
     fn place(
         &mut self,
         link: LinkId,
@@ -531,7 +554,8 @@ impl OrderCore {
         self.log_received(entry, token, request.into());
     }
 
-    /// Answers a request that has had no effect, once both that it came and that are in the audit log.
+    /// Refuses a request without effect. Its receipt and its refusal are in the audit log before
+    /// the answer goes out.
     fn turn_away(&mut self, token: Token, came: Option<Entry>, header: &Header, refused: impl Into<Refused>) {
         let refused = refused.into();
         let refusal = store::RequestOutcome::Refused(refused.refusal());
@@ -540,15 +564,16 @@ impl OrderCore {
         self.auditing.wait(came.into_iter().chain(end), then);
     }
 
-    /// Refuses a request that is in the audit log, once that it is refused is there as well.
+    /// Refuses a request whose receipt is in the audit log. Its refusal is in the log before the
+    /// answer goes out.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
         let end = log_entry::ended(now, &header, &store::RequestOutcome::Refused(refusal));
         let kind = to_cloud::Kind::Refused(refusal.into());
         self.auditing.wait(end, After::Answer(token, header.order, Box::new(kind)));
     }
 
-    /// The audit log cannot be written. What has had no effect is refused; what is committed is not told before it is
-    /// logged, so that is tried again.
+    /// Handles a failed round of the audit log. Requests without effect are refused. An answer
+    /// about a committed request waits until its entry is logged, so that entry is tried again.
     fn not_audited(&mut self, entries: Vec<Entry>) {
         let mut refused = Vec::new();
         self.auditing.handle_failed(entries, |then| match then {
@@ -569,7 +594,7 @@ impl OrderCore {
         }
     }
 
-    /// Answers what was held back of what was asked about orders, as far as the log has come.
+    /// Answers the questions whose orders have their outcome in the audit log by now.
     fn answer_asked(&mut self) {
         for (token, state) in std::mem::take(&mut self.asked) {
             if self.is_ahead_of_the_log(&state.order) {
@@ -580,10 +605,11 @@ impl OrderCore {
         }
     }
 
-    /// Whether a request about this order may be committed, and what it came to is not in the log.
+    /// Returns true if a request about this order may be committed without its outcome in the audit
+    /// log.
     fn is_ahead_of_the_log(&self, order: &[u8]) -> bool {
         let is_it = |about: OrderId| about.as_bytes().as_slice() == order;
-        // Of what is in doubt, and waits to be committed again, nobody knows.
+        // A request in doubt that waits for its next try may be committed.
         let waiting = self.committers.waiting().chain(self.held.waiting());
         let mut in_doubt =
             waiting.filter(|pending| pending.doubtful).map(|pending| pending.request.action.order());

@@ -1,6 +1,8 @@
-//! Brands for which the database does nothing while it works for others: an operator is told of them until it does.
+//! Brands whose writes the database rejects while it works for others. The agent reports them to an
+//! operator until a write succeeds.
 //!
-//! Sans-IO. It knows of a brand what its last batches came to, and forgets one of which nothing is heard any more.
+//! Sans-IO. It counts the last batches of each brand, and forgets a brand without requests after
+//! some time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,30 +13,32 @@ use bridge_protocol::domain::{Brand, UnixMicros};
 use crate::orders::core::AttemptEnd;
 use crate::orders::store::{RequestEnd, RequestOutcome};
 
-/// Batches one after the other of which the database did nothing, until it is told: one may have met something that is over.
+/// Consecutive batches without a write for a brand until the brand is reported. A single one may
+/// have had a fault that is over.
 const BATCHES: u32 = 2;
 
-/// Brands that are remembered.
+/// Most brands that are remembered.
 const BRANDS_MAX: usize = 256;
 
-/// Brands that a note names.
+/// Most brands that a note names.
 const NAMED: usize = 10;
 
-/// How long a brand is told of that asks for nothing any more: nobody knows whether the database would do it by now.
+/// Time for which a brand without further requests is reported. After that the database may work
+/// for it again.
 const TOLD_FOR: Duration = Duration::from_secs(600);
 
-/// A brand for which the database did nothing of late.
+/// A brand whose writes the database has rejected lately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeniedBrand {
     brand: Brand,
-    /// Batches since it last did something.
+    /// Batches since the last write.
     batches: u32,
-    /// When the first of them ended, and the last.
+    /// Times at which the first and the last of these batches ended.
     since: UnixMicros,
     last: UnixMicros,
 }
 
-/// What the last batches of each brand came to.
+/// Results of the last batches of each brand.
 #[derive(Debug, Default)]
 pub(crate) struct Denied {
     brands: BTreeMap<Brand, DeniedBrand>,
@@ -42,7 +46,7 @@ pub(crate) struct Denied {
 }
 
 impl Denied {
-    /// A batch has ended.
+    /// Takes the end of a batch.
     pub(crate) fn handle_batch(&mut self, ended: &AttemptEnd, now: UnixMicros) {
         let is_denied = |end: &RequestEnd| matches!(end, RequestEnd::NotCommitted) && !ended.outage;
         if self.brands.is_empty() && !ended.requests.iter().any(|(_, end)| is_denied(end)) {
@@ -65,13 +69,14 @@ impl Denied {
         self.told = self.brands.values().filter(|of| of.batches >= BATCHES).cloned().collect();
     }
 
-    /// Those that somebody should look at.
+    /// Returns the brands to report.
     pub(crate) fn told(&self) -> Arc<[DeniedBrand]> {
         self.told.clone()
     }
 }
 
-/// Whether the database wrote something for a request. What it only read it may do for a brand for which it writes nothing.
+/// Returns true if the database wrote something for a request. A mere read proves nothing, because
+/// reads may succeed for a brand whose writes fail.
 fn is_written(end: &RequestEnd) -> bool {
     match end {
         RequestEnd::Committed(committed) => {
@@ -81,7 +86,7 @@ fn is_written(end: &RequestEnd) -> bool {
     }
 }
 
-/// What an operator is told of these brands at this time.
+/// Returns the note about these brands for an operator.
 pub(crate) fn note(denied: &[DeniedBrand], now: UnixMicros) -> Option<String> {
     let told: Vec<&DeniedBrand> = denied.iter().filter(|of| now.since(of.last) < TOLD_FOR).collect();
     let since = told.iter().map(|of| of.since).min()?;

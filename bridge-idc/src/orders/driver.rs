@@ -1,8 +1,11 @@
-//! The driver of the order core: brings what happens to [`OrderCore::handle`](crate::orders::core::OrderCore::handle) and does what its outputs say.
+//! The driver of the order core. It gives events to
+//! [`OrderCore::handle`](crate::orders::core::OrderCore::handle) as inputs, and carries its outputs
+//! out.
 //!
-//! One task owns the agent. The database works beside it and its results come back as inputs; nothing here decides.
+//! One task owns the core. Database work runs in other tasks, and its results come back as inputs.
+//! The driver takes no decision about an order.
 
-/// Look-ups of orders, gathered.
+/// Look-ups of orders, put together.
 pub mod look_ups;
 
 use std::collections::HashMap;
@@ -33,38 +36,41 @@ use crate::orders::traces::Traces;
 use crate::payments::driver::{Ends, PaymentDriver};
 use crate::vault::keyring::Keyring;
 
-/// Results of the database that the owner has not taken yet; it takes them all before anything else.
+/// Most results of the database that wait for the owner. The owner takes results before events of
+/// the tunnel.
 const RESULTS: usize = 1_024;
 
-/// Orders under way whose trace is remembered.
+/// Most orders under way whose trace is remembered.
 const TRACES: usize = 8_192;
 
-/// Lines of the log about orders that do not open for one reason, in ten seconds: a peer can send them all day.
+/// Most log lines in ten seconds about orders that do not open for one reason. A peer can send such
+/// orders without end.
 const REJECTIONS_LOGGED: u32 = 20;
 
-/// Inputs taken at a time before the outputs are done: what has come together is committed together.
+/// Most inputs that are taken before outputs are polled. Requests that arrive together are
+/// committed together.
 const TAKEN_AT_ONCE: usize = 256;
 
-/// Between two tries of a batch whose outcome the database does not tell, or of a round that the audit log did not take.
+/// Pause before another try of a batch of unknown outcome, or of a failed round of the audit log.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// What the outside may see of the agent.
+/// State of the driver that other parts of the agent may see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DriverState {
     /// Requests received and not yet answered.
     pub under_way: usize,
-    /// Whether the database does not tell how the last batch ended.
+    /// True if a batch has an unknown outcome.
     pub doubtful: bool,
-    /// Whether it did not work when it was last asked to commit.
+    /// True if the database failed at the last commit.
     pub away: bool,
-    /// How often it has ceased to work.
+    /// Number of outages so far.
     pub outages: u64,
-    /// Brands for which it did nothing in their last batches.
+    /// Brands whose last batches the database rejected.
     pub denied: Arc<[DeniedBrand]>,
 }
 
 impl DriverState {
-    /// Whether the database does not work, as far as its last batches tell.
+    /// Returns true if the last batches say that the database does not work.
     pub(crate) fn fails(&self) -> bool {
         self.doubtful || self.away
     }
@@ -82,16 +88,16 @@ pub struct OrderDriver {
     load: watch::Sender<DriverState>,
     payments: PaymentDriver,
     traces: Traces,
-    /// What the log is told of orders that do not open.
+    /// Limits the log lines about orders that do not open.
     rejections: LogRateLimit,
     keys: watch::Receiver<Arc<Keyring>>,
     denied: Denied,
-    /// What the log is told of a database that does not work.
+    /// Limits the log lines about a database that does not work.
     outages: Arc<Outages>,
 }
 
 impl OrderDriver {
-    /// A driver without links, and the receiver of what its database work comes to.
+    /// Creates a driver without links. Also returns the receiver of the database's results.
     pub fn new(
         core: OrderCore,
         ledger: Arc<Ledger>,
@@ -125,12 +131,12 @@ impl OrderDriver {
         (driver, received)
     }
 
-    /// For who has the agent ask its database: [`Input::AskDatabase`].
+    /// Returns a sender of inputs, for [`Input::AskDatabase`].
     pub fn inputs(&self) -> mpsc::Sender<Input> {
         self.results.clone()
     }
 
-    /// Runs until the tunnel has ended.
+    /// Runs until the tunnel ends.
     pub async fn run(
         mut self,
         mut tunnel: Events,
@@ -141,7 +147,8 @@ impl OrderDriver {
         loop {
             tokio::select! {
                 biased;
-                // Before anything that comes on a link: what the cloud seals to a new key opens.
+                // New keys come before events of links, so that an order that is sealed to a new
+                // key opens.
                 Ok(()) = self.keys.changed() => {
                     let keys = self.keys.borrow_and_update().clone();
                     self.handle(Input::Keys(keys));
@@ -164,7 +171,8 @@ impl OrderDriver {
                     }
                 }
             }
-            // First, so that what is told of the load counts what is answered here.
+            // This comes before the outputs, so that the reported load counts the payments answered
+            // here.
             self.payments.handle_log(|order| self.core.log_is_behind(order), &self.links);
             self.do_outputs();
         }
@@ -184,7 +192,7 @@ impl OrderDriver {
                     self.traces.received(&message);
                     self.handle(Input::Message { link, lane, message });
                 }
-                // The link's end is logged and counted where it ends.
+                // The tunnel logs and counts the end of the link.
                 Err(error) => {
                     if let Some(sender) = self.links.get(&link) {
                         sender.refuse(&error);
@@ -199,7 +207,8 @@ impl OrderDriver {
                 self.payments.handle_link_down(link);
                 self.handle(Input::LinkDown(link));
             }
-            // A cloud agent's window and manifest are empty, it says nothing of its readiness, and an IDC asks for nothing by itself.
+            // These events carry nothing from a cloud agent. Its window and manifest are empty, it
+            // reports no readiness, and an IDC agent sends no requests of its own.
             TunnelEvent::Window { .. }
             | TunnelEvent::Manifest { .. }
             | TunnelEvent::Readiness { .. }
@@ -219,12 +228,12 @@ impl OrderDriver {
                         let _agent_gone = results.blocking_send(Input::Decapsulated { link, session });
                     });
                 }
-                // Only a build that logs nothing has such a round.
+                // Only a build with the feature `without-audit` has an empty round.
                 Output::Audit(round) if round.entries.is_empty() => self.handle(Input::Audited(Ok(()))),
                 Output::Audit(round) => self.audit(round),
                 Output::Commit(attempt) => self.commit(attempt),
                 Output::LookUp { token, brand, order, key } => {
-                    // There is room: the core has no more of them under way.
+                    // The channel has room for all look-ups that the core allows at a time.
                     if self.look_ups.try_send((token, Question { brand, order, key })).is_err() {
                         self.handle(Input::LookedUp { token, found: Err(Refusal::Busy) });
                     }
@@ -274,7 +283,7 @@ impl OrderDriver {
             let audited = match audit.append(&entries).await {
                 Ok(_first) => Ok(()),
                 Err(error) => {
-                    tracing::warn!(entries = entries.len(), %error, "log what was received or committed");
+                    tracing::warn!(entries = entries.len(), %error, "append entries about orders to the audit log");
                     Err(entries)
                 }
             };
@@ -310,7 +319,8 @@ impl OrderDriver {
                 metrics.ledger_errors.inc();
             }
             match &outage {
-                // Who waits may have lost its connection for that alone, which says nothing of the database.
+                // A batch that waits for a lock may lose its connection because of the wait alone.
+                // That says nothing about the database.
                 Some(error) if awaited.is_some() => say_outage(&ends, committed, error, 0),
                 Some(error) => {
                     let due = outages.failed(Instant::now());
@@ -326,7 +336,7 @@ impl OrderDriver {
     }
 
     fn send(&self, Reply { link, lane, message }: Reply) {
-        // A link that is gone: whoever asked asks again on another.
+        // If the link is gone, the cloud agent asks again on another link.
         let Some(sender) = self.links.get(&link) else { return };
         match frame::to_bytes(&message, ORDER_FRAME_BYTES_MAX) {
             Ok(bytes) => {
@@ -337,7 +347,7 @@ impl OrderDriver {
     }
 }
 
-/// Counts what each request came to; how many did.
+/// Counts the requests by outcome. Returns the number of committed requests.
 fn count(metrics: &Metrics, ends: &[RequestEnd]) -> usize {
     let mut counted = 0;
     for end in ends {
@@ -361,14 +371,14 @@ fn count(metrics: &Metrics, ends: &[RequestEnd]) -> usize {
     counted
 }
 
-/// The lines of the orders of a batch that came to something.
+/// Returns the number of lines in the committed orders of a batch.
 fn lines_of(batch: &Batch, ends: &[RequestEnd]) -> usize {
     let requests = batch.requests.iter().zip(ends);
     let committed = requests.filter(|(_, end)| matches!(end, RequestEnd::Committed(_)));
     committed.map(|(request, _)| request.action.lines()).sum()
 }
 
-/// Why a batch could not be committed; an empty one is there to see whether the database works.
+/// Logs that a batch could not be committed. An empty batch only tests the database.
 fn say_outage(ends: &[RequestEnd], committed: usize, error: &anyhow::Error, left_out: u64) {
     let unknown = ends.iter().filter(|end| matches!(end, RequestEnd::Unknown)).count();
     let (requests, left_out) = (ends.len(), (left_out > 0).then_some(left_out));
@@ -380,7 +390,7 @@ fn say_back(away: Duration) {
     tracing::info!(?away, "the ledger's database answers again");
 }
 
-/// Names what is held for so long that somebody should look who holds it.
+/// Logs a lock that is held for so long that an operator should find its holder.
 fn say_waiting(awaited: Option<&Awaited>, ends: &[RequestEnd]) {
     let waits = |end: &&RequestEnd| matches!(end, RequestEnd::Waits(on) if Some(on) == awaited);
     let requests = ends.iter().filter(waits).count();

@@ -1,4 +1,4 @@
-//! The audit log's entries of a request: that it has come, and what it came to.
+//! Audit log entries about a request: its receipt and its outcome.
 
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
 use bridge_protocol::domain::UnixMicros;
@@ -10,12 +10,12 @@ use bytes::Bytes;
 use crate::orders::planner::Request;
 use crate::orders::store::RequestOutcome;
 
-/// Whose request under which key.
+/// Returns the header of a request.
 pub(crate) fn header_of(request: &Request) -> Header {
     Header { brand: request.brand.clone(), order: request.action.order(), key: request.key }
 }
 
-/// The entry of a request that has come.
+/// Returns the entry about the receipt of a request.
 pub(crate) fn received(
     at: UnixMicros,
     action: &str,
@@ -26,12 +26,12 @@ pub(crate) fn received(
     entry_of(|| Entry::new(at, Event::OrderReceived(Carried::new(header, action, ciphertext))))
 }
 
-/// The entry of an order that has come.
+/// Returns the entry about the receipt of an order.
 pub(crate) fn placed(at: UnixMicros, order: &ReceivedOrder) -> Option<Entry> {
     received(at, "place", order.header(), Some(&order.envelope().ciphertext))
 }
 
-/// The entry of what a request came to.
+/// Returns the entry about the outcome of a request.
 pub(crate) fn ended(at: UnixMicros, header: &Header, end: &RequestOutcome) -> Option<Entry> {
     entry_of(|| Entry::new(at, came_to(header, end)))
 }

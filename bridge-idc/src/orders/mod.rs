@@ -1,39 +1,41 @@
-//! Orders: what the cloud sealed is opened and committed, and its answer goes back signed.
+//! Orders: sealed orders are opened and committed, and their answers go back signed.
 //!
-//! Modules stand in the order an order meets them; [`core::OrderCore::handle`] is its whole way. The core and what it asks do no
-//! input and output; the driver does all of it, and the store is the ledger's part of it.
+//! Modules are in the order in which an order passes them. [`core::OrderCore::handle`] shows its
+//! whole way. The core does no input or output. The driver does all of it, and the store talks to
+//! the database.
 
-/// The core of all orders: received, opened, committed, certified, answered.
+/// The core of all orders: received, opened, committed, signed, answered.
 pub mod core;
 
 /// Orders whose sealing session is not decapsulated yet.
 pub mod unopened;
 
-/// What waits for the audit log: the receipt of a request before its commit, its outcome before its answer.
+/// The order of audit log and effect: a request's receipt is logged before its commit, its outcome
+/// before its answer.
 pub mod audit_gate;
 
-/// The entries themselves.
+/// Audit log entries about requests.
 mod log_entry;
 
-/// From a sealed order to a request that can be decided; personal data is encrypted again at once.
+/// Opening of a sealed order. Its personal data is encrypted again at once.
 pub mod open;
 
-/// What a batch of orders comes to, as a pure function.
+/// The outcomes of a batch of orders, computed by a pure function.
 pub mod planner;
 
-/// Where orders become durable.
+/// The ledger, where orders become durable.
 pub mod store;
 
-/// From what was committed to signed answers.
+/// Signed answers for committed requests.
 pub mod receipt;
 
-/// Which storefront's trace an order belongs to.
+/// The storefront's trace of each order.
 pub mod traces;
 
-/// Brands for which the database does nothing.
+/// Brands for which the database rejects all writes.
 pub(crate) mod denied;
 
-/// What the log is told of a database that does not work.
+/// Log lines about a database that does not work.
 mod outage;
 
 /// The driver of the core.

@@ -1,6 +1,8 @@
-//! Opens a received order and checks it as if nobody had before; its personal data is encrypted again at once.
+//! Opens a received order, and checks it again although the cloud agent has done so. Its personal
+//! data is encrypted again at once.
 //!
-//! Nothing in clear leaves this file: what comes out is terms, a keyed fingerprint and ciphertext for the vault.
+//! No personal data in clear leaves this file. It returns the terms, a fingerprint, and ciphertext
+//! for the vault.
 
 use bridge_protocol::domain::{OrderTerms, UnixMicros};
 use bridge_protocol::order_link::LinkId;
@@ -16,20 +18,20 @@ use crate::orders::planner::{Action, Placement, Request};
 use crate::vault;
 use crate::vault::keyring::Keyring;
 
-/// Why an order is refused before the ledger sees it.
+/// The reason why an order is refused before the ledger sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenFailure {
     /// The envelope does not open.
     #[error(transparent)]
     Envelope(#[from] OpenError),
-    /// It opens, and its terms break a rule that the cloud agent should have checked.
-    #[error("the order's terms break a rule: is the cloud agent of a matching version?")]
+    /// The envelope opens, but its terms break a rule that the cloud agent should have checked.
+    #[error("the order's terms break a rule: check that the cloud agent has a matching version")]
     Terms,
 }
 
 impl OpenFailure {
-    /// What the cloud is told of that envelope: of a key that does not open here, which one it is, so that it is sealed to
-    /// another.
+    /// Returns the refusal for the cloud agent. If the key is unknown or expired, the refusal names
+    /// it, so that the cloud agent seals the order to another key.
     pub fn refused(self, envelope: &Envelope) -> Refused {
         let refusal = match self {
             Self::Envelope(OpenError::SessionUnknown) => Refusal::SessionUnknown,
@@ -43,16 +45,20 @@ impl OpenFailure {
     }
 }
 
-/// What a look at an order comes to.
+/// Result of an attempt to open an order.
 #[derive(Debug)]
 pub enum Opening {
-    /// It is open.
+    /// The order is open.
     Open(Box<Request>),
-    /// Its sealing session has to be decapsulated first.
+    /// The sealing session must be decapsulated first.
     Needs(Encapsulated),
 }
 
-/// Opens one order that came on this link, and wipes what that leaves on the stack.
+/// Opens an order of a link, and wipes the stack afterwards.
+///
+/// # Errors
+///
+/// Fails if the envelope does not open or the terms break a rule.
 pub fn open(
     link: LinkId,
     received: &ReceivedOrder,
@@ -89,7 +95,7 @@ fn open_in_clear(
     Ok(Opening::Open(Box::new(Request { brand, key, fingerprint, action })))
 }
 
-/// A cancellation needs no opening: it holds nothing personal.
+/// Returns the request of a cancellation. It has no personal data, so there is nothing to open.
 pub fn cancellation(header: Header, keys: &Keyring) -> Request {
     let Header { brand, order, key } = header;
     let fingerprint = keys.fingerprint(&[b"cancel", order.as_bytes()]);

@@ -1,35 +1,37 @@
-//! What the log is told of a database that does not work: one line when it goes, one now and then while it is away, and one when it is
-//! back.
+//! Log lines about a database that does not work: one when an outage begins, one each minute while
+//! it lasts, and one when it is over.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two lines of one outage. It is tried twice a second.
+/// Interval between two lines of one outage. The database is tried twice a second.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// What fails again within this has not been back: a full disk takes the empty batch that looks whether it works.
+/// A failure within this time after the last one belongs to the same outage. For example, a
+/// database with a full disk accepts the empty batch that tests it, and rejects the next write.
 const SAME_OUTAGE: Duration = Duration::from_secs(5);
 
-/// Counts the batches that failed, and says which of them is told.
+/// Counts failed batches, and decides which of them gets a log line.
 #[derive(Debug, Default)]
 pub(crate) struct Outages(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether the last line said that the database does not work.
+    /// True if the last line said that the database does not work.
     is_told_away: bool,
-    /// When the last line was said.
+    /// Time of the last line.
     said: Option<Instant>,
-    /// When the outage began.
+    /// Start of the outage.
     since: Option<Instant>,
-    /// When a batch failed last.
+    /// Time of the last failure.
     failed: Option<Instant>,
-    /// Failures since the last line of one.
+    /// Number of failures without a line since the last line.
     left_out: u64,
 }
 
 impl Outages {
-    /// A batch has failed: how many were left out since the last line, if there is to be one now.
+    /// Notes a failed batch. If it gets a log line, returns the number of failures without a line
+    /// since the last one.
     pub(crate) fn failed(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_past = |then: Option<Instant>, after| {
@@ -48,7 +50,8 @@ impl Outages {
         Some(std::mem::take(&mut state.left_out))
     }
 
-    /// A batch came through: how long the database was away, if that is to be said.
+    /// Notes a batch that succeeded. If it ends an outage that has a log line, returns the duration
+    /// of the outage.
     pub(crate) fn worked(&self, now: Instant) -> Option<Duration> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::take(&mut state.is_told_away) {

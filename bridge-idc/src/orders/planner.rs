@@ -1,7 +1,8 @@
-//! Decides a batch: pure, given what the ledger holds under lock. It never touches the database; it says what to write.
+//! The planner: a pure function that decides a batch from the rows that the ledger read under lock.
+//! It returns what to write, and never touches the database.
 //!
-//! Requests are decided in the order in which they were admitted, each against what the earlier ones of the batch
-//! left over, so a batch ends exactly as its requests would one by one.
+//! Requests are decided in the order of admission. Each one sees what the earlier ones of the batch
+//! left over. So a batch ends exactly as its requests would one after the other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -12,33 +13,34 @@ use bridge_protocol::domain::{
 
 use crate::vault::PersonalAtRest;
 
-/// A request that has been opened and checked, ready to be decided.
+/// A request that is opened and checked, and can be decided.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// What it is deduplicated by.
+    /// Digest of the idempotency key.
     pub key: KeyDigest,
-    /// Keyed hash of what it says: the same key with another one is a mistake of the caller's.
+    /// Fingerprint of the request's body. The same key with another fingerprint is a mistake of the
+    /// caller.
     pub fingerprint: [u8; 32],
-    /// What it wants.
+    /// The action that the request asks for.
     pub action: Action,
 }
 
-/// What a request wants.
+/// The action that a request asks for.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Place an order.
     Place(Box<Placement>),
-    /// Cancel one.
+    /// Cancel an order.
     Cancel {
-        /// Which one.
+        /// The order.
         order: OrderId,
     },
 }
 
 impl Action {
-    /// The order it is about.
+    /// Returns the order that the action is about.
     pub fn order(&self) -> OrderId {
         match self {
             Self::Place(placement) => placement.order,
@@ -46,7 +48,7 @@ impl Action {
         }
     }
 
-    /// The lines of an order to be placed; a cancellation has none.
+    /// Returns the number of lines of an order to place. A cancellation has none.
     pub fn lines(&self) -> usize {
         match self {
             Self::Place(placement) => placement.terms.lines().len(),
@@ -55,47 +57,47 @@ impl Action {
     }
 }
 
-/// An order to be placed.
+/// An order to place.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// Its id.
+    /// Id of the order.
     pub order: OrderId,
-    /// What is ordered.
+    /// Lines, amounts and customer reference of the order.
     pub terms: OrderTerms,
-    /// The personal data, encrypted again for the vault.
+    /// Personal data of the order, encrypted for the vault.
     pub personal: PersonalAtRest,
 }
 
-/// What the ledger holds of everything that a batch mentions, read under lock.
+/// Rows of the ledger that a batch mentions, read under lock.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// The brands mentioned and what currency each sells in.
+    /// Currency of each brand in the batch.
     pub brands: HashMap<Brand, Currency>,
     /// Outcomes that are committed already, by key.
     pub settled: HashMap<KeyDigest, Settled>,
-    /// What is for sale, by brand and SKU; its rows are locked.
+    /// SKUs on sale, by brand and SKU. Their rows are locked unless they are in `held`.
     pub offers: HashMap<Brand, HashMap<Sku, Offer>>,
-    /// Orders that the batch wants to cancel; their rows are locked.
+    /// Orders that the batch cancels. Their rows are locked unless they are in `held_orders`.
     pub orders: HashMap<OrderId, StandingOrder>,
-    /// Of the rows that were to be locked, those of SKUs that somebody else holds.
+    /// SKU rows that another session holds, so they are not locked.
     pub held: HashSet<i64>,
-    /// And those of orders.
+    /// Orders whose rows another session holds, so they are not locked.
     pub held_orders: HashSet<OrderId>,
 }
 
-/// Something that a request needs and somebody else holds.
+/// A held row that a request waits for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Awaited {
     /// The stock of a SKU.
     Stock {
-        /// Whose.
+        /// Brand of the SKU.
         brand: Brand,
-        /// Which.
+        /// The SKU.
         sku: Sku,
     },
-    /// An order that is to be cancelled.
+    /// An order to cancel.
     Order(OrderId),
-    /// Something that the database does not name, met by a request of this brand.
+    /// An unknown row that a request of this brand needs. The database did not name it.
     Brand(Brand),
 }
 
@@ -109,89 +111,90 @@ impl fmt::Display for Awaited {
     }
 }
 
-/// An outcome that the ledger holds under an idempotency key.
+/// An outcome that the ledger has under an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// The order it is about.
+    /// Order of the outcome.
     pub order: OrderId,
-    /// Keyed hash of the request that it answered.
+    /// Fingerprint of the request.
     pub fingerprint: [u8; 32],
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The ledger's number for it.
+    /// Number that the ledger gave the outcome.
     pub position: i64,
-    /// When its transaction was put together.
+    /// Time at which the outcome's batch was put together.
     pub committed_at: UnixMicros,
 }
 
 /// A SKU on sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
-    /// The SKU's row.
+    /// Row of the SKU.
     pub sku_id: i64,
-    /// What one unit costs now.
+    /// Present price of one unit.
     pub price: Money,
-    /// Units that nobody has ordered; never negative.
+    /// Units that are not ordered; never negative.
     pub available: i64,
 }
 
-/// An order that somebody wants to cancel, as the ledger holds it.
+/// An order to cancel, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandingOrder {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// Where it stands.
+    /// State of the order.
     pub state: Standing,
-    /// Its allocated units by SKU row.
+    /// Allocated units of the order, as pairs of SKU row and number.
     pub units: Vec<(i64, i64)>,
 }
 
-/// Where an order stands.
+/// State of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Its units are allocated.
+    /// The order's units are allocated.
     Placed,
-    /// It was cancelled and its units given back.
+    /// The order was cancelled, and its units are available again.
     Cancelled,
-    /// It never was an order: sold out, or another price.
+    /// The order was never placed, for example because it was sold out or its price had changed.
     Rejected,
 }
 
-/// What one request of the batch comes to.
+/// Decision about one request of the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// A new outcome, to be written under the request's key.
+    /// A new outcome, to write under the request's key.
     New {
-        /// The order it is about.
+        /// Order of the outcome.
         order: OrderId,
-        /// How it ends.
+        /// The outcome.
         outcome: Outcome,
-        /// For a placed order: the SKU row of each line, in the order of the lines. Otherwise empty.
+        /// SKU row of each line, in the order of the lines. Empty unless the order is placed.
         sku_ids: Vec<i64>,
     },
-    /// The key is settled already, by this very request.
+    /// The key has an outcome already, from the same request.
     Replay(Settled),
-    /// An earlier request of this batch has the same key and says the same: its answer serves both.
+    /// An earlier request of this batch, at this index, has the same key and the same body. Its
+    /// answer serves both.
     SameAs(usize),
-    /// The key is settled for a request that says something else.
+    /// The key has an outcome already, from another request.
     KeyReused,
-    /// There is no such order in this brand's shop.
+    /// The brand has no such order.
     NotFound,
-    /// The ledger knows no such brand.
+    /// The ledger has no such brand.
     UnknownBrand,
-    /// Somebody else holds what it needs: it is decided once that is free, and nothing is written of it now.
+    /// Another session holds a row that the request needs. Nothing is written about it now.
     Waits(Awaited),
 }
 
-/// What to write, and what each request comes to.
+/// The rows to write, and the decision about each request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// One a request, in the batch's order.
+    /// The decisions, in the order of the batch's requests.
     pub decisions: Vec<Decision>,
-    /// Units newly sold by SKU row, negative where more came back; rows without a change are left out. Sorted, so
-    /// that every writer takes its locks in one order.
+    /// Units newly sold by SKU row; negative if more units came back. Rows without a change are
+    /// left out. The map is sorted, so all writers take their locks in one order.
     pub sold: BTreeMap<i64, i64>,
-    /// Orders that become cancelled.
+    /// Orders to set to cancelled.
     pub cancelled: Vec<OrderId>,
 }
 
@@ -217,14 +220,15 @@ pub fn plan(requests: &[Request], facts: Facts) -> Plan {
 
 struct Planner {
     facts: Facts,
-    /// Units available by SKU row, less what this batch has taken so far.
+    /// Available units by SKU row, less those that this batch has taken so far.
     available: HashMap<i64, i64>,
     plan: Plan,
-    /// Requests of this batch that settle a key, by key.
+    /// Requests of this batch that decided a key: their index and fingerprint, by key.
     decided: HashMap<KeyDigest, (usize, [u8; 32])>,
-    /// What requests of this batch wait for, by their key: whatever else comes under it waits behind them.
+    /// Held rows that requests of this batch wait for, by key. A later request with the same key
+    /// waits for the same row.
     waiting_keys: HashMap<KeyDigest, Awaited>,
-    /// The same by the order that they place.
+    /// Held rows that orders of this batch wait for, by the order to place.
     waiting_orders: HashMap<OrderId, Awaited>,
 }
 
@@ -263,7 +267,8 @@ impl Planner {
         decision
     }
 
-    /// All lines of the order or none. Either way it stands from now on, so a later request of this batch can cancel it.
+    /// Places all lines of an order or none. The order is known from now on, so a later request of
+    /// this batch can cancel it.
     fn place(&mut self, brand: &Brand, currency: Currency, placement: &Placement) -> Decision {
         if let Some(awaited) = self.held_of(brand, &placement.terms) {
             return Decision::Waits(awaited);
@@ -278,7 +283,7 @@ impl Planner {
         Decision::New { order: placement.order, outcome, sku_ids }
     }
 
-    /// The first of its SKUs that somebody else holds.
+    /// Returns the first SKU of an order whose row another session holds.
     fn held_of(&self, brand: &Brand, terms: &OrderTerms) -> Option<Awaited> {
         if self.facts.held.is_empty() {
             return None;
@@ -289,7 +294,7 @@ impl Planner {
         Some(Awaited::Stock { brand: brand.clone(), sku: sku.clone() })
     }
 
-    /// The first of these rows that somebody else holds.
+    /// Returns the first of these SKU rows that another session holds.
     fn held_among(&self, brand: &Brand, units: &[(i64, i64)]) -> Option<Awaited> {
         let (held, _) = units.iter().find(|(sku_id, _)| self.facts.held.contains(sku_id))?;
         let mut offers = self.facts.offers.get(brand).into_iter().flatten();
@@ -322,14 +327,16 @@ impl Planner {
             }
             sku_ids.push(offer.sku_id);
         }
-        // No SKU stands on two lines (OrderTerms), so what was checked above can be taken now.
+        // No SKU is on two lines, because `OrderTerms` forbids it. So all units that were checked
+        // above can be taken now.
         for (sku_id, line) in sku_ids.iter().zip(terms.lines()) {
             self.move_units(*sku_id, line.quantity.get());
         }
         Ok(sku_ids)
     }
 
-    /// Gives the units back once; cancelling what is cancelled is the same outcome without an effect.
+    /// Returns an order's units once. Cancelling a cancelled order gives the same outcome and has
+    /// no effect.
     fn cancel(&mut self, brand: &Brand, order: OrderId) -> Decision {
         if let Some(awaited) = self.waiting_orders.get(&order) {
             return Decision::Waits(awaited.clone());
@@ -362,7 +369,7 @@ impl Planner {
         Decision::New { order, outcome, sku_ids: Vec::new() }
     }
 
-    /// Moves units of a SKU from available to sold, or back where `units` is negative.
+    /// Moves units of a SKU from available to sold, or back if `units` is negative.
     fn move_units(&mut self, sku_id: i64, units: i64) {
         *self.available.entry(sku_id).or_default() -= units;
         *self.plan.sold.entry(sku_id).or_default() += units;
@@ -383,7 +390,7 @@ mod tests {
     const PRICE: i64 = 10;
     const AT: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
 
-    /// A request in as few words as decide it. Equal bodies have equal fingerprints.
+    /// A request in short form. Equal bodies have equal fingerprints.
     #[derive(Debug, Clone)]
     struct Sketch {
         key: u8,
@@ -393,9 +400,9 @@ mod tests {
 
     #[derive(Debug, Clone, Hash)]
     enum Body {
-        /// Lines as (SKU, quantity), each SKU once.
+        /// Lines as pairs of SKU and quantity, each SKU once.
         Place { lines: BTreeMap<u8, u8>, price: i64, currency: &'static str },
-        /// Of the sketch's order.
+        /// Cancellation of an order.
         Cancel { order: u8 },
     }
 
@@ -461,7 +468,8 @@ mod tests {
         OrderTerms::new(lines, money(0, currency), money(total, currency), "c".to_owned(), 2_000).unwrap()
     }
 
-    /// So many units of SKU 0, 1, 2, ..., at rows 1, 2, 3, ...
+    /// Creates a ledger with this many units of SKUs 0, 1, 2, and so on, in rows 1, 2, 3, and so
+    /// on.
     fn ledger(stock: &[i64]) -> MemoryLedger {
         let for_sale = |(n, units): (u8, &i64)| ForSale {
             brand: brand(),
@@ -477,7 +485,7 @@ mod tests {
         ledger.commit(&Batch { requests, at: AT }).iter().map(|one| one.answer().clone()).collect()
     }
 
-    /// Facts of a brand with one SKU and nothing settled.
+    /// Returns the facts of a brand with one SKU and no outcomes.
     fn facts(available: i64) -> Facts {
         let offer = Offer { sku_id: 1, price: money(PRICE, "KRW"), available };
         Facts {
@@ -521,7 +529,7 @@ mod tests {
         assert_eq!((plan.sold.len(), plan.cancelled.len()), (0, 0));
     }
 
-    /// Facts of a brand with two SKUs and an order of both.
+    /// Returns the facts of a brand with two SKUs and an order of both.
     fn facts_of_an_order(state: Standing) -> Facts {
         let offer = |sku_id| Offer { sku_id, price: money(PRICE, "KRW"), available: 4 };
         let standing = StandingOrder { brand: brand(), state, units: vec![(1, 1), (2, 3)] };
@@ -547,7 +555,7 @@ mod tests {
             assert_eq!(held.decisions, [Decision::Waits(stock)]);
             assert_eq!((held.sold.len(), held.cancelled.len()), (0, 0));
         }
-        // A row whose SKU nothing of the batch names: the brand stands for it.
+        // No order of the batch names the SKU of the held row, so the request waits for the brand.
         let nameless = Facts { held: HashSet::from([2]), offers: HashMap::new(), ..placed() };
         assert_eq!(plan(&cancel, nameless).decisions, [Decision::Waits(Awaited::Brand(brand()))]);
         for (state, outcome) in
@@ -569,7 +577,8 @@ mod tests {
         assert_eq!(plan(&cancel, placed(1)).decisions, waits);
         assert_eq!(plan(&cancel, placed(2)).decisions, [cancelled(1)]);
         assert_eq!(plan(&[Sketch::cancel(1, 2).request()], placed(2)).decisions, [Decision::NotFound]);
-        // Who asks for another brand's order learns nothing of it, not even that somebody holds it.
+        // A request for another brand's order must learn nothing about it, not even that its row is
+        // held.
         let other = Brand::new("other").unwrap();
         let mut facts = placed(1);
         facts.brands.insert(other.clone(), Currency::new("KRW").unwrap());

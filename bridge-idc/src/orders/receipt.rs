@@ -1,4 +1,5 @@
-//! Turns what was committed into answers. Only a commit makes a [`Committed`](crate::orders::store::Committed), so no receipt comes before one.
+//! Signed answers for committed requests. Only a commit creates a
+//! [`Committed`](crate::orders::store::Committed), so no receipt comes before its commit.
 
 use bridge_protocol::note::NoteSigner;
 use bridge_protocol::receipt;
@@ -6,7 +7,8 @@ use bridge_protocol::wire::order::{Settled, to_cloud};
 
 use crate::orders::store::{Committed, RequestOutcome};
 
-/// One answer a request, in the batch's order; all receipts of the batch under one signature.
+/// Returns one answer for each request, in the batch's order. One signature covers all receipts of
+/// the batch.
 pub fn answers(committed: &[Committed], signer: &NoteSigner) -> Vec<to_cloud::Kind> {
     let settled = committed.iter().filter_map(|committed| match committed.answer() {
         RequestOutcome::Settled { receipt, .. } => Some(receipt.clone()),

@@ -1,7 +1,8 @@
-//! Which trace each order under way belongs to, so that its commit can be found by the storefront's own trace id.
+//! The storefront's trace of each order under way, so that the commit of an order appears under the
+//! storefront's trace id.
 //!
-//! It is beside the agent, which decides nothing by it, and bounded: when it is full, all are forgotten, since most of them are
-//! by then of orders that were refused.
+//! The order core decides nothing by it. The number of traces is bounded. If there is no room, all
+//! of them are forgotten, because most then belong to orders that were refused.
 
 use std::collections::HashMap;
 
@@ -20,12 +21,12 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Of at most so many orders.
+    /// Creates an empty set for at most `max` orders.
     pub fn new(max: usize) -> Self {
         Self { by_order: HashMap::new(), max }
     }
 
-    /// A request came.
+    /// Remembers the trace of a received request.
     pub fn received(&mut self, message: &ToIdc) {
         let Some(trace) = message.trace.as_deref().and_then(TraceParent::from_bytes) else { return };
         let order = match &message.kind {
@@ -41,7 +42,7 @@ impl Traces {
         self.by_order.insert(order, trace);
     }
 
-    /// A batch is about to be committed: a span for each of its orders that has a trace, which is forgotten here.
+    /// Returns a span for each order of a batch that has a trace, and forgets these traces.
     pub fn begin_commit(&mut self, batch: &Batch) -> Vec<Span> {
         let orders = batch.requests.iter().map(|request| request.action.order());
         let traced = orders.filter_map(|order| Some((order, self.by_order.remove(&order)?)));

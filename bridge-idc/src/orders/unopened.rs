@@ -1,8 +1,9 @@
-//! Orders whose sealing session has to be decapsulated first: they wait here, and the work is handed out piece by piece.
+//! Orders that wait here until their sealing session is decapsulated.
 //!
-//! Sans-IO. A decapsulation is half a millisecond that a peer can ask for with every order. So it is done one at a time, the
-//! links take turns, and what waits on one link is bounded: a peer that sends nothing but new sessions delays itself. A
-//! request about an order that waits here waits behind it.
+//! Sans-IO. A decapsulation takes half a millisecond, and a peer can cause one with every order. So
+//! only one runs at a time, the links take turns, and the number of waiting sessions of each link
+//! is bounded. A peer that sends nothing but new sessions delays only itself. A cancellation of a
+//! waiting order waits behind it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,57 +14,59 @@ use bridge_protocol::seal::SessionId;
 use bridge_protocol::seal::opening::Encapsulated;
 use bridge_protocol::seal::sealing::Header;
 
-/// Sessions that may wait on one link: each serving thread of a cloud agent has one at a time.
+/// Most sessions that may wait on one link. Each serving thread of a cloud agent has one at a time.
 pub const SESSIONS_WAITING_MAX: usize = 256;
 
 /// A request that waits.
 #[derive(Debug)]
 pub enum HeldRequest {
-    /// To be opened.
+    /// An order to open.
     Place(Token, Box<ReceivedOrder>),
-    /// To be cancelled after that.
+    /// A cancellation of an order that waits before it.
     Cancel(Token, Header),
 }
 
-/// What waits to be opened.
+/// All requests that wait for a decapsulation.
 #[derive(Debug, Default)]
 pub struct Unopened {
-    /// Those on which something waits.
+    /// Links with waiting requests.
     links: HashMap<LinkId, LinkSessions>,
-    /// Those with work that is not handed out, each once, the next one first.
+    /// Links with sessions to decapsulate, each once, in the order of their turns.
     turns: VecDeque<LinkId>,
-    /// Whether work is handed out that has not come back.
+    /// True while a decapsulation runs.
     under_way: bool,
-    /// Where each order waits.
+    /// Link and session that each order waits for.
     orders: HashMap<OrderId, (LinkId, SessionId)>,
 }
 
-/// What waits on one link.
+/// Requests and sessions that wait on one link.
 #[derive(Debug, Default)]
 struct LinkSessions {
-    /// Not handed out, oldest first.
+    /// Sessions to decapsulate, oldest first.
     next: VecDeque<Encapsulated>,
-    /// By the session that is needed, handed out or not; at most [`SESSIONS_WAITING_MAX`] sessions.
+    /// Requests by the session that they need; at most [`SESSIONS_WAITING_MAX`] sessions, including
+    /// the one that is being decapsulated.
     held: HashMap<SessionId, Vec<HeldRequest>>,
 }
 
 impl Unopened {
-    /// Nothing waits.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Orders that wait.
+    /// Returns the number of orders that wait.
     pub fn len(&self) -> usize {
         self.orders.len()
     }
 
-    /// Whether none waits.
+    /// Returns true if no order waits.
     pub fn is_empty(&self) -> bool {
         self.orders.is_empty()
     }
 
-    /// Has an order wait for its session; false if too much waits on its link.
+    /// Adds an order that waits for its session. Returns false if too many sessions wait on its
+    /// link.
     #[must_use]
     pub fn hold(
         &mut self,
@@ -88,7 +91,11 @@ impl Unopened {
         true
     }
 
-    /// Has a cancellation wait behind its order, if that waits here; gives it back if not.
+    /// Adds a cancellation behind its order.
+    ///
+    /// # Errors
+    ///
+    /// Returns the header if the order does not wait here.
     pub fn hold_behind(&mut self, token: Token, header: Header) -> Result<(), Header> {
         let place = self.orders.get(&header.order);
         let held = place.and_then(|(link, id)| self.links.get_mut(link)?.held.get_mut(id));
@@ -99,7 +106,8 @@ impl Unopened {
         Ok(())
     }
 
-    /// The next session to decapsulate; `None` while one is under way, or if there is none.
+    /// Returns the next session to decapsulate. Returns `None` while a decapsulation runs, or if no
+    /// session waits.
     pub fn poll_work(&mut self) -> Option<(LinkId, Encapsulated)> {
         if self.under_way {
             return None;
@@ -114,7 +122,8 @@ impl Unopened {
         Some((link, session))
     }
 
-    /// The work has come back: who waited for it, in order. Nobody, if the link is gone.
+    /// Takes the end of a decapsulation. Returns the requests that waited for it, in order. If the
+    /// link is gone, no request waits.
     pub fn handle_done(&mut self, link: LinkId, session: SessionId) -> Vec<HeldRequest> {
         self.under_way = false;
         let Some(waiting) = self.links.get_mut(&link) else { return Vec::new() };
@@ -126,7 +135,7 @@ impl Unopened {
         held
     }
 
-    /// A link is gone, and so is what waited on it.
+    /// Forgets a link. Returns the requests that waited on it.
     pub fn handle_link_down(&mut self, link: LinkId) -> Vec<HeldRequest> {
         self.turns.retain(|known| *known != link);
         let Some(waiting) = self.links.remove(&link) else { return Vec::new() };

@@ -1,5 +1,5 @@
-//! What the audit log has of a payment before the gateway is asked, of what becomes of it before the ledger has it, and of how
-//! a request ended before the cloud hears it (promise P8).
+//! Payment audit entries (promise P8): logged before the gateway is asked, before an outcome is
+//! committed, and before the cloud agent gets an answer.
 
 use std::pin::Pin;
 
@@ -16,12 +16,13 @@ use super::store::{Attempt, Concluded, Conclusion, NotDone, PaymentLedger, Repor
 use super::{ChargeRequest, GiveBackRequest};
 use crate::database::LedgerError;
 
-/// How often something else may come to be logged before a conclusion is given up, and what it is about is asked about again.
+/// Most times that a conclusion may change between its log entry and its commit. After that it is
+/// given up, and the gateway is asked again later.
 const ROUNDS_MAX: u32 = 8;
 
-/// An append-only log, in which something is durable before it goes on.
+/// An append-only log.
 pub trait Log: Send + Sync {
-    /// Logs what happened now; ends once it is durable.
+    /// Logs an event with the present time. Resolves once the entry is durable.
     fn append(&self, event: Event) -> Pin<Box<dyn Future<Output = Result<(), AuditError>> + Send + '_>>;
 }
 
@@ -32,28 +33,29 @@ impl Log for AuditLog {
     }
 }
 
-/// What is to be committed of a payment or a refund, and what the agent's log has of it. No transaction is open while the log's
-/// disk is waited for.
+/// A conclusion that must be in the audit log before its commit. No transaction is open during a
+/// wait for the log's disk.
 pub struct LogFirst<'log> {
     log: &'log dyn Log,
     logged: Option<Conclusion>,
     rounds: u32,
 }
 
-/// Why what was told is not in the ledger.
+/// The reason why a reported outcome is not in the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum NotConcluded {
-    /// It is not in the log.
-    #[error("it cannot be logged, so it is not committed")]
+    /// The conclusion is not in the audit log.
+    #[error("the conclusion cannot be logged, so it is not committed")]
     Unlogged(#[source] AuditError),
-    /// The ledger did not do it.
+    /// The ledger did not write it.
     #[error(transparent)]
     NotDone(#[from] NotDone),
 }
 
-/// The log that the agent has, or would have if it ran: who appends to it is another process.
+/// The agent's audit log for a command, which is another process. A running agent appends for the
+/// command.
 pub trait Beside: Send + Sync {
-    /// Logs what happened now; ends once it is durable.
+    /// Logs an event with the present time. Resolves once the entry is durable.
     fn append(
         &self,
         event: Event,
@@ -70,19 +72,19 @@ impl Beside for AuditConfig {
     }
 }
 
-/// Who ends a doubt by hand.
+/// An operator who decides about an unknown outcome.
 pub struct Operator<'log> {
-    /// Where what is said is logged.
+    /// The log for the decision.
     pub audit: &'log dyn Beside,
-    /// The account on the host.
+    /// The operator's account on the host.
     pub who: Word,
-    /// Why it is known what became of it.
+    /// The operator's reason.
     pub reason: &'log ReasonCode,
-    /// The refund, if that is in doubt and not the payment.
+    /// The refund, if the decision is about a refund.
     pub refund: Option<RefundId>,
 }
 
-/// What a request is about.
+/// The subject of a request.
 #[derive(Debug, Clone)]
 pub(super) struct PaymentSubject {
     action: &'static str,
@@ -90,25 +92,25 @@ pub(super) struct PaymentSubject {
     payment: PaymentId,
 }
 
-/// A request that is in the audit log; only [`received`] makes one.
+/// A request that is in the audit log. Only [`received`] creates one.
 pub(super) struct Logged(PaymentSubject);
 
 impl PaymentSubject {
-    /// A charge.
+    /// Returns the subject of a charge.
     pub(super) fn of_payment(asked: &ChargeRequest) -> Self {
         let ChargeRequest { brand, key, charge, .. } = asked;
         let header = Header { brand: brand.clone(), order: charge.order, key: *key };
         Self { action: "pay", header, payment: charge.payment }
     }
 
-    /// A refund.
+    /// Returns the subject of a refund.
     pub(super) fn of_refund(asked: &GiveBackRequest) -> Self {
         let GiveBackRequest { brand, key, order, payment, .. } = asked;
         let header = Header { brand: brand.clone(), order: *order, key: *key };
         Self { action: "refund", header, payment: *payment }
     }
 
-    /// What it comes to if that is how it ends.
+    /// Returns the conclusion with this outcome.
     pub(super) fn comes_to(&self, outcome: &'static str) -> Conclusion {
         Conclusion { header: self.header.clone(), payment: self.payment, outcome }
     }
@@ -119,13 +121,13 @@ impl PaymentSubject {
 }
 
 impl<'log> LogFirst<'log> {
-    /// The log has nothing of it yet.
+    /// Creates one without an entry in the log.
     pub fn new(log: &'log dyn Log) -> Self {
         Self { log, logged: None, rounds: 0 }
     }
 
-    /// Logs what it is expected to come to, so that the first transaction can commit it. If that cannot be logged, it is tried
-    /// once more when the transaction says what it comes to.
+    /// Logs the expected conclusion, so that the first transaction can commit it. If the log fails,
+    /// the entry is tried again once the transaction has decided.
     pub(super) async fn foretell(mut self, conclusion: Conclusion) -> Self {
         if self.log.append(committed(&conclusion)).await.is_ok() {
             self.logged = Some(conclusion);
@@ -133,7 +135,8 @@ impl<'log> LogFirst<'log> {
         self
     }
 
-    /// What a transaction came to, or `None` if it is to be begun anew, since the log has now what it would have committed.
+    /// Returns the value of a transaction that committed. Otherwise logs the conclusion that the
+    /// transaction needs, and returns `None`: the transaction must run again.
     async fn unless_logged<V>(&mut self, attempt: Attempt<V>) -> Result<Option<V>, NotConcluded> {
         let conclusion = match attempt {
             Attempt::Committed(value) => return Ok(Some(value)),
@@ -148,7 +151,8 @@ impl<'log> LogFirst<'log> {
         Ok(None)
     }
 
-    /// The log has that it comes to something, and somebody else was faster: logs how it stands instead.
+    /// Logs the true state if the logged outcome did not come true, because another writer
+    /// concluded first.
     async fn set_right(self, stands: Concluded, refund: Option<RefundId>) -> Concluded {
         let outcome = outcome(&stands.payment, refund.and_then(|refund| stands.payment.refund(refund)));
         let Some(logged) = self.logged.filter(|logged| !stands.logged && logged.outcome != outcome) else {
@@ -157,7 +161,7 @@ impl<'log> LogFirst<'log> {
         let logged = match self.log.append(committed(&Conclusion { outcome, ..logged })).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(payment = %stands.payment.charge.payment, %error, "log how a payment stands that somebody else has concluded");
+                tracing::warn!(payment = %stands.payment.charge.payment, %error, "log the state of a payment that another writer concluded");
                 false
             }
         };
@@ -165,10 +169,12 @@ impl<'log> LogFirst<'log> {
     }
 }
 
-/// Commits what a gateway told of a payment, once the log has what that comes to. `held` as in the ledger.
+/// Commits the reported outcome of a payment once its conclusion is in the log. See
+/// [`PaymentLedger::conclude_payment`] for `held`.
 ///
 /// # Errors
-/// If the log or the ledger does not take it: nothing is concluded, or nobody can tell.
+///
+/// Fails if the log or the ledger fails. The outcome is then not committed, or that is unknown.
 pub async fn conclude_payment(
     ledger: &impl PaymentLedger,
     mut first: LogFirst<'_>,
@@ -185,10 +191,11 @@ pub async fn conclude_payment(
     }
 }
 
-/// As [`conclude_payment`], of a refund.
+/// Commits the reported outcome of a refund, as [`conclude_payment`] does for a payment.
 ///
 /// # Errors
-/// As there.
+///
+/// Fails as [`conclude_payment`] does.
 pub async fn conclude_refund(
     ledger: &impl PaymentLedger,
     mut first: LogFirst<'_>,
@@ -205,10 +212,12 @@ pub async fn conclude_refund(
     }
 }
 
-/// As [`conclude_refund`], of one that was refused, by what the gateway shows as given back of its payment.
+/// Commits the result of a look at a refused refund. `shown` has the amounts that the gateway shows
+/// as refunded, in minor units.
 ///
 /// # Errors
-/// As there.
+///
+/// Fails as [`conclude_payment`] does.
 pub async fn look_at_refund(
     ledger: &impl PaymentLedger,
     mut first: LogFirst<'_>,
@@ -225,13 +234,13 @@ pub async fn look_at_refund(
     }
 }
 
-/// That it is committed, or about to be.
+/// Returns the event of a conclusion.
 fn committed(Conclusion { header, payment, outcome }: &Conclusion) -> Event {
     Event::PaymentCommitted(Ended::new(header, outcome).about(*payment, false))
 }
 
 impl Operator<'_> {
-    /// Logs what the operator says, before any of it is done.
+    /// Logs the operator's decision before any of it is done.
     pub(super) async fn says(&self, conclusion: &Conclusion) -> Result<(), CommandSocketError> {
         let said = Event::PaymentResolved(Resolved {
             brand: Some(Word::of(conclusion.header.brand.as_str())),
@@ -246,13 +255,13 @@ impl Operator<'_> {
         self.audit.append(said).await
     }
 
-    /// Logs that it is committed.
+    /// Logs that the decision is committed.
     pub(super) async fn committed(&self, conclusion: &Conclusion) -> Result<(), CommandSocketError> {
         self.audit.append(committed(conclusion)).await
     }
 }
 
-/// Logs that a request has come. Without that nothing is done about it.
+/// Logs that a request has come. If the log fails, the request is refused.
 pub(super) async fn received(log: &dyn Log, about: PaymentSubject) -> Result<Logged, ServiceEnd> {
     let carried = Carried::new(&about.header, about.action, None).about(about.payment);
     match log.append(Event::PaymentReceived(carried)).await {
@@ -262,10 +271,11 @@ pub(super) async fn received(log: &dyn Log, about: PaymentSubject) -> Result<Log
 }
 
 impl Logged {
-    /// Logs how it ended; what may be told. If it cannot be logged nobody is told, and whoever asked asks again.
+    /// Logs the end of a request, and returns the answer. If the log fails, the answer is unknown
+    /// and the caller asks again.
     pub(super) async fn answered(self, log: &dyn Log, end: ServiceEnd) -> ServiceEnd {
         let event = match &end {
-            // That is what it was concluded as, by this very request.
+            // This very request already logged the conclusion.
             ServiceEnd::Stands { logged: true, .. } => return end,
             ServiceEnd::Stands { payment, refund, replayed, .. } => {
                 let refund = refund.and_then(|id| payment.refund(id));
@@ -280,7 +290,7 @@ impl Logged {
         match log.append(event).await {
             Ok(()) => end.logged(),
             Err(error) => {
-                tracing::warn!(payment = %self.0.payment, %error, "log how a payment ended: nobody is told before it is asked about again");
+                tracing::warn!(payment = %self.0.payment, %error, "log the end of a payment request: its caller must ask again");
                 ServiceEnd::Unknown
             }
         }

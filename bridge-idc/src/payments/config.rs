@@ -1,4 +1,4 @@
-//! `[payments]`: which gateway, and how patiently it is asked.
+//! Section `[payments]` of the configuration: the gateway, and the limits of the work with it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -9,40 +9,40 @@ use http::Uri;
 use super::gateway::toss::{BadSecretKey, Toss};
 use super::service::PaymentLimits;
 
-/// What an agent needs beyond the gateway's time-out, until what it has begun is taken to be nobody's: more than its
-/// transactions may take.
+/// Grace period after the gateway's time-out before another agent may take over a row. It is longer
+/// than this agent's transactions may take.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// Which gateway.
+/// Kind of gateway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GatewayKind {
-    /// None: no payments are taken.
+    /// No gateway: payments are not offered.
     #[default]
     Off,
     /// Toss Payments.
     Toss,
-    /// The sandbox, which speaks its protocol on this machine.
+    /// The sandbox on this machine, which speaks the protocol of Toss Payments.
     Sandbox,
 }
 
-/// `[payments]`.
+/// Section `[payments]`.
 pub struct PaymentsConfig {
-    /// Which gateway.
+    /// Kind of gateway.
     pub gateway: GatewayKind,
-    /// Where it is.
+    /// URL of the gateway.
     pub base_url: GatewayUrl,
-    /// The gateway's secret key, from `secret_key_file`.
+    /// Secret key of the gateway, from `secret_key_file`.
     pub secret_key: Option<Secret>,
-    /// Payments received and not yet answered, all links together.
+    /// Most payments that are received and not yet answered, over all links.
     pub window_max: usize,
-    /// How much is asked at a time, and how often.
+    /// Limits of the work with the gateway.
     pub limits: PaymentLimits,
-    /// Where the gateway's webhooks are taken, if there is a gateway.
+    /// Address on which the gateway's webhooks are taken.
     pub webhook_listen: Option<SocketAddr>,
 }
 
 impl PaymentsConfig {
-    /// Reads the section; every mistake is recorded.
+    /// Reads the section. The reader records every mistake.
     pub fn read(reader: &mut Reader) -> Self {
         let mut section = reader.section("payments");
         let words =
@@ -78,7 +78,11 @@ impl PaymentsConfig {
         config
     }
 
-    /// The gateway's adapter; `None` if there is no gateway.
+    /// Returns the adapter of the gateway, or `None` without a gateway.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the secret key cannot be part of a header.
     pub fn adapter(&self) -> Result<Option<Toss>, BadSecretKey> {
         match (self.gateway, &self.secret_key) {
             (GatewayKind::Off, _) | (_, None) => Ok(None),
@@ -89,7 +93,7 @@ impl PaymentsConfig {
     }
 }
 
-/// Where a gateway is: encrypted, but on this machine.
+/// URL of a gateway: encrypted, except on this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GatewayUrl {
     url: String,
@@ -105,7 +109,7 @@ impl Setting for GatewayUrl {
         Self::default()
     }
 
-    /// No message repeats the text: somebody may have put a key into it.
+    /// No message repeats the text, because it may contain a key.
     fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         let wrong = || format!("must be {}", Self::EXPECTED);
         let url: Uri = text.parse().map_err(|_| wrong())?;

@@ -1,6 +1,8 @@
-//! The payment lane's own state, sans-IO: whom to answer, and what is asked of the service.
+//! The core of the payment lane (sans-IO): requests under way, their callers, and the calls of the
+//! service.
 //!
-//! It is beside the agent that takes orders, with a window of its own: a gateway that hangs takes no order's place.
+//! It is separate from the order core and has its own window, so a gateway that hangs takes no
+//! order's place.
 
 use std::collections::VecDeque;
 
@@ -15,41 +17,44 @@ use super::end::ServiceEnd;
 use super::{Charge, ChargeRequest, GiveBackRequest, Payment};
 use crate::vault::keyring::Keyring;
 
-/// What is asked of the service.
+/// A request to the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceRequest {
-    /// Charge.
+    /// Charge for an order.
     Pay(Box<ChargeRequest>),
-    /// Give back.
+    /// Refund a payment.
     Refund(Box<GiveBackRequest>),
-    /// Say how a payment stands.
+    /// Return the state of a payment.
     LookUp {
-        /// Whose shop.
+        /// Brand of the order.
         brand: Brand,
-        /// Of which order.
+        /// Order of the payment.
         order: OrderId,
-        /// By its id,
+        /// Id of the payment.
         payment: PaymentId,
-        /// or by its key.
+        /// Idempotency key of the payment. If set, the look-up is by this key.
         key: Option<KeyDigest>,
     },
 }
 
-/// What the driver does next.
+/// The next action of the driver.
 #[derive(Debug)]
 pub enum Output {
-    /// Ask the service and report the end. What the ledger does not know is perhaps on its way there, if so it says.
+    /// Ask the service and report the end. The last field says if the order or payment may be on
+    /// its way into the ledger.
     Ask(Token, ServiceRequest, MayBeArriving),
     /// Send this on the payment lane of its link.
     Send(Reply),
 }
 
-/// Whether what a request is about may be on its way into the ledger: an order that waits there for a row, or a payment that does.
+/// True if the order or payment of a request may be on its way into the ledger, for example because
+/// it waits for a held row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MayBeArriving(pub bool);
 
 impl MayBeArriving {
-    /// Nobody is told that there is no such thing while it may be coming: they are to ask again.
+    /// Changes `NotFound` to `Busy` while the order or payment may be arriving, so that the caller
+    /// asks again.
     pub fn judge(self, end: ServiceEnd) -> ServiceEnd {
         match end {
             ServiceEnd::Refused(Refusal::NotFound) if self.0 => ServiceEnd::Refused(Refusal::Busy),
@@ -58,27 +63,28 @@ impl MayBeArriving {
     }
 }
 
-/// The state: at most the window's size.
+/// State of the payment lane. Its size is bounded by the window.
 #[derive(Debug)]
 pub struct PaymentCore {
     receiver: Receiver,
-    /// How payments stand that were asked about, where the log does not have yet what became of their order.
+    /// Answers that wait until the audit log has the outcome of their order.
     held: Vec<(Token, ServiceEnd)>,
     outputs: VecDeque<Output>,
 }
 
 impl PaymentCore {
-    /// A core that has at most `window_max` requests under way.
+    /// Creates a core that has at most `window_max` requests under way.
     pub fn new(window_max: usize) -> Self {
         Self { receiver: Receiver::new(window_max), held: Vec::new(), outputs: VecDeque::new() }
     }
 
-    /// Requests received and not yet answered.
+    /// Returns the number of requests that are received and not yet answered.
     pub fn under_way(&self) -> usize {
         self.receiver.under_way()
     }
 
-    /// A message came on a payment lane. `is_written` says whether an order is on its way into the ledger here.
+    /// Takes a message of a payment lane. `is_written` returns true if a request about an order is
+    /// under way in the order core.
     pub fn handle_message(
         &mut self,
         link: LinkId,
@@ -92,7 +98,7 @@ impl PaymentCore {
                 self.ask(token, ServiceRequest::Pay(Box::new(pay_asked(*pay, keys))), coming);
             }
             Received::Deliver(token, Delivery::Refund(refund)) => {
-                // It is one of its order's writes itself.
+                // The refund itself is one of the writes of its order.
                 let coming =
                     MayBeArriving(is_written(refund.order) || self.receiver.writes_of(refund.order) > 1);
                 self.ask(token, ServiceRequest::Refund(Box::new(refund_asked(*refund, keys))), coming);
@@ -110,8 +116,9 @@ impl PaymentCore {
         }
     }
 
-    /// The service has ended a request. What nobody has logged waits while the log is behind about its order: a payment that
-    /// goes back tells that the order was cancelled.
+    /// Takes the end of a request from the service. An answer that this request did not log waits
+    /// while the log is behind about its order: a refunded payment reveals that the order was
+    /// cancelled.
     pub fn handle_end(&mut self, token: Token, end: ServiceEnd, log_is_behind: impl Fn(OrderId) -> bool) {
         match &end {
             ServiceEnd::Stands { payment, logged: false, .. } if log_is_behind(payment.charge.order) => {
@@ -121,12 +128,12 @@ impl PaymentCore {
         }
     }
 
-    /// Whether an answer waits for the log.
+    /// Returns true if an answer waits for the audit log.
     pub fn holds_back(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// The log has come further, or what it waited for has come to nothing.
+    /// Answers the requests for which the audit log is no longer behind.
     pub fn handle_log(&mut self, log_is_behind: impl Fn(OrderId) -> bool) {
         for (token, end) in std::mem::take(&mut self.held) {
             self.handle_end(token, end, &log_is_behind);
@@ -152,12 +159,12 @@ impl PaymentCore {
         self.outputs.extend(self.receiver.answer(token, kind).into_iter().map(Output::Send));
     }
 
-    /// A link is gone. What it asked for goes on.
+    /// Forgets a link. Its requests continue.
     pub fn handle_link_down(&mut self, link: LinkId) {
         self.receiver.handle_link_down(link);
     }
 
-    /// The next thing to do, `None` until the next input.
+    /// Returns the next action, or `None` until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -188,7 +195,7 @@ fn refund_asked(asked: RefundPayment, keys: &Keyring) -> GiveBackRequest {
     GiveBackRequest { brand, key, fingerprint, order, payment, refund, amount, reason }
 }
 
-/// How a payment stands, as it travels.
+/// Converts a payment to its message on the wire.
 fn wire(payment: &Payment) -> PaymentState {
     let refunds = payment.refunds.iter().map(|refund| RefundState {
         refund: Bytes::copy_from_slice(refund.refund.as_bytes()),
@@ -270,7 +277,8 @@ mod tests {
         Bytes::copy_from_slice(OrderId::new(UnixMicros::new(1), [byte; 10]).as_bytes())
     }
 
-    /// By what the ledger tells a request under a known key from the one before.
+    /// Returns the fingerprint by which the ledger compares a request with an earlier one under the
+    /// same key.
     fn fingerprint(kind: to_idc::Kind) -> [u8; 32] {
         let mut core = PaymentCore::new(1);
         let message = ToIdc { request: 1, kind: Some(kind), sequence: 1, trace: None };

@@ -1,4 +1,4 @@
-//! The driver of the payment core: does what its outputs say, each request in a task of its own.
+//! The driver of the payment core: carries its outputs out, each request in a task of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,24 +22,27 @@ use super::service::Payments;
 use crate::metrics::Metrics;
 use crate::vault::keyring::Keyring;
 
-/// The service over the gateway that there is.
+/// The service with the configured gateway.
 pub type Service = Arc<Payments<Toss>>;
 
-/// The core with what it needs of the world. Without a gateway nothing reaches it, since no link has a payment lane.
+/// The core with its surroundings. Without a gateway it gets no requests, because no link has a
+/// payment lane.
 pub struct PaymentDriver {
     core: PaymentCore,
-    /// As they were at the start: what is needed of them here does not change.
+    /// The keys at the start. Only the fingerprint key is used, and it does not change while the
+    /// agent runs.
     keys: Arc<Keyring>,
     service: Option<Service>,
     ends: mpsc::Sender<(Token, ServiceEnd)>,
     metrics: Arc<Metrics>,
 }
 
-/// What the service came to.
+/// Receiver of the ends of requests.
 pub type Ends = mpsc::Receiver<(Token, ServiceEnd)>;
 
 impl PaymentDriver {
-    /// A driver with at most that many requests under way, and the receiver of how they end.
+    /// Creates a driver with at most `window_max` requests under way, and the receiver of their
+    /// ends.
     pub fn new(
         window_max: usize,
         keys: Arc<Keyring>,
@@ -53,12 +56,13 @@ impl PaymentDriver {
         (Self { core: PaymentCore::new(window_max), keys, service, ends, metrics }, received)
     }
 
-    /// Requests received and not yet answered.
+    /// Returns the number of requests that are received and not yet answered.
     pub fn under_way(&self) -> usize {
         self.core.under_way()
     }
 
-    /// One frame came on the payment lane of a link. `is_written` says whether an order is on its way into the ledger.
+    /// Takes one frame of a link's payment lane. `is_written` returns true if a request about an
+    /// order is under way in the order core.
     pub fn handle_frame(
         &mut self,
         link: LinkId,
@@ -75,7 +79,7 @@ impl PaymentDriver {
                 }
                 self.core.handle_message(link, message, &self.keys, is_written);
             }
-            // The link's end is logged and counted where it ends.
+            // The tunnel logs and counts the end of the link.
             Err(error) => {
                 if let Some(sender) = links.get(&link) {
                     sender.refuse(&error);
@@ -85,7 +89,7 @@ impl PaymentDriver {
         self.do_outputs(links, &span);
     }
 
-    /// The service has ended a request.
+    /// Takes the end of a request from the service.
     pub fn handle_end(
         &mut self,
         (token, end): (Token, ServiceEnd),
@@ -96,7 +100,7 @@ impl PaymentDriver {
         self.do_outputs(links, &Span::none());
     }
 
-    /// Orders went on, and so did the log.
+    /// Answers requests that waited for the audit log. It is called after every step of the orders.
     pub fn handle_log(
         &mut self,
         log_is_behind: impl Fn(OrderId) -> bool,
@@ -108,12 +112,12 @@ impl PaymentDriver {
         }
     }
 
-    /// A link is gone.
+    /// Forgets a link.
     pub fn handle_link_down(&mut self, link: LinkId) {
         self.core.handle_link_down(link);
     }
 
-    /// Does what the core wants; what it asks of the service is asked within the span.
+    /// Carries the core's outputs out. Calls of the service run within the span.
     fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>, span: &Span) {
         while let Some(output) = self.core.poll_output() {
             match output {
@@ -137,7 +141,7 @@ impl PaymentDriver {
 }
 
 fn send(links: &HashMap<LinkId, LinkSender>, Reply { link, message, .. }: &Reply) {
-    // A link that is gone: whoever asked asks again on another.
+    // If the link is gone, the cloud agent asks again on another link.
     let Some(sender) = links.get(link) else { return };
     match frame::to_bytes(message, ORDER_FRAME_BYTES_MAX) {
         Ok(bytes) => {

@@ -1,34 +1,34 @@
-//! How a request for a payment or a refund ended for now: what the service comes to, and whoever asked is told once it is logged.
+//! The end of a request for a payment or a refund. It is logged before the caller gets it.
 
 use bridge_protocol::domain::{PaymentId, RefundId};
 use bridge_protocol::wire::order::Refusal;
 
 use super::Payment;
 
-/// How a request ended for now.
+/// The end of a request for a payment or a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceEnd {
-    /// This is how the payment stands in the ledger.
+    /// The ledger has the payment in this state.
     Stands {
         /// The payment.
         payment: Payment,
-        /// The refund that was asked for, if one was.
+        /// The refund, if the request is for a refund.
         refund: Option<RefundId>,
-        /// An earlier request under the same key had been taken.
+        /// True if an earlier request under the same key was taken.
         replayed: bool,
-        /// That it stands so is in the audit log, as what this request came to.
+        /// True if the audit log has this state as the conclusion of this request.
         logged: bool,
     },
-    /// It had no effect.
+    /// The request had no effect.
     Refused(Refusal),
-    /// It had no effect, for this payment of the same order.
+    /// The request had no effect, because of this payment of the same order.
     InTheWay(Refusal, PaymentId),
-    /// The database does not tell whether the request was taken: whoever asks again learns it.
+    /// It is unknown if the ledger took the request. The caller must ask again.
     Unknown,
 }
 
 impl ServiceEnd {
-    /// The same, which is in the audit log now.
+    /// Marks the state as logged.
     pub(super) fn logged(self) -> Self {
         match self {
             Self::Stands { payment, refund, replayed, .. } => {

@@ -1,54 +1,57 @@
-//! Payments: an attempt is committed before the gateway is asked, and whatever leaves it in doubt is asked about again.
+//! Payments: each charge or refund is committed before the gateway is asked, and one of unknown
+//! outcome is asked about again.
 //!
 //! ```text
-//! asked ──> committed ──> gateway ──> concluded ──> answered
-//!               │            └─ no proof ──> unknown ─┐
-//!               └─ crash, cut ───────────────────> reconciler (rows that are due) ──> concluded
+//! request ──> committed ──> gateway ──> concluded ──> answered
+//!               │              └─ no proof ──> unknown ─┐
+//!               └─ crash, cut ──────────────────────────┴─> reconciler (due rows) ──> concluded
 //! ```
 //!
-//! The one mechanism for doubt is a row's `next_ask_at`: it is set before the gateway is asked, so that a crash, a time-out
-//! and a lost answer all end in the same place. It tells no request that is on its way from a pause: until when nobody may say that
-//! no money moved are columns of their own, `confirm_until` and `give_back_until`. What was given up or refused is looked at by
-//! `look_at`. The
-//! transactions are the [`store`]'s.
+//! The column `next_ask_at` of a row handles every doubt. It is set before the gateway is asked, so
+//! a crash, a time-out and a lost answer all make the row due. It does not tell if a request is
+//! still on its way to the gateway. The columns `confirm_until` and `give_back_until` do: before
+//! that time, nobody may conclude that no money moved. The column `look_at` makes payments that
+//! were given up and refunds that were refused due for another look. The transactions are in
+//! [`store`].
 
-/// What is asked, and how a payment stands.
+/// Requests, and the state of payments and refunds.
 mod model;
 
-/// What a gateway is asked and what it can answer.
+/// The interface to a gateway.
 pub mod gateway;
 
-/// What is done about a payment in doubt.
+/// The next step for a payment of unknown outcome.
 pub mod policy;
 
-/// Payments and refunds in the database: one transaction a step, behind the lock of the order's row.
+/// Payments and refunds in the database: one transaction for each step, under the lock of the
+/// order's row.
 pub mod store;
 
-/// How a request ended for now.
+/// The end of a request.
 pub mod end;
 
-/// Payments as they are asked for.
+/// The service that handles requests.
 pub mod service;
 
-/// What is in doubt, asked about.
+/// The reconciler, which asks about payments and refunds of unknown outcome.
 pub mod reconcile;
 
-/// Whom to answer on the payment lane.
+/// The core of the payment lane.
 pub mod core;
 
-/// What of a payment is in the audit log before it goes on.
+/// Audit log entries of payments, and their order relative to commits and answers.
 pub mod audit;
 
 /// The driver of the core.
 pub mod driver;
 
-/// An operator's word about what the gateway leaves in doubt.
+/// An operator's decision about a payment or refund of unknown outcome.
 pub mod operator;
 
-/// A gateway's hints.
+/// A gateway's webhooks.
 pub mod webhook;
 
-/// `[payments]`.
+/// Section `[payments]` of the configuration.
 pub mod config;
 
 pub use model::{Charge, ChargeRequest, GiveBack, GiveBackRequest, Payment, Refund};

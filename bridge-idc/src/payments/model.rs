@@ -1,129 +1,134 @@
-//! What payments are made of: what is asked of the ledger and of a gateway, and how a payment and its refunds stand.
+//! Types of payments: requests to the ledger and to a gateway, and the state of a payment and its
+//! refunds.
 
 use bridge_protocol::domain::{
     Brand, KeyDigest, Money, OrderId, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState,
     UnixMicros,
 };
 
-/// A request to charge for an order, as the ledger takes it.
+/// A request to charge for an order, for the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChargeRequest {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// The request's idempotency key, as its digest.
+    /// Digest of the request's idempotency key.
     pub key: KeyDigest,
-    /// Keyed hash of what is asked.
+    /// Fingerprint of the request.
     pub fingerprint: [u8; 32],
-    /// What is to be charged.
+    /// The charge.
     pub charge: Charge,
 }
 
-/// A request to give back, as the ledger takes it.
+/// A request to refund, for the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GiveBackRequest {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// The request's idempotency key, as its digest.
+    /// Digest of the request's idempotency key.
     pub key: KeyDigest,
-    /// Keyed hash of what is asked.
+    /// Fingerprint of the request.
     pub fingerprint: [u8; 32],
-    /// Of which order,
+    /// Order of the payment.
     pub order: OrderId,
-    /// and which of its payments.
+    /// The payment to refund.
     pub payment: PaymentId,
-    /// The id it is to have.
+    /// Id of the new refund.
     pub refund: RefundId,
-    /// How much.
+    /// Amount to refund.
     pub amount: Money,
-    /// Why; never personal.
+    /// Reason of the refund; never personal data.
     pub reason: String,
 }
 
-/// What a gateway is asked to charge. The payment's id is the key under which it does so once.
+/// A charge, for a gateway. The payment's id is the idempotency key, so the gateway charges once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
-    /// The payment.
+    /// Id of the payment.
     pub payment: PaymentId,
-    /// The order, which is the gateway's order id as well.
+    /// The order. Its id is the gateway's order id, too.
     pub order: OrderId,
-    /// How much.
+    /// Amount to charge.
     pub amount: Money,
-    /// What the gateway knows it by.
+    /// The gateway's key of the payment.
     pub payment_key: PaymentKey,
 }
 
-/// What a gateway is asked to give back. The refund's id is the key under which it does so once.
+/// A refund, for a gateway. The refund's id is the idempotency key, so the gateway refunds once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GiveBack {
-    /// The refund.
+    /// Id of the refund.
     pub refund: RefundId,
-    /// How much.
+    /// Amount to refund.
     pub amount: Money,
-    /// Why.
+    /// Reason of the refund.
     pub reason: String,
-    /// Of which charge.
+    /// The charge to refund.
     pub charge: Charge,
 }
 
 /// A payment as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// What was or is to be charged.
+    /// Charge of the payment.
     pub charge: Charge,
-    /// How it stands.
+    /// State of the payment.
     pub state: PaymentState,
-    /// How much is back, in minor units.
+    /// Refunded amount, in minor units.
     pub refunded: i64,
-    /// Why it was declined or not paid.
+    /// Reason why the payment was declined or not paid.
     pub code: Option<ReasonCode>,
-    /// How often the gateway was asked about it.
+    /// Number of queries to the gateway about the payment.
     pub asks: u32,
-    /// When its attempt was committed.
+    /// Time when the payment was committed, before the gateway was asked.
     pub created_at: UnixMicros,
-    /// When it was no longer in doubt.
+    /// Time when the payment's outcome became known.
     pub concluded_at: Option<UnixMicros>,
-    /// Until when a request to charge may be on its way to the gateway, by the database's clock. Before that nobody says that
-    /// it was not paid but who sent that request and was told so.
+    /// Time until which a request to charge may be on its way to the gateway, by the database's
+    /// clock. Before that, only the answer to that very request can show that the payment was not
+    /// charged.
     pub confirm_until: UnixMicros,
-    /// Its refunds, the oldest first.
+    /// Refunds of the payment, the oldest first.
     pub refunds: Vec<Refund>,
 }
 
 /// A refund as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refund {
-    /// Its id.
+    /// Id of the refund.
     pub refund: RefundId,
-    /// How much, in minor units of the payment's currency.
+    /// Amount in minor units of the payment's currency.
     pub amount: i64,
-    /// Why.
+    /// Reason of the refund.
     pub reason: String,
-    /// Nobody asked for it: its order was cancelled, or it was charged late.
+    /// True if Bridge made the refund by itself, because the order was cancelled or the charge came
+    /// late.
     pub automatic: bool,
-    /// How it stands.
+    /// State of the refund.
     pub state: RefundState,
-    /// Why the gateway refused it, or why an operator said what became of it.
+    /// Reason why the gateway refused the refund, or an operator's reason for a decision about it.
     pub code: Option<ReasonCode>,
-    /// How often the gateway was asked for it again.
+    /// Number of repeated requests to the gateway.
     pub asks: u32,
-    /// When it was committed.
+    /// Time when the refund was committed.
     pub created_at: UnixMicros,
-    /// Until when a request to give back may be on its way to the gateway, by the database's clock, whatever was heard of it
-    /// meanwhile but an end. Before that no operator says that nothing went back.
+    /// Time until which a request to refund may be on its way to the gateway, by the database's
+    /// clock. It holds even after an answer that proves nothing. Before that time, no operator can
+    /// decide that no money went back.
     pub give_back_until: UnixMicros,
-    /// When it was no longer in doubt.
+    /// Time when the refund's outcome became known.
     pub concluded_at: Option<UnixMicros>,
 }
 
 impl Payment {
-    /// One of its refunds.
+    /// Returns one of the payment's refunds.
     pub fn refund(&self, id: RefundId) -> Option<&Refund> {
         self.refunds.iter().find(|refund| refund.refund == id)
     }
 
-    /// What can still be given back, in minor units: what moved, less every refund that was not refused.
+    /// Returns the amount that can still be refunded, in minor units: the charged amount less all
+    /// refunds that were not refused. It is 0 if no money moved.
     pub fn left(&self) -> i64 {
         if !self.state.is_charged() {
             return 0;
@@ -132,7 +137,7 @@ impl Payment {
         self.charge.amount.amount() - refunds.map(|refund| refund.amount).sum::<i64>()
     }
 
-    /// What a gateway is asked for to make one of its refunds.
+    /// Returns the request to a gateway for one of its refunds.
     pub fn give_back(&self, refund: &Refund) -> Option<GiveBack> {
         Some(GiveBack {
             refund: refund.refund,

@@ -1,7 +1,8 @@
-//! An operator's word about money, from `payments resolve` into the log and the ledger.
+//! An operator's decision about money, from `payments resolve` to the audit log and the ledger.
 //!
-//! Who has the log may not answer. So nothing of the ledger is held while it is asked: what the word comes to is found out first,
-//! then logged as what was said, and only then done. What the log says of a command that failed is that somebody said it.
+//! The log may not answer, so no row of the ledger is held while it is asked. The conclusion of the
+//! decision is found first, then logged, and only then committed. If the command fails in between,
+//! the log has only the decision, not the commit.
 
 use bridge_protocol::domain::{OrderId, PaymentId};
 use bridge_runtime::audit_log::CommandSocketError;
@@ -10,27 +11,32 @@ use super::audit::Operator;
 use super::store::{Attempt, Conclusion, NotDone, OperatorDecision, PaymentLedger, ResolveResult};
 use crate::database::LedgerError;
 
-/// Why an operator's word came to nothing, or nobody can tell.
+/// The reason why an operator's decision was not committed, or why that is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
-    /// It is not in the log.
+    /// The decision is not in the log.
     #[error("nothing was committed")]
     Unsaid(#[source] CommandSocketError),
-    /// The ledger did not do it.
+    /// The ledger did not write it.
     #[error(transparent)]
     NotDone(#[from] NotDone),
 }
 
-/// What an operator's word came to.
+/// The result of an operator's decision.
 #[derive(Debug)]
 pub struct OperatorResult {
-    /// In the ledger.
+    /// The result in the ledger.
     pub resolved: ResolveResult,
-    /// Why the log has that it was said, and not that it is committed.
+    /// The error if the log has the decision but not its commit.
     pub unlogged: Option<CommandSocketError>,
 }
 
-/// Ends a doubt about a payment, or about the operator's refund of it.
+/// Resolves the doubt about a payment, or about the operator's refund of it.
+///
+/// # Errors
+///
+/// Fails if the log or the ledger fails. [`NotDone::Perhaps`] means that the decision may be
+/// committed.
 pub async fn resolve(
     ledger: &impl PaymentLedger,
     order: OrderId,
@@ -42,19 +48,19 @@ pub async fn resolve(
         Some(refund) => ledger.resolve_refund(order, id, refund, verdict, said).await,
         None => ledger.resolve_payment(order, id, verdict, said).await,
     };
-    // Nothing is written before it is said, so nothing can be in doubt.
+    // The first call only finds the conclusion and writes nothing, so its outcome is never unknown.
     let conclusion = match resolve(None).await.map_err(|error| NotDone::Nothing(error.into()))? {
         Attempt::Committed(resolved) => return Ok(OperatorResult { resolved, unlogged: None }),
         Attempt::ToLog(conclusion) => conclusion,
     };
     operator.says(&conclusion).await.map_err(Unresolved::Unsaid)?;
     let Attempt::Committed(resolved) = resolve(Some(&conclusion)).await? else {
-        // It would come to something else than was said.
+        // The conclusion has changed since it was logged.
         return Err(NotDone::Nothing(LedgerError::Conflict).into());
     };
     let unlogged = match &resolved {
         ResolveResult::Stands(_) => operator.committed(&conclusion).await.err(),
-        // Somebody else was faster: what was said was not done.
+        // Another writer was faster, so the decision was not committed.
         ResolveResult::Known | ResolveResult::NotLeft(_) | ResolveResult::OnItsWay(_) => None,
     };
     Ok(OperatorResult { resolved, unlogged })

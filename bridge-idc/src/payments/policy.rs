@@ -1,5 +1,5 @@
-//! What is done about a payment that nobody can tell about: a pure function of what the gateway knows of it, of its age
-//! and of its order.
+//! The policy for payments of unknown outcome: pure functions of the gateway's answer, the
+//! payment's age and its order.
 
 use std::time::Duration;
 
@@ -8,51 +8,55 @@ use rand::{Rng, RngExt as _};
 
 use super::gateway::ChargeStatus;
 
-/// The shopper's agreement is valid this long at most (Toss Payments: ten minutes): after that nothing is confirmed for a
-/// payment that the gateway has no trace of.
+/// Age up to which a payment without a trace at the gateway is confirmed again. The shopper's
+/// agreement is not valid for longer (ten minutes at Toss Payments).
 const CONFIRM_FOR: Duration = Duration::from_secs(30 * 60);
 
-/// When a payment of which the gateway has no trace is over,
+/// Age from which a payment without a trace at the gateway counts as not paid, if
+/// [`QUIET_BEFORE_FINAL`] is over as well.
 const NO_TRACE_IS_FINAL_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// if no request of ours has been on its way for so long: one that was held up on its way has come or never will.
+/// Time without a request on its way before a missing trace is final. A delayed request has arrived
+/// by then or never will.
 const QUIET_BEFORE_FINAL: Duration = Duration::from_secs(30 * 60);
 
-/// A payment that was given up is looked at again after so long,
+/// Time until the first look at a payment that was given up. Later intervals are as long as the
+/// time since it was given up.
 const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(10 * 60);
 
-/// and each time after as long as it has been given up, until this time is over.
+/// Time after which a payment that was given up is looked at no more.
 const LOOK_AGAIN_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What the ledger knows of a payment that is asked about; times by the database's clock.
+/// The ledger's facts about a payment. Times are by the database's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
-    /// How long ago it was begun.
+    /// Time since the payment was begun.
     pub age: Duration,
-    /// For how long no request to charge has been on its way.
+    /// Time since the last request to charge could be on its way.
     pub quiet: Duration,
-    /// Its order stands.
+    /// True if the payment's order is placed and not cancelled.
     pub order_stands: bool,
-    /// It was given up: it is looked at again, and never charged.
+    /// True if the payment was given up. It is then only looked at again, and never charged.
     pub given_up: bool,
 }
 
-/// The next step.
+/// The next step for a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Money moved: this is to be written.
+    /// Write that money moved.
     Charged,
-    /// None did, and none will: this is to be written, if nothing is on its way that could change it.
+    /// Write that no money moved, unless a request on its way could still change that.
     NotCharged(ReasonCode),
-    /// It is confirmed once more, under the same key.
+    /// Ask the gateway to charge once more, under the same key.
     ConfirmAgain,
-    /// It is asked about later.
+    /// Ask about the payment later.
     AskLater,
 }
 
-/// What follows from what the gateway knows of a payment.
+/// Returns the next step for a payment after the gateway's answer to a query.
 ///
-/// An order that does not stand is never charged again; it is asked about until the gateway tells.
+/// A payment of a cancelled order is never charged again. It is asked about until its outcome is
+/// known.
 pub fn next_step(found: ChargeStatus, known: Known) -> Step {
     let Known { age, quiet, order_stands, given_up } = known;
     match found {
@@ -68,13 +72,14 @@ pub fn next_step(found: ChargeStatus, known: Known) -> Step {
     }
 }
 
-/// How long until a payment is looked at again that was given up so long ago; `None` once that is over.
+/// Returns the time until the next look at a payment that was given up `given_up_for` ago. Returns
+/// `None` if there is no further look.
 pub fn look_again(given_up_for: Duration) -> Option<Duration> {
     (given_up_for < LOOK_AGAIN_FOR).then(|| given_up_for.max(LOOK_AGAIN_FIRST))
 }
 
-/// How long until something is asked about again that was asked about `asks` times: exponential, with full jitter, from
-/// `first` to `most`.
+/// Returns the delay before the next query after `asks` earlier ones: exponential backoff with full
+/// jitter, from `first` to `most`.
 pub fn back_off(asks: u32, first: Duration, most: Duration, random: &mut impl Rng) -> Duration {
     let ceiling = first.saturating_mul(2_u32.saturating_pow(asks)).min(most).max(first);
     let spread = u64::try_from((ceiling - first).as_micros()).unwrap_or(u64::MAX);
@@ -90,7 +95,7 @@ mod tests {
         ReasonCode::new(text).unwrap()
     }
 
-    /// Of so many minutes, nothing on its way for so many, and its order stands or does not.
+    /// Returns facts of a payment: its age and quiet time in minutes, and the state of its order.
     fn known(age: u64, quiet: u64, order_stands: bool) -> Known {
         let minutes = |minutes| Duration::from_secs(60 * minutes);
         Known { age: minutes(age), quiet: minutes(quiet), order_stands, given_up: false }
@@ -164,7 +169,8 @@ mod tests {
     fn the_longer_a_doubt_lasts_the_less_often_it_is_queried() {
         let (first, most) = (Duration::from_secs(1), Duration::from_secs(600));
         let mut random = rand::rng();
-        // Of 200 draws between the first and the ceiling, one is in the upper half, but for one run in 2^200.
+        // Of 200 draws between the first delay and the ceiling, at least one is in the upper half,
+        // except in one run of 2^200.
         let mut longest = |asks| (0..200).map(|_| back_off(asks, first, most, &mut random)).max().unwrap();
         for (asks, ceiling) in [(1, 2), (3, 8), (6, 64), (9, 512), (10, 600), (u32::MAX, 600)] {
             let (longest, half) = (longest(asks), (first + Duration::from_secs(ceiling)) / 2);

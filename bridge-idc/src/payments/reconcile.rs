@@ -1,6 +1,8 @@
-//! The reconciler: takes the payments and refunds whose time to ask has come, and asks until the gateway tells.
+//! The reconciler: takes payments and refunds that are due, and asks the gateway until their
+//! outcome is known.
 //!
-//! Any number of agents may do so on one ledger: each row is one agent's for as long as asking takes.
+//! Several agents may do this on one ledger. A row belongs to one agent for as long as its queries
+//! may take.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,30 +20,30 @@ use super::service::{Environment, GatewayTurn, Payments, chain};
 use super::store::{Concluded, DuePayment, DueRefund, NotDone, PaymentLedger as _, ReportedOutcome};
 use crate::metrics::payments::RefundOutcome;
 
-/// Of what is due: refunds, payments, and refunds that were refused.
+/// Kinds of due rows: refunds, payments, and refunds that were refused.
 const KINDS: usize = 3;
 
-/// Calls of the gateway for one row.
+/// Most calls of the gateway for one row.
 const CALLS_A_ROW: u32 = 2;
 
-/// Between two looks for what is due, if nobody hints.
+/// Interval between two searches for due rows, if no hint comes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a refund that an operator has been warned of is left alone after a request for it is over: so that there is a time in
-/// which it can be said that nothing went back.
+/// Pause between two requests for a refund after the log has warned about it. In this pause no
+/// request is on its way, so an operator can decide that no money went back.
 const TIME_TO_SPEAK: Duration = Duration::from_secs(60);
 
-/// Between two looks at a ledger that does not answer.
+/// Pause between two searches while the ledger does not answer.
 const DATABASE_IS_DOWN: Duration = Duration::from_secs(2);
 
-/// What is due to be asked about, and this agent's for so long.
+/// Rows that are due, and that belong to this agent for some time.
 #[derive(Debug, Default)]
 pub struct Due {
-    /// Refunds to be asked for.
+    /// Refunds to request.
     pub refunds: Vec<TakenRefund>,
-    /// Payments to be asked about.
+    /// Payments to ask about.
     pub payments: Vec<DuePayment>,
-    /// Refunds that were refused after a doubt, to be looked at.
+    /// Refunds to look at, because they were refused after a doubt.
     pub refused: Vec<DueRefund>,
 }
 
@@ -51,7 +53,7 @@ impl Due {
     }
 }
 
-/// A refund to be asked for, as long as it is this agent's turn.
+/// A refund to request, and this agent's turn to do it.
 #[derive(Debug)]
 pub struct TakenRefund {
     due: DueRefund,
@@ -59,7 +61,8 @@ pub struct TakenRefund {
 }
 
 impl<G: Gateway> Payments<G> {
-    /// Asks about what is in doubt until the agent ends. What is being asked about then is due again later.
+    /// Asks about payments and refunds of unknown outcome until the agent ends. Rows that it is
+    /// asking about at that time become due again later.
     pub async fn reconcile(self: Arc<Self>, shutdown: Shutdown) {
         let mut asking = JoinSet::new();
         let mut counted: Option<Instant> = None;
@@ -84,7 +87,7 @@ impl<G: Gateway> Payments<G> {
         }
     }
 
-    /// Takes what is due, as far as there is room, and begins to ask about it.
+    /// Takes due rows as far as there is room, and starts the queries about them.
     async fn ask_what_is_due(self: &Arc<Self>, asking: &mut JoinSet<()>) -> Result<(), NotDone> {
         while asking.try_join_next().is_some() {}
         loop {
@@ -114,11 +117,16 @@ impl<G: Gateway> Payments<G> {
 }
 
 impl<G: Gateway, S: Environment> Payments<G, S> {
-    /// Takes what is due, for as long as asking about it may take.
+    /// Takes due rows, at most as many as `room` allows, and holds them for the longest time that
+    /// their queries may take.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
     pub async fn take_due(&self, room: usize) -> Result<Due, NotDone> {
         let rows_max = i64::try_from(room.div_ceil(KINDS)).unwrap_or(i64::MAX);
         let hold = self.hold();
-        // Refunds first: that money is somebody else's.
+        // Refunds come first, because that money belongs to shoppers.
         let turn = self.turn();
         let refunds = self.site.ledger().take_due_refunds(hold, rows_max).await?;
         let refunds = refunds.into_iter().map(|due| TakenRefund { due, turn }).collect();
@@ -127,12 +135,12 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         Ok(Due { refunds, payments, refused })
     }
 
-    /// For how long a row is this agent's.
+    /// Returns the time for which a row belongs to this agent.
     fn hold(&self) -> Duration {
         self.limits.timeout.saturating_mul(CALLS_A_ROW) + self.limits.margin
     }
 
-    /// Asks about a payment, and writes what the gateway tells.
+    /// Asks about a payment and writes the gateway's answer.
     pub async fn ask_about(&self, DuePayment { payment, age, quiet, order_stands }: DuePayment) {
         let started = self.site.now();
         let found = self.gateway.find(&payment.charge).await;
@@ -151,7 +159,8 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         self.conclude_payment(payment, told, held, LogFirst::new(self.site.log())).await;
     }
 
-    /// Asks the gateway to charge once more, under the same key, if the ledger says that it may be: what that tells.
+    /// Asks the gateway to charge once more, under the same key, if the ledger permits it. Returns
+    /// the reported outcome.
     async fn confirm_again(&self, payment: Payment) -> (Payment, ReportedOutcome, Option<UnixMicros>) {
         let (turn, asks) = (self.turn(), payment.asks);
         let (order, id) = (payment.charge.order, payment.charge.payment);
@@ -169,7 +178,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Asks for a refund once more, and writes what the gateway tells.
+    /// Requests a refund once more and writes the gateway's answer.
     pub async fn ask_for_refund(&self, TakenRefund { due, turn }: TakenRefund) {
         let DueRefund { give_back, refund, age } = due;
         let answer = self.give_back(&give_back, turn).await;
@@ -188,14 +197,14 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Looks whether the gateway shows a refund that was refused as given back all the same, and writes that.
+    /// Asks the gateway if a refused refund was done after all, and writes the result.
     pub async fn look_at_refused(&self, DueRefund { give_back, refund, .. }: DueRefund) {
         let (charge, refund) = (&give_back.charge, refund.refund);
         let started = self.site.now();
         let shown = self.gateway.find_given_back(charge).await;
         self.metrics.payments.gateway_answered(self.site.now().saturating_duration_since(started));
         if let Err(no_proof) = &shown {
-            tracing::warn!(%refund, %no_proof, "the gateway does not show what it gave back");
+            tracing::warn!(%refund, %no_proof, "the gateway does not show its refunds");
         }
         let (first, shown) = (LogFirst::new(self.site.log()), shown.ok());
         let (order, id) = (charge.order, charge.payment);
@@ -207,13 +216,13 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(%refund, error = %chain(error), "write what the gateway shows of a refund");
+                tracing::error!(%refund, error = %chain(error), "write the result of a look at a refund");
             }
         }
     }
 
-    /// What was told of a refund of that age. One that an operator has been warned of is asked for again only when there was time
-    /// to speak of it.
+    /// Extends the delay of a refund about which the log has warned, so that an operator has time
+    /// for a decision. See [`TIME_TO_SPEAK`].
     fn leaves_time(&self, told: ReportedOutcome, age: Duration) -> ReportedOutcome {
         match told {
             ReportedOutcome::Nothing { ask_after } if age >= self.limits.alarm_after => {

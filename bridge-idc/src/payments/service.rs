@@ -1,6 +1,8 @@
-//! Payments as they are asked for: committed, put to the gateway, concluded. The one that asks is the one that committed.
+//! The service that handles requests for payments: commits each one, asks the gateway, and writes
+//! the outcome. The agent that commits a request is the one that asks the gateway.
 //!
-//! What this leaves in doubt, a crash in the middle included, `reconcile` finds by its row's `next_ask_at`.
+//! If the outcome stays unknown, for example after a crash, `reconcile` finds the row by its
+//! `next_ask_at`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,56 +24,59 @@ use crate::database::Database;
 use crate::metrics::Metrics;
 use crate::metrics::payments::{PaymentOutcome, RefundOutcome};
 
-/// Until what a hint names is asked about: the least time between two questions about one payment, whoever hints.
+/// Minimum interval between gateway queries for one payment that webhooks cause.
 const HINTED_AFTER: Duration = Duration::from_secs(1);
 
-/// How much is asked at a time, and how often.
+/// Limits of the work with the gateway.
 #[derive(Debug, Clone, Copy)]
 pub struct PaymentLimits {
-    /// Calls of the gateway for callers at a time.
+    /// Most calls of the gateway for callers at a time.
     pub calls_max: usize,
-    /// Payments and refunds in doubt that are asked about at a time.
+    /// Most payments and refunds of unknown outcome that are asked about at a time.
     pub doubts_max: usize,
-    /// How long a call of the gateway takes at most.
+    /// Longest duration of one call of the gateway.
     pub timeout: Duration,
-    /// Beyond that, until what an agent has begun is taken to be nobody's: its other work with a row takes less.
+    /// Grace period after `timeout` before another agent may take over the row. It covers this
+    /// agent's other work with the row.
     pub margin: Duration,
-    /// Until something in doubt is first asked about again.
+    /// Delay before the first query about an unknown outcome.
     pub retry_first: Duration,
-    /// Between two such questions at most.
+    /// Longest delay between two such queries.
     pub retry_max: Duration,
-    /// How long something may be in doubt before it is warned of.
+    /// Age from which the log warns about an unknown outcome.
     pub alarm_after: Duration,
 }
 
-/// A turn at asking the gateway to charge or to give back: nobody else does meanwhile, and nobody says that no money moved.
+/// Permission to send the gateway one request to charge or refund. While it lasts, no other agent
+/// sends one for the row, and nobody concludes that no money moved.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GatewayTurn {
-    /// How long the row is held: for the gateway's time-out, and what this agent needs beside.
+    /// Time for which the row is held: the gateway's time-out and the grace period.
     pub(super) hold: Duration,
-    /// Until then the gateway may be asked, so that its answer comes, or is given up, while the row is held.
+    /// Latest time to send the request. Its answer or its time-out then falls into the time for
+    /// which the row is held.
     ask_by: Instant,
 }
 
-/// What the service has around it, beside the gateway: an agent's site, or one that is made up.
+/// Surroundings of the service beside the gateway: those of an agent, or those of the simulation.
 pub trait Environment {
-    /// The ledger.
+    /// Type of the ledger.
     type Ledger: PaymentLedger;
 
-    /// The ledger that it is over.
+    /// Returns the ledger.
     fn ledger(&self) -> &Self::Ledger;
 
-    /// The log for what is asked and what is concluded.
+    /// Returns the audit log.
     fn log(&self) -> &dyn Log;
 
-    /// Now, by a clock that nobody sets.
+    /// Returns the present time of a monotonic clock.
     fn now(&self) -> Instant;
 
-    /// As [`back_off`], with chance of this site's.
+    /// Returns a delay as [`back_off`] does, with this environment's randomness.
     fn back_off(&self, asks: u32, first: Duration, most: Duration) -> Duration;
 }
 
-/// An agent's site.
+/// The environment of a running agent.
 pub struct AgentEnvironment {
     database: Database,
     audit: AuditLog,
@@ -97,19 +102,19 @@ impl Environment for AgentEnvironment {
     }
 }
 
-/// The service; one an agent.
+/// The service; an agent has one.
 pub struct Payments<G, S = AgentEnvironment> {
     pub(super) site: S,
     pub(super) gateway: G,
     pub(super) limits: PaymentLimits,
     pub(super) metrics: Arc<Metrics>,
     calls: Semaphore,
-    /// Money is to go back at once.
+    /// Notified when a refund must go out at once.
     pub(super) hinted: Notify,
 }
 
 impl<G: Gateway> Payments<G> {
-    /// A service over a ledger and a gateway.
+    /// Creates a service over a ledger and a gateway.
     pub fn new(
         ledger: impl Into<Database>,
         gateway: G,
@@ -122,18 +127,19 @@ impl<G: Gateway> Payments<G> {
 }
 
 impl<G: Gateway, S: Environment> Payments<G, S> {
-    /// A service at that site.
+    /// Creates a service in this environment.
     pub fn at(site: S, gateway: G, limits: PaymentLimits, metrics: Arc<Metrics>) -> Self {
         let calls = Semaphore::new(limits.calls_max);
         Self { site, gateway, limits, metrics, calls, hinted: Notify::new() }
     }
 
-    /// What it has around it.
+    /// Returns the environment.
     pub fn site(&self) -> &S {
         &self.site
     }
 
-    /// Does what the core has it asked for: in the log before anything is done, and again before it is told.
+    /// Handles a request of the core. The request is in the audit log before any effect, and its
+    /// end before the answer.
     pub async fn serve(&self, asked: ServiceRequest, coming: MayBeArriving) -> ServiceEnd {
         let log = self.site.log();
         match asked {
@@ -153,9 +159,9 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Charges for an order. Ends when the gateway has answered, or has not in time.
+    /// Charges for an order. Ends when the gateway has answered or timed out.
     pub async fn pay(&self, asked: &ChargeRequest) -> ServiceEnd {
-        // Never closed.
+        // The semaphore is never closed.
         let _turn = self.calls.acquire().await;
         let turn = self.turn();
         let begun = match self.site.ledger().begin_payment(asked, turn.hold).await {
@@ -196,7 +202,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Gives back. Ends when the gateway has answered, or has not in time.
+    /// Refunds a payment. Ends when the gateway has answered or timed out.
     pub async fn refund(&self, asked: &GiveBackRequest) -> ServiceEnd {
         let _turn = self.calls.acquire().await;
         let turn = self.turn();
@@ -232,7 +238,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// How a payment stands. The gateway is not asked.
+    /// Returns the state of a payment without asking the gateway.
     pub async fn look_up(
         &self,
         brand: &Brand,
@@ -250,19 +256,27 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Somebody says that the gateway knows more of an order's payment. It is asked soon, and nothing else is believed; so
-    /// that any number of hints asks no more than once in that time.
+    /// Takes a hint that the gateway knows more about an order's payment. The gateway is asked
+    /// soon, and nothing else in the hint is trusted. Any number of hints causes at most one query
+    /// a second, or one in `retry_first` if that is shorter. Returns true if a payment is due
+    /// earlier now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
     pub async fn hint(&self, order: OrderId) -> Result<bool, NotDone> {
         self.site.ledger().hint_payment(order, HINTED_AFTER.min(self.limits.retry_first)).await
     }
 
-    /// A turn at asking the gateway, which begins now: before the ledger holds the row.
+    /// Begins a turn. It must begin before the ledger holds the row, so that it ends before the
+    /// hold does.
     pub(super) fn turn(&self) -> GatewayTurn {
         let hold = self.limits.timeout + self.limits.margin;
         GatewayTurn { hold, ask_by: self.site.now() + self.limits.margin }
     }
 
-    /// Asks the gateway to charge, unless this agent was held up so long that another may take the request to be over.
+    /// Asks the gateway to charge. Does not ask if this agent was delayed for so long that another
+    /// one may take over the row.
     pub(super) async fn confirm(&self, charge: &Charge, turn: GatewayTurn) -> GatewayAnswer {
         let started = self.site.now();
         if started > turn.ask_by {
@@ -276,7 +290,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         answer
     }
 
-    /// Asks the gateway to give back, under the same condition.
+    /// Asks the gateway to refund, under the same condition as [`Self::confirm`].
     pub(super) async fn give_back(&self, refund: &GiveBack, turn: GatewayTurn) -> GatewayAnswer {
         let started = self.site.now();
         if started > turn.ask_by {
@@ -290,8 +304,9 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         answer
     }
 
-    /// Writes what the gateway said of a payment; how it stands then. If the database or the log does not take it, it stands
-    /// as before, and is asked about again. `held` as in the ledger.
+    /// Writes the reported outcome of a payment and returns its new state. If the database or the
+    /// audit log fails, the outcome stays unknown and is asked about again. See
+    /// [`PaymentLedger::conclude_payment`] for `held`.
     pub(super) async fn conclude_payment(
         &self,
         mut payment: Payment,
@@ -309,14 +324,14 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
                 stands
             }
             Err(error) => {
-                tracing::error!(payment = %id, error = %chain(error), "write what the gateway said of a payment");
+                tracing::error!(payment = %id, error = %chain(error), "write the outcome of a payment");
                 payment.state = PaymentState::Unknown;
                 Concluded { payment, logged: false }
             }
         }
     }
 
-    /// As [`Self::conclude_payment`], of a refund.
+    /// Writes the reported outcome of a refund, as [`Self::conclude_payment`] does for a payment.
     pub(super) async fn conclude_refund(
         &self,
         mut payment: Payment,
@@ -341,7 +356,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
                 stands
             }
             Err(error) => {
-                tracing::error!(refund = %refund.refund, error = %chain(error), "write what the gateway said of a refund");
+                tracing::error!(refund = %refund.refund, error = %chain(error), "write the outcome of a refund");
                 let of = payment.refunds.iter_mut().find(|known| known.refund == refund.refund);
                 if let Some(known) = of {
                     known.state = RefundState::Unknown;
@@ -351,8 +366,8 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Logs what a request comes to before the transaction that writes it. Its row is held, so nobody comes between; if somebody
-    /// does all the same, what it comes to then is logged as well.
+    /// Logs the expected conclusion of a request before the transaction that writes it. The row is
+    /// held, so the conclusion rarely changes. If it does, the new one is logged as well.
     async fn log_first(&self, about: &PaymentSubject, comes_to: Option<&'static str>) -> LogFirst<'_> {
         let first = LogFirst::new(self.site.log());
         match comes_to {
@@ -361,7 +376,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// What an answer to a request tells, which was put so many times before.
+    /// Converts a gateway's answer to a reported outcome. `asks` is the number of earlier queries.
     pub(super) fn told(&self, answer: GatewayAnswer, asks: u32) -> ReportedOutcome {
         match answer {
             GatewayAnswer::Done => ReportedOutcome::Done,
@@ -370,7 +385,8 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Nothing was told; it is asked about later, the more patiently the oftener it was.
+    /// Returns an outcome that proves nothing. The delay until the next query grows with the number
+    /// of earlier queries.
     pub(super) fn nothing(&self, asks: u32) -> ReportedOutcome {
         let ask_after = self.site.back_off(asks, self.limits.retry_first, self.limits.retry_max);
         ReportedOutcome::Nothing { ask_after }
@@ -397,7 +413,7 @@ fn outcome(state: PaymentState) -> PaymentOutcome {
     }
 }
 
-/// An error with its causes, in one line.
+/// Returns an error with its causes in one line.
 pub(super) fn chain(error: impl Into<anyhow::Error>) -> String {
     format!("{:#}", error.into())
 }

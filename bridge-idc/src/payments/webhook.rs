@@ -1,5 +1,6 @@
-//! The listener for a gateway's webhooks, which are hints: each makes the agent ask the gateway about a payment in doubt,
-//! and nothing that it says is believed. So a forged, repeated, late or reordered one does no harm.
+//! The listener for a gateway's webhooks. A webhook is only a hint: the agent asks the gateway
+//! about the payment, and trusts nothing in the webhook itself. So a forged, repeated, late or
+//! reordered webhook does no harm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,17 +25,18 @@ use super::gateway::Gateway;
 use super::service::Payments;
 use crate::metrics::payments::WebhookUse;
 
-/// Bytes read of a webhook. A payment object has some kilobytes.
+/// Most bytes that are read of a webhook. A payment object has some kilobytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Connections at a time; a further one waits in the kernel's queue.
+/// Most connections at a time. A further one waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
 
-/// How long a connection may live: whoever has more to tell comes again.
+/// Longest life of a connection. A gateway with more webhooks connects again.
 const CONNECTION_TIME: Duration = Duration::from_secs(15);
 
-/// What is read of a webhook: the order's id, where the gateway puts it. Toss Payments has it in `data` for a payment's
-/// change of status, and beside it for a deposit (docs.tosspayments.com/reference/using-api/webhook-events).
+/// Part of a webhook that is read: the order's id. Toss Payments has it in `data` for a changed
+/// payment, and at the top level for a deposit
+/// (docs.tosspayments.com/reference/using-api/webhook-events).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Webhook {
@@ -61,14 +63,14 @@ pub async fn listen<G: Gateway>(listener: TcpListener, payments: Arc<Payments<G>
             });
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5)).max_headers(64);
-            // A caller that goes away, or stays too long, loses nothing but a hint.
+            // A caller that disconnects or stays too long loses only a hint.
             let _ended =
                 timeout(CONNECTION_TIME, server.serve_connection(TokioIo::new(stream), service)).await;
         });
     }
 }
 
-/// The next connection, once there is room for it; `None` once the agent drains.
+/// Waits for room and returns the next connection. Returns `None` once the agent drains.
 async fn next(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
@@ -107,7 +109,7 @@ async fn judge<G: Gateway>(payments: &Payments<G>, request: Request<Incoming>) -
         }
         Err(_) => return (StatusCode::BAD_REQUEST, WebhookUse::Ignored),
     };
-    // Whether it was of use is nobody's business: whoever guesses ids learns nothing.
+    // The answer does not tell if the hint was useful, so a caller that guesses ids learns nothing.
     let Some(order) = order_of(&body) else { return (StatusCode::OK, WebhookUse::Ignored) };
     match payments.hint(order).await {
         Ok(true) => (StatusCode::OK, WebhookUse::Hint),

@@ -1,5 +1,6 @@
-//! The keys as they are now: the folder is looked at every few seconds, so that a key that was made, copied or removed takes
-//! effect without a restart. What cannot be used never replaces what can.
+//! The current keys of a running agent. The folder is checked every few seconds, so that an added
+//! or removed key takes effect without a restart. Keys that cannot be used never replace those in
+//! use.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,14 +20,18 @@ pub struct CurrentKeys {
     keys: watch::Sender<Arc<Keyring>>,
 }
 
-/// The keys' folder, and what an agent has from it.
+/// The folder of the keys, and the keys that the agent uses.
 struct Folder {
     dir: PathBuf,
     keys: watch::Sender<Arc<Keyring>>,
 }
 
 impl CurrentKeys {
-    /// Reads the folder; the errors are for whoever starts the agent.
+    /// Reads the folder for the first time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a key is missing or cannot be used. The agent then must not start.
     pub fn load(dir: &Path) -> Result<Self, KeyringError> {
         let first = stamps(dir);
         let keys = watch::Sender::new(Arc::new(Keyring::load(dir)?));
@@ -34,23 +39,27 @@ impl CurrentKeys {
         Ok(Self { folder: Arc::new(ReloadedFiles::new(folder, first)), keys })
     }
 
-    /// As they are now.
+    /// Returns the keys that are in use now.
     pub fn now(&self) -> Arc<Keyring> {
         self.keys.borrow().clone()
     }
 
-    /// As they are and as they will be.
+    /// Returns a receiver of the current keys and of all later ones.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Keyring>> {
         self.keys.subscribe()
     }
 
-    /// Why what is in the folder now is not used, as a sentence.
+    /// Returns a sentence that says why the present content of the folder is not in use. Returns
+    /// `None` if it is in use.
     pub fn note(&self) -> Option<String> {
         self.folder.note()
     }
 
-    /// Reads the folder again whenever it changes, and when an operator wants it so. Runs until the drain. `check` says whether
-    /// new keys may be used; `taken` hears of them after everybody else has got them.
+    /// Reads the folder again whenever it changes or an operator asks for a reload. Runs until the
+    /// drain.
+    ///
+    /// `check` decides if new keys may be used. `taken` is called after all subscribers have the
+    /// new keys.
     pub async fn keep(
         self,
         shutdown: Shutdown,
@@ -99,7 +108,7 @@ impl Files for Folder {
     }
 }
 
-/// The key files' stamps, in the order of their names.
+/// Returns the stamps of the key files, sorted by file name.
 fn stamps(dir: &Path) -> Vec<Stamp> {
     let files = keyring::key_files(dir).unwrap_or_default();
     files.iter().map(|path| reloaded_files::stamp(path)).collect()
@@ -132,7 +141,7 @@ mod tests {
         keys.manifest().keys.len()
     }
 
-    /// Keeps the keys while the test does its part, and fails if they are no longer kept before that is over.
+    /// Runs `keep` beside `part`, and fails if `keep` ends before `part`.
     async fn while_kept(
         keys: &CurrentKeys,
         metrics: &Arc<Metrics>,
@@ -148,12 +157,13 @@ mod tests {
             () = keys.clone().keep(shutdown.clone(), metrics.clone(), check, taken) => panic!("not kept"),
             () = part(&shutdown) => {}
         }
-        // The drain ends it.
+        // The drain ends `keep`.
         shutdown.start(Duration::ZERO);
         keys.clone().keep(shutdown, metrics.clone(), async |_: &Keyring| Ok(()), |_| {}).await;
     }
 
-    /// Waits until what is in the folder is in force, or is not, as the metrics have it.
+    /// Waits until the metrics say that the folder's content is in use, or, if `wanted` is false,
+    /// that it is not.
     async fn in_force(metrics: &Metrics, wanted: bool) {
         while (metrics.files_not_in_force.of(FilesReread::Keys).get() == 0) != wanted {
             sleep(Duration::from_millis(1)).await;

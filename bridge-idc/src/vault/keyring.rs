@@ -1,10 +1,11 @@
-//! The IDC's keys: one folder, one file a key, each readable by its owner alone and never overwritten.
+//! The IDC's keys: one folder with one file for each key. Only the owner can read a file, and no
+//! file is ever overwritten.
 //!
 //! ```text
-//! signing.key       Ed25519: signs manifests and receipts; its verifier key is pinned in the cloud's configuration
-//! sealing-N.key     X-Wing: opens what the cloud sealed; has a validity
-//! kek-N.key         wraps the data keys of personal data at rest; the newest wraps, every one unwraps
-//! fingerprint.key   HMAC: whether a repeated idempotency key says the same
+//! signing.key        Ed25519: signs manifests and receipts; the cloud pins its verifier key
+//! sealing-N.key      X-Wing: opens sealed orders; valid for a limited time
+//! kek-N.key          wraps the data keys of personal data; the newest one wraps, all unwrap
+//! fingerprint.key    HMAC: detects an idempotency key that comes again with another request body
 //! ```
 //!
 //! A file is a few lines of `name: value`. The folder may be a systemd credentials directory.
@@ -32,53 +33,54 @@ use zeroize::Zeroizing;
 
 use super::{KeyCheck, Secret};
 
-/// How long a new sealing key is valid.
+/// Days for which a new sealing key is valid.
 pub const SEALING_DAYS: u32 = 90;
 
-/// A sealing key begins to be valid this long before it was made, for clocks that differ.
+/// A new sealing key is valid from this long before its creation, because the clocks of two agents
+/// may differ.
 const BACKDATED: Duration = Duration::from_secs(300);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Every key of one IDC. Its `Debug` shows none of them.
+/// All keys of one IDC. Its `Debug` output shows none of them.
 pub struct Keyring {
     signer: NoteSigner,
-    /// The secrets and validities of the sealing keys, the newest first.
+    /// Secrets and validities of the sealing keys, the newest first.
     sealing: Vec<(Secret, Validity)>,
-    /// By version; at least one.
+    /// Key-encryption keys by version; at least one.
     encryption: BTreeMap<i32, Secret>,
     fingerprint: Secret,
 }
 
-/// Why the keys cannot be used; names files, never what they hold.
+/// A fault of the keys. It names files and shows no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     /// A file cannot be read or written.
     #[error("cannot {verb} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         verb: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Others can read it.
+    /// Other users can read the file.
     #[error("{path} {error}")]
     Exposed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The fault, and the remedy.
         error: NotPrivate,
     },
-    /// It is not a key of that kind.
+    /// The file is not a key of the expected kind.
     #[error("{path} is not a {kind} key: {what}; restore it from its backup")]
     Malformed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it should be.
+        /// The expected kind.
         kind: &'static str,
-        /// What is wrong.
+        /// The fault in its content.
         what: &'static str,
     },
     /// A kind of key is missing.
@@ -86,25 +88,31 @@ pub enum KeyringError {
         "{dir} holds no {kind} key: run `bridge-idc keys init --dir {dir}` once for a new data centre, or restore the folder"
     )]
     Missing {
-        /// Which folder.
+        /// The folder.
         dir: PathBuf,
-        /// Which kind.
+        /// The missing kind.
         kind: &'static str,
     },
-    /// There are keys already.
-    #[error("{0} exists: keys are never overwritten, since what they protect would be lost with them")]
+    /// A key file exists already.
+    #[error("{0} exists: keys are never overwritten, because the data that they protect would be lost")]
     Exists(PathBuf),
-    /// A key has changed that cannot change while the agent runs.
+    /// A key differs from the one in use, and this key cannot change while the agent runs.
     #[error(
-        "{0} has changed: it is what receipts and repeated requests are known by. Restore it from its backup; restart the agent if it is meant"
+        "{0} has changed, and receipts and repeated requests depend on it. Restore it from its backup, or restart the agent if the change is intended"
     )]
     Changed(PathBuf),
-    /// The name for the signing key does not do.
-    #[error("{0:?} is no name for a signing key: 1 to 100 characters without spaces and plus signs")]
+    /// The name for the signing key is not valid.
+    #[error(
+        "{0:?} is not a valid name for a signing key: use 1 to 100 characters without spaces and plus signs"
+    )]
     Name(String),
 }
 
-/// Makes every key of a new data centre in `dir`; `name` is what its signing key is called. Errors if any is there.
+/// Creates all keys of a new data centre in `dir`. The signing key gets the name `name`.
+///
+/// # Errors
+///
+/// Fails if the folder has a key already, if the name is not valid, or if a file cannot be written.
 pub fn init(dir: &Path, name: &str, now: UnixMicros, random: &mut impl Rng) -> Result<(), KeyringError> {
     NoteSigner::new(name, &[0; 32]).map_err(|_| KeyringError::Name(name.to_owned()))?;
     fs::create_dir_all(dir).map_err(|source| io_error("create", dir, source))?;
@@ -119,7 +127,12 @@ pub fn init(dir: &Path, name: &str, now: UnixMicros, random: &mut impl Rng) -> R
     Ok(())
 }
 
-/// Adds a sealing key, which is preferred once every agent has it. The ones before stay until they expire.
+/// Adds a sealing key. The cloud prefers it once every agent of the data centre has it. Earlier
+/// sealing keys stay until they expire.
+///
+/// # Errors
+///
+/// Fails if the folder cannot be read or the file cannot be written.
 pub fn add_sealing(
     dir: &Path,
     now: UnixMicros,
@@ -134,7 +147,12 @@ pub fn add_sealing(
     Ok(path)
 }
 
-/// Adds a key-encryption key for orders from now on. The ones before are needed for what they wrap.
+/// Adds a key-encryption key for new orders. Earlier ones must stay, because they unwrap the data
+/// keys of earlier orders.
+///
+/// # Errors
+///
+/// Fails if the folder cannot be read or the file cannot be written.
 pub fn add_encryption(dir: &Path, random: &mut impl Rng) -> Result<PathBuf, KeyringError> {
     let path = next_path(dir, "kek")?;
     write_key(&path, "key-encryption", &[], random)?;
@@ -142,7 +160,12 @@ pub fn add_encryption(dir: &Path, random: &mut impl Rng) -> Result<PathBuf, Keyr
 }
 
 impl Keyring {
-    /// Reads every key in `dir`.
+    /// Reads all keys in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a kind of key is missing, or if a file cannot be read, is not private or is
+    /// malformed.
     pub fn load(dir: &Path) -> Result<Self, KeyringError> {
         let missing = |kind| KeyringError::Missing { dir: dir.to_owned(), kind };
         let (mut signer, mut fingerprint) = (None, None);
@@ -153,7 +176,7 @@ impl Keyring {
                 None if name == "signing" => {
                     let file = KeyFile::read(&path, "signing")?;
                     let signing = NoteSigner::new(&file.text("name")?, &file.secret);
-                    signer = Some(signing.map_err(|_| file.malformed("its name is not one"))?);
+                    signer = Some(signing.map_err(|_| file.malformed("its name is not valid"))?);
                 }
                 None if name == "fingerprint" => {
                     fingerprint = Some(KeyFile::read(&path, "fingerprint")?.secret)
@@ -163,7 +186,7 @@ impl Keyring {
                     let validity =
                         Validity { not_before: file.time("not_before")?, not_after: file.time("not_after")? };
                     OpeningKey::new(&file.secret, validity)
-                        .map_err(|_| file.malformed("its secret is not one"))?;
+                        .map_err(|_| file.malformed("its secret is not valid"))?;
                     sealing.insert(file.number::<u32>(number)?, (file.secret, validity));
                 }
                 Some(("kek", version)) => {
@@ -187,27 +210,31 @@ impl Keyring {
         })
     }
 
-    /// Signs manifests and receipts.
+    /// Returns the signer of manifests and receipts.
     pub fn signer(&self) -> &NoteSigner {
         &self.signer
     }
 
-    /// What the cloud pins.
+    /// Returns the verifier key, which the cloud agent pins.
     pub fn verifier(&self) -> &NoteVerifier {
         self.signer.verifier()
     }
 
-    /// The private sealing keys, for the opener.
+    /// Returns the private sealing keys, for the opener.
     pub fn opening_keys(&self) -> Vec<OpeningKey> {
         self.sealing.iter().filter_map(|(secret, validity)| OpeningKey::new(secret, *validity).ok()).collect()
     }
 
-    /// The public sealing keys, the newest first.
+    /// Returns the public sealing keys, the newest first.
     pub fn manifest(&self) -> Manifest {
         Manifest { keys: self.opening_keys().iter().map(OpeningKey::sealing_key).collect() }
     }
 
-    /// Whether these may take the place of those that an agent has had, both read from `dir`.
+    /// Checks that these keys may replace those that the agent uses. Both are read from `dir`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the signing key or the fingerprint key differs.
     pub fn may_follow(&self, before: &Self, dir: &Path) -> Result<(), KeyringError> {
         if self.verifier() != before.verifier() {
             return Err(KeyringError::Changed(dir.join("signing.key")));
@@ -218,7 +245,8 @@ impl Keyring {
         Ok(())
     }
 
-    /// Keyed hash of what a request says: HMAC-SHA256 over its parts, each with its length.
+    /// Returns the fingerprint of a request: HMAC-SHA256 over its parts, each with its length in
+    /// front.
     pub fn fingerprint(&self, parts: &[&[u8]]) -> [u8; 32] {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
         let mut mac = Hmac::<Sha256>::new_from_slice(self.fingerprint.as_ref()).expect("any length");
@@ -229,7 +257,7 @@ impl Keyring {
         mac.finalize().into_bytes().into()
     }
 
-    /// What the keys are known by that every agent on a ledger must have alike.
+    /// Returns the check values of the keys that all agents on one ledger must share.
     pub fn checks(&self) -> Vec<KeyCheck> {
         let fingerprint = KeyCheck::of("fingerprint".to_owned(), &self.fingerprint);
         let encryption =
@@ -237,26 +265,26 @@ impl Keyring {
         std::iter::once(fingerprint).chain(encryption).collect()
     }
 
-    /// The key-encryption key of that version.
+    /// Returns the key-encryption key of a version.
     pub(super) fn encryption_key(&self, version: i32) -> Option<&Secret> {
         self.encryption.get(&version)
     }
 
-    /// The key-encryption key that wraps new data keys, with its version.
+    /// Returns the key-encryption key that wraps new data keys, with its version.
     pub(super) fn newest_encryption_key(&self) -> (i32, &Secret) {
-        #[expect(clippy::expect_used, reason = "load and for_tests make no keyring without one")]
+        #[expect(clippy::expect_used, reason = "each keyring has at least one such key")]
         self.encryption.last_key_value().map(|(version, key)| (*version, key)).expect("at least one")
     }
 }
 
-/// Never for orders.
+/// Keys for tests, never for real orders.
 #[cfg(any(test, feature = "testing"))]
 impl Keyring {
-    /// A keyring from a seed, without files and good for all time.
+    /// Returns a keyring that is derived from a seed, has no files and never expires.
     pub fn for_tests(seed: u8) -> Self {
         let forever = Validity { not_before: UnixMicros::new(0), not_after: UnixMicros::new(i64::MAX) };
         let secret = |number: u8| Secret::new([seed ^ (number << 5); 32]);
-        #[expect(clippy::expect_used, reason = "the name is one")]
+        #[expect(clippy::expect_used, reason = "the name is valid")]
         let signer = NoteSigner::new("idc.test", &secret(1)).expect("a good name");
         Self {
             signer,
@@ -266,7 +294,7 @@ impl Keyring {
         }
     }
 
-    /// The same keyring with these sealing keys, the newest first.
+    /// Returns the same keyring with these sealing keys, the newest first.
     pub fn with_sealing(mut self, keys: impl IntoIterator<Item = ([u8; 32], Validity)>) -> Self {
         self.sealing = keys.into_iter().map(|(secret, validity)| (Secret::new(secret), validity)).collect();
         self
@@ -297,7 +325,7 @@ impl<'path> KeyFile<'path> {
         file.read_to_string(&mut text).map_err(io)?;
         let mut found = Self { path, kind, fields: BTreeMap::new(), secret: Secret::default() };
         if text.lines().next() != Some(title(kind).as_str()) {
-            return Err(found.malformed("its first line does not say so"));
+            return Err(found.malformed("its first line names another kind"));
         }
         let mut has_secret = false;
         for line in text.lines().skip(1) {
@@ -369,7 +397,7 @@ fn write_key(
     })
 }
 
-/// The `*.key` files in a folder, sorted.
+/// Returns the paths of the `*.key` files in a folder, sorted.
 pub(super) fn key_files(dir: &Path) -> Result<Vec<PathBuf>, KeyringError> {
     let io = |source| io_error("read", dir, source);
     let mut files = Vec::new();
@@ -537,7 +565,7 @@ mod tests {
             assert_ne!(ours.value, theirs.value);
             assert!(ours.value != *keys.fingerprint && ours.value != **keys.newest_encryption_key().1);
         }
-        // The same secret is known by another value under another name.
+        // The same secret under another name has another check value.
         let alike = Keyring { encryption: BTreeMap::from([(1, keys.fingerprint.clone())]), ..keys };
         assert_ne!(alike.checks()[0].value, alike.checks()[1].value);
     }

@@ -1,16 +1,19 @@
-//! Personal data at rest: each value encrypted by itself, under a key of its order, under a key of the data centre.
+//! Personal data at rest: each value is encrypted alone with a key of its order, and a key of the
+//! data centre wraps that key.
 //!
-//! What a sealed envelope held in clear exists only between opening it and this module. Nothing here writes SQL; the
-//! ledger stores what comes out, and `personal show` is the one way back.
+//! Personal data exists in clear only between opening its envelope and this module. This module
+//! writes no SQL: it returns ciphertext, and the ledger stores it. Only `personal show` decrypts it
+//! again.
 //!
-//! A value's key is derived from its order's random data key and used once, so its nonce is zero. The data key is
-//! wrapped under a key derived from the key-encryption key and 32 random bytes, used once as well. Associated data
-//! binds table, column, row and key version: no ciphertext can be moved to another place.
+//! The key of a value is derived from the order's random data key and is used once, so its nonce is
+//! zero. The data key is wrapped with a key that is derived from the key-encryption key and 32
+//! random bytes, and is also used once. The associated data binds table, column, row and key
+//! version, so no ciphertext can be moved elsewhere.
 
 /// The IDC's keys, as files in one folder.
 pub mod keyring;
 
-/// The keys as they are now: read again when the folder changes.
+/// The current keys of a running agent.
 pub mod current;
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
@@ -28,21 +31,21 @@ const SALT_BYTES: usize = 32;
 
 type Secret = Zeroizing<[u8; 32]>;
 
-/// One order's personal values as the database holds them: ciphertext only.
+/// Personal values of one order as the database stores them: ciphertext only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersonalAtRest {
-    /// Which key-encryption key wraps the order's data key.
+    /// Version of the key-encryption key that wraps the order's data key.
     pub key_version: i32,
-    /// The wrapped data key: 32 bytes of salt, 32 of ciphertext, 16 of tag.
+    /// The wrapped data key: 32 bytes of salt, 32 bytes of ciphertext, 16 bytes of tag.
     pub wrapped_key: Vec<u8>,
-    /// The values by the order of `PersonalField::ALL`; `None` where the order has none.
+    /// The values in the order of `PersonalField::ALL`. `None` if the order has no such value.
     pub fields: [Option<Vec<u8>>; 9],
 }
 
-/// What a key is known by without being told: derived from it, and of no use to find it.
+/// A value derived from a key, by which agents compare keys. The key cannot be computed from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyCheck {
-    /// Which key: `fingerprint`, or `kek-1` for the first key-encryption key.
+    /// Name of the key: `fingerprint`, or `kek-1` for the first key-encryption key.
     pub name: String,
     /// The derived value.
     pub value: [u8; 32],
@@ -55,24 +58,24 @@ impl KeyCheck {
         Self { name, value }
     }
 
-    /// The key's file in its folder.
+    /// Returns the name of the key's file.
     pub fn file(&self) -> String {
         format!("{}.key", self.name)
     }
 }
 
-/// Why personal data cannot be read.
+/// A failure to decrypt personal data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
-    /// The key-encryption key of that version is not in the folder.
+    /// The folder has no key-encryption key of this version.
     #[error("key-encryption key version {0} is not here: restore kek-{0}.key from its backup")]
     NoSuchKey(i32),
-    /// A ciphertext is not what this vault wrote to this place.
+    /// The ciphertext in this column is not the one that this vault wrote there.
     #[error("the {0} column was changed, moved from another row, or encrypted under another key")]
     Tampered(&'static str),
 }
 
-/// Encrypts an order's personal data under the newest key-encryption key.
+/// Encrypts an order's personal data with the newest key-encryption key.
 pub fn encrypt(
     order: OrderId,
     personal: &PersonalData,
@@ -99,6 +102,10 @@ pub fn encrypt(
 }
 
 /// Decrypts an order's personal data.
+///
+/// # Errors
+///
+/// Fails if the key-encryption key is missing or a ciphertext is not authentic.
 pub fn decrypt(order: OrderId, at_rest: &PersonalAtRest, keys: &Keyring) -> Result<PersonalData, VaultError> {
     let place = CiphertextOwner { order, key_version: at_rest.key_version };
     let key = keys.encryption_key(at_rest.key_version).ok_or(VaultError::NoSuchKey(at_rest.key_version))?;
@@ -122,7 +129,7 @@ fn slot(fields: &mut [Option<Vec<u8>>; 9], field: PersonalField) -> Option<&mut 
     PersonalField::ALL.iter().position(|known| *known == field).and_then(|index| fields.get_mut(index))
 }
 
-/// Where a ciphertext belongs.
+/// The row that a ciphertext belongs to, and the version of its key.
 struct CiphertextOwner {
     order: OrderId,
     key_version: i32,
@@ -143,7 +150,7 @@ fn value_key(data_key: &Secret, column: &str) -> Secret {
     expand(&Hkdf::<Sha256>::new(None, data_key.as_ref()), &[b"bridge value v1\0", column.as_bytes()].concat())
 }
 
-/// RFC 5869 expand to 32 bytes, which is always possible.
+/// HKDF-Expand of RFC 5869 section 2.3, to 32 bytes.
 fn expand(hkdf: &Hkdf<Sha256>, info: &[u8]) -> Secret {
     let mut key = Secret::default();
     #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes (RFC 5869 section 2.3)")]

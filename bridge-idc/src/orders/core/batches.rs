@@ -1,4 +1,5 @@
-//! A batch from its beginning to its end: what goes into it, and what becomes of each of its requests.
+//! A batch from its beginning to its end: the choice of its requests, and the next step of each
+//! one.
 
 use std::time::Duration;
 
@@ -19,9 +20,9 @@ use crate::orders::store::{Batch, Committed, RequestEnd};
 #[derive(Debug)]
 pub(super) struct BatchUnderWay {
     committer: usize,
-    /// `None` for a committer's batch.
+    /// The held row that the batch waits for. `None` for a committer's batch.
     awaited: Option<Awaited>,
-    /// Of all batches, the how many-th it is.
+    /// Number of the batch, counted from 1 over all batches.
     number: u64,
     members: Vec<BatchMember>,
 }
@@ -32,31 +33,31 @@ pub(super) struct BatchMember {
     token: Token,
     header: Header,
     doubtful: bool,
-    /// Its place at its committer, if it is one's.
+    /// Place of the request at its committer. `None` in a batch for a held row.
     ticket: Option<Ticket>,
 }
 
 impl BatchMember {
-    /// The order that it is about.
+    /// Returns the order that the request is about.
     pub(super) fn order(&self) -> OrderId {
         self.header.order
     }
 }
 
-/// Requests of a batch that has ended, which go on.
+/// Requests of an ended batch, by their next step.
 #[derive(Default)]
 struct Onward {
     committed: Vec<((Token, Header), Committed)>,
-    /// Nobody can tell about them; their place at the committer, if it was one's.
+    /// Requests of unknown outcome, with their place at the committer if they have one.
     unknown: Vec<(Pending, Option<Ticket>)>,
-    /// They wait on for the same.
+    /// Requests that still wait for the same held row.
     again: Vec<Pending>,
-    /// They wait for something else.
+    /// Requests that now wait for another held row.
     elsewhere: Vec<(Awaited, Pending)>,
 }
 
 impl OrderCore {
-    /// A batch has ended: every request of it is answered, or waits on.
+    /// Handles the end of a batch: each of its requests is answered or waits again.
     pub(super) fn batch_ended(&mut self, ended: AttemptEnd, now: UnixMicros) {
         let AttemptEnd { committer, awaited, requests, outage } = ended;
         let is_it = |batch: &BatchUnderWay| batch.awaited == awaited && batch.committer == committer;
@@ -68,8 +69,8 @@ impl OrderCore {
         }
         let Onward { committed, unknown, again, elsewhere } = onward;
         self.answer_committed(committed, now);
-        // The connection of somebody who waits may have been ended for that alone: whether the database works is seen by the
-        // batches that wait for nothing.
+        // A batch that waits for a lock may lose its connection because of the wait alone. Only
+        // batches that wait for no lock tell if the database works.
         let waited = awaited.is_some();
         if let Some(awaited) = awaited {
             self.held.end_turn(awaited, again, elsewhere);
@@ -86,7 +87,7 @@ impl OrderCore {
             }
         }
         if self.away {
-            // What only waited has had no effect, and its callers can be told so at once.
+            // Requests that only waited have had no effect, so they are refused at once.
             for pending in self.committers.drain_without_effect() {
                 let header = log_entry::header_of(&pending.request);
                 self.refuse_logged(now, pending.token, header, Refusal::DatabaseDown);
@@ -95,7 +96,7 @@ impl OrderCore {
         self.answer_asked();
     }
 
-    /// One request of a batch has ended so.
+    /// Handles the end of one request of a batch.
     fn request_ended(
         &mut self,
         member: BatchMember,
@@ -117,7 +118,7 @@ impl OrderCore {
                 return match ticket {
                     Some(ticket) => self.set_apart(on, Queued { pending, ticket }, now),
                     None if Some(&on) == awaited => onward.again.push(pending),
-                    // It has its place among those who wait already.
+                    // A request from a queue of a held row has no ticket of a committer.
                     None => onward.elsewhere.push((on, pending)),
                 };
             }
@@ -125,7 +126,7 @@ impl OrderCore {
                 return onward.unknown.push((Pending { doubtful: true, ..pending }, ticket));
             }
             RequestEnd::Committed(answer) => onward.committed.push(((token, header), answer)),
-            // Only this try is known to have failed: an earlier one may have been committed.
+            // Only this try is known to have failed. An earlier one may have committed the request.
             RequestEnd::NotCommitted if doubtful => self.receiver.abandon(token),
             RequestEnd::NotCommitted => self.refuse_logged(now, token, header, Refusal::DatabaseDown),
         }
@@ -141,8 +142,9 @@ impl OrderCore {
         }
     }
 
-    /// A committer's request needs what somebody has. If that is stock of which nobody knew that it needs it, as with a
-    /// cancellation, it may be another committer of this agent: then it goes behind what that one has.
+    /// Handles a committer's request that needs a row that another session holds. If that row is
+    /// stock that the request was not known to need, as with a cancellation, the holder may be
+    /// another committer of this agent. The request then queues behind that committer's claims.
     fn set_apart(&mut self, awaited: Awaited, queued: Queued, now: UnixMicros) {
         match &awaited {
             Awaited::Stock { brand, sku }
@@ -157,7 +159,8 @@ impl OrderCore {
         }
     }
 
-    /// Sets a request apart that needs what somebody else holds. What does not fit is refused, unless it may be committed.
+    /// Moves a request to the queue of a held row. Refuses it if the queues are full, unless it is
+    /// in doubt.
     fn hold(&mut self, awaited: Awaited, pending: Pending, now: UnixMicros) {
         if pending.doubtful || self.held.len() < self.held_max() {
             self.held.push(awaited, pending);
@@ -171,12 +174,12 @@ impl OrderCore {
         self.refuse_logged(now, pending.token, header, Refusal::Busy);
     }
 
-    /// Whether a committer has a batch under way.
+    /// Returns true if a committer has a batch under way.
     pub(super) fn is_busy(&self, committer: usize) -> bool {
         self.batches_of_committers().any(|batch| batch.committer == committer)
     }
 
-    /// Whether any of them has.
+    /// Returns true if any committer has a batch under way.
     pub(super) fn is_committing(&self) -> bool {
         self.batches_of_committers().next().is_some()
     }
@@ -185,7 +188,7 @@ impl OrderCore {
         self.batches.iter().filter(|batch| batch.awaited.is_none())
     }
 
-    /// The next batch of a committer that has none.
+    /// Returns the next batch of a committer that has none under way.
     pub(super) fn next_batch(&mut self, at: UnixMicros) -> Option<Attempt> {
         if self.committers.len() == 0 && !self.away && !self.asks {
             return None;
@@ -198,7 +201,7 @@ impl OrderCore {
                 return Some(self.attempt(*committer, batch, at));
             }
         }
-        // An empty one shows when the database works again; unless one is under way that shows it as well.
+        // An empty batch tests the database, unless a batch is under way that tests it as well.
         let is_asked = self.batches_of_committers().any(|batch| batch.number > self.away_after);
         let asks = self.asks || (self.away && !is_asked);
         let committer = free.into_iter().next().filter(|_| asks)?;
@@ -207,7 +210,8 @@ impl OrderCore {
 
     fn take_batch(&mut self, committer: usize, at: UnixMicros) -> Vec<Queued> {
         let (held, held_max, mut crowded) = (&mut self.held, self.limits.held_max(), Vec::new());
-        // What needs what others wait for already goes behind them. One that may be committed is looked for at once.
+        // A request that needs a held row goes behind those that wait for that row. A request in
+        // doubt is tried at once.
         let set_apart = |pending: Pending| {
             if pending.doubtful || held.is_empty() {
                 return Some(pending);
@@ -232,7 +236,7 @@ impl OrderCore {
         self.begin(committer, None, self.away, waited, batch, at)
     }
 
-    /// The next batch of what somebody else holds.
+    /// Returns the next batch for a held row.
     pub(super) fn next_turn(&mut self, at: UnixMicros) -> Option<Attempt> {
         if self.away {
             return None;
@@ -262,7 +266,7 @@ impl OrderCore {
         Attempt { committer, awaited, again, waited, batch: Batch { requests, at } }
     }
 
-    /// The requests of all batches under way.
+    /// Returns the requests of all batches under way.
     pub(super) fn members(&self) -> impl Iterator<Item = &BatchMember> {
         self.batches.iter().flat_map(|batch| &batch.members)
     }

@@ -1,10 +1,12 @@
-//! The committers: so many transactions of this agent side by side, none of which needs what another one has locked.
+//! The committers: transactions of this agent that run side by side and never need the same row.
 //!
-//! Sans-IO. A request goes to the committer that owns its hottest SKU, so what is about a hot SKU is committed by one of them, in
-//! the order of admission, and everything else by the others. One that needs SKUs of two of them waits for the earlier requests of
-//! the other one, and what comes later and needs the same waits behind it: so nobody waits for ever, and nobody in a circle.
+//! Sans-IO. A request goes to the committer that owns its hottest SKU. So one committer commits all
+//! requests about a hot SKU, in the order of admission, and the others commit the rest. A request
+//! that needs SKUs of two committers waits for the earlier requests of the other one. Later
+//! requests for the same SKUs wait behind it. So no request waits for ever, and no two wait for
+//! each other.
 
-/// Who needs what to itself.
+/// Claims of requests on rows.
 mod claims;
 
 use std::collections::{HashSet, VecDeque};
@@ -17,35 +19,38 @@ use super::Pending;
 use crate::orders::planner::Request;
 use crate::orders::store::COMMITTERS_MAX;
 
-/// What one transaction takes at most, so that its locks are held for a bounded time.
+/// Limits of one transaction, so that it holds its locks for a bounded time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchLimits {
-    /// Requests.
+    /// Most requests.
     pub(super) requests: usize,
-    /// Lines of orders; one order is taken however many it has.
+    /// Most order lines. A single order may have more, and is then committed alone.
     pub(super) lines: usize,
 }
 
-/// The committers' queues.
+/// The queues of all committers.
 #[derive(Debug)]
 pub(super) struct Committers {
     queues: Vec<CommitQueue>,
     claims: Claims,
     limits: BatchLimits,
-    /// Requests in all queues together.
+    /// Number of requests in all queues.
     waiting: usize,
-    /// Requests by the committer that they would go to, whose receipt goes into the audit log with the next round.
+    /// Number of requests whose receipt goes into the next round of the audit log, by their future
+    /// committer.
     logging: [usize; COMMITTERS_MAX],
 }
 
-/// What waits for one committer, in the order of admission.
+/// Queue of one committer, in the order of admission.
 #[derive(Debug, Default)]
 struct CommitQueue {
-    /// Those that were looked at and needed what another committer has; older than all others.
+    /// Requests that were looked at and needed a row of another committer. They are older than
+    /// those in `waiting`.
     passed_over: VecDeque<Queued>,
-    /// How often something had been released when they were.
+    /// Number of releases when `passed_over` was last looked at.
     seen: u64,
-    /// What keys and orders they are about: nothing about the same comes before them.
+    /// Hashes of the keys and orders in `passed_over`. A later request about one of them must not
+    /// overtake.
     passed_over_about: HashSet<u64>,
     waiting: VecDeque<Queued>,
 }
@@ -57,18 +62,19 @@ pub(super) struct Queued {
     pub(super) ticket: Ticket,
 }
 
-/// A request's place at its committer: kept until it is answered, or waits for something else.
+/// A request's place at its committer. The request keeps it until it is answered or waits for a
+/// held row.
 #[derive(Debug)]
 pub(super) struct Ticket {
     pub(super) committer: usize,
     number: u64,
     pub(super) needs: Needs,
     lines: usize,
-    /// When it came.
+    /// Time of the request's arrival.
     pub(super) since: UnixMicros,
 }
 
-/// What a committer takes out of its queue.
+/// The requests that a committer takes out of its queue for a batch.
 #[derive(Debug, Default)]
 struct TakenBatch {
     batch: Vec<Queued>,
@@ -76,13 +82,14 @@ struct TakenBatch {
     is_full: bool,
 }
 
-/// What a request counts in a batch: a cancellation as much as an order of one line.
+/// Returns the number of lines that a request counts for in a batch. A cancellation counts as one
+/// line.
 pub(super) fn lines_of(request: &Request) -> usize {
     request.action.lines().max(1)
 }
 
 impl Committers {
-    /// So many of them, at most [`COMMITTERS_MAX`], with nothing to do.
+    /// Creates this many committers, at most [`COMMITTERS_MAX`], with empty queues.
     pub(super) fn new(committers: usize, limits: BatchLimits) -> Self {
         let committers = committers.clamp(1, COMMITTERS_MAX);
         Self {
@@ -94,28 +101,29 @@ impl Committers {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of committers.
     pub(super) fn count(&self) -> usize {
         self.queues.len()
     }
 
-    /// What one transaction takes at most.
+    /// Returns the limits of one transaction.
     pub(super) fn limits(&self) -> BatchLimits {
         self.limits
     }
 
-    /// Requests that wait for any of them.
+    /// Returns the number of requests in all queues.
     pub(super) fn len(&self) -> usize {
         self.waiting
     }
 
-    /// What waits for any of them.
+    /// Returns the requests in all queues.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Pending> {
         let queues = self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(&queue.waiting));
         queues.map(|queued| &queued.pending)
     }
 
-    /// What a request needs; one that is alone shares with nobody.
+    /// Returns the needs of a request. A single committer shares with no other, so its needs are
+    /// empty.
     pub(super) fn needs_of(&self, request: &Request) -> Needs {
         if self.is_one() { Needs::default() } else { Needs::of(request) }
     }
@@ -128,18 +136,18 @@ impl Committers {
         if self.is_one() { 0 } else { self.claims.owner(needs) }
     }
 
-    /// A request with these needs comes once the audit log has it.
+    /// Notes that a request with these needs comes after the next round of the audit log.
     pub(super) fn note_logging(&mut self, needs: &Needs) {
         let owner = self.owner(needs);
         self.logging[owner] += 1;
     }
 
-    /// A round of the audit log begins, with all of them.
+    /// Notes that a round of the audit log begins. It holds the receipts of all noted requests.
     pub(super) fn begin_logging(&mut self) {
         self.logging = [0; COMMITTERS_MAX];
     }
 
-    /// Whether one of these committers could commit something once the next round is durable.
+    /// Returns true if a free committer gets a request from the next round of the audit log.
     pub(super) fn waits_for_log(&self, is_free: impl Fn(usize) -> bool) -> bool {
         (0..self.count()).any(|committer| self.logging[committer] > 0 && is_free(committer))
     }
@@ -151,14 +159,14 @@ impl Committers {
         self.queues[ticket.committer].waiting.push_back(Queued { pending, ticket });
     }
 
-    /// Queues one before all others that nobody needs anything of.
+    /// Queues a request before all others. No other request needs the same rows.
     pub(super) fn admit_first(&mut self, pending: Pending, since: UnixMicros) {
         let needs = self.needs_of(&pending.request);
         let ticket = self.ticket(&pending, needs, since);
         self.put_back(Queued { pending, ticket });
     }
 
-    /// Queues one again that turned out to need this stock as well, which another committer may have.
+    /// Queues a request again that turned out to need this stock, which another committer may hold.
     pub(super) fn admit_again(&mut self, queued: Queued, brand: &Brand, sku: &Sku) {
         let Queued { pending, ticket } = queued;
         let (mut needs, since) = (ticket.needs.clone(), ticket.since);
@@ -167,11 +175,11 @@ impl Committers {
         self.admit(pending, needs, since);
     }
 
-    /// A request comes back to its committer, to be tried again before all others.
+    /// Returns a request to its committer, which tries it again before all others.
     pub(super) fn put_back(&mut self, queued: Queued) {
         self.waiting += 1;
         let queue = &mut self.queues[queued.ticket.committer];
-        // Whatever was seen before, it is to be looked at.
+        // Forces the next look at the passed-over requests.
         queue.seen = u64::MAX;
         queue.passed_over.push_front(queued);
     }
@@ -182,7 +190,7 @@ impl Committers {
         Ticket { committer, number, needs, lines, since }
     }
 
-    /// A request needs its committer no longer.
+    /// Releases a request's place at its committer.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         let Ticket { committer, number, needs, lines, .. } = ticket;
         if !self.is_one() {
@@ -190,8 +198,9 @@ impl Committers {
         }
     }
 
-    /// Takes the next batch of a committer: in the order of admission, as much as fits, but for what needs something that another
-    /// committer has. `set_apart` takes what somebody else holds, and gives back everything else.
+    /// Takes the next batch of a committer: as many requests as fit, in the order of admission.
+    /// Requests that need a row of another committer stay. `set_apart` keeps the requests that need
+    /// a held row, and returns the others.
     pub(super) fn take_batch(
         &mut self,
         committer: usize,
@@ -206,7 +215,7 @@ impl Committers {
                 let left = self.take(&mut taken, &mut queue.passed_over_about, queued, &mut set_apart);
                 queue.passed_over.extend(left);
             }
-            // What did not fit has not been seen.
+            // If the batch is full, some passed-over requests were not looked at.
             queue.seen = if taken.is_full { u64::MAX } else { releases };
         }
         while !taken.is_full
@@ -221,7 +230,7 @@ impl Committers {
         taken.batch
     }
 
-    /// Takes a request, or gives it back.
+    /// Takes a request into the batch, or returns it.
     fn take(
         &mut self,
         taken: &mut TakenBatch,
@@ -233,7 +242,8 @@ impl Committers {
             return Some(queued);
         }
         let Queued { pending, ticket } = queued;
-        // First, so that nothing overtakes an earlier request about the same order or key among those that wait.
+        // This check comes first, so that a request does not overtake an earlier one about the same
+        // order or key.
         let is_behind = ticket.needs.identities().iter().any(|about| passed_over_about.contains(about));
         if !self.is_one() && (is_behind || !self.claims.is_ready(&ticket.needs, ticket.number)) {
             passed_over_about.extend(ticket.needs.identities());
@@ -256,7 +266,7 @@ impl Committers {
         None
     }
 
-    /// Takes out whatever has had no effect for certain.
+    /// Removes all requests that certainly had no effect.
     pub(super) fn drain_without_effect(&mut self) -> Vec<Pending> {
         let mut drained = Vec::new();
         for committer in 0..self.count() {

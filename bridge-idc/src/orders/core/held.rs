@@ -1,10 +1,11 @@
-//! Requests that wait for what somebody else holds: a queue for each such thing, each tried on its own, so that nobody else
-//! waits for it.
+//! Requests that wait for held rows: each such row has a queue that is tried on its own, so
+//! requests that do not need the row never wait for it.
 //!
-//! Whatever concerns a waiting request, or needs what it waits for, goes behind it: so its key's and its order's requests keep
-//! their order. Whether a new request does is found in the same time however many wait.
+//! A new request goes behind a waiting one if both are about the same key or order, or need the
+//! same row. So requests about one key or order keep their sequence. The time to find the queue of
+//! a new request does not depend on how many wait.
 
-/// In which queue a request is that another one concerns.
+/// Index of the queues by key and order.
 mod queue_index;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,35 +16,38 @@ use super::committers::{BatchLimits, lines_of};
 use crate::orders::planner::{Action, Awaited, Request};
 use crate::orders::store::AWAITED_AT_ONCE;
 
-/// Requests of a brand that are tried together where nobody knows what is held: enough for a quiet shop, and halved within
-/// seconds.
+/// Most requests of a brand that are tried together if the held row is unknown. This is enough for
+/// a quiet shop, and bisection finds the row within seconds.
 const OF_A_BRAND_AT_ONCE: usize = 16;
 
-/// The queues.
+/// All queues of held rows.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     queues: BTreeMap<Awaited, Queue>,
-    /// When each is tried, by turns: first those that were not waited for in vain yet.
+    /// Queues that wait for their turn: first those that have not waited in vain, then those that
+    /// have.
     turns: [VecDeque<Awaited>; 2],
-    /// How many are being tried, of each of both kinds.
+    /// Number of batches under way, for each of these two kinds.
     tried: [usize; 2],
-    /// Requests in all queues together, and those of them that are being tried: they take up the window all the same.
+    /// Requests in all queues and in batches for held rows. All of them count in the window.
     requests: usize,
-    /// In which queue each of them is, and those that are being tried.
+    /// The queue of each waiting request, and of each request in a batch for a held row.
     whereabouts: QueueIndex,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// In the order of admission.
+    /// Requests in the order of admission.
     waiting: VecDeque<Pending>,
-    /// Its first requests, while they are being committed; it has a turn if there are none.
+    /// Subjects of the first requests while a batch commits them. `None` while the queue waits for
+    /// its turn.
     tried: Option<Vec<RequestSubject>>,
-    /// Whether it was waited for in vain.
+    /// True if the queue's last batch found the row still locked.
     in_vain: bool,
 }
 
-/// The first requests of a queue, and whether it was waited for in vain before.
+/// The first requests of a queue. `again` is true if the queue's last batch found the row still
+/// locked.
 pub(super) struct QueueTurn {
     pub(super) awaited: Awaited,
     pub(super) requests: Vec<Pending>,
@@ -51,22 +55,23 @@ pub(super) struct QueueTurn {
 }
 
 impl Queues {
-    /// Requests that wait, and those that are being tried.
+    /// Returns the number of requests that wait or are in a batch for a held row.
     pub(super) fn len(&self) -> usize {
         self.requests
     }
 
-    /// Whether nothing is held, as far as is known here.
+    /// Returns true if no row is known to be held.
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty()
     }
 
-    /// What waits.
+    /// Returns the requests that wait.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Pending> {
         self.queues.values().flat_map(|queue| &queue.waiting)
     }
 
-    /// What a request needs that others wait for already, if it does.
+    /// Returns the held row that a request must wait for, because it needs that row or is about the
+    /// key or order of a waiting request.
     pub(super) fn needed_by(&self, request: &Request) -> Option<Awaited> {
         if let Some(awaited) = self.whereabouts.find(RequestSubject::of(request)) {
             return Some(awaited.clone());
@@ -87,15 +92,15 @@ impl Queues {
         }
     }
 
-    /// Puts a request behind those that wait for the same.
+    /// Adds a request at the end of a queue.
     pub(super) fn push(&mut self, awaited: Awaited, pending: Pending) {
         self.requests += 1;
         self.whereabouts.enter(&awaited, RequestSubject::of(&pending.request));
         self.queue(awaited).waiting.push_back(pending);
     }
 
-    /// A turn has ended. These requests wait on, before all others that wait for the same; and those wait for something else
-    /// from now on.
+    /// Handles the end of a turn. The requests in `again` wait on, at the front of the same queue.
+    /// Those in `elsewhere` wait for other rows from now on.
     pub(super) fn end_turn(
         &mut self,
         awaited: Awaited,
@@ -125,7 +130,8 @@ impl Queues {
         }
     }
 
-    /// A request that was tried waits for something else: whatever concerns it goes with it, so that nothing comes before it.
+    /// Moves a request to another queue. All requests about its key or order move with it, so that
+    /// none of them overtakes.
     fn move_over(&mut self, from: &Awaited, to: Awaited, pending: Pending) {
         let about = RequestSubject::of(&pending.request);
         self.push(to.clone(), pending);
@@ -143,21 +149,24 @@ impl Queues {
         }
     }
 
-    /// Whose turn it is, and as many of its requests as a batch takes. One place is kept for what was not waited for in vain yet, so
-    /// that what is free soon does not stand behind what is held for long.
+    /// Returns the queue whose turn it is, with as many of its requests as a batch takes. One place
+    /// is kept for a queue that has not waited in vain, so that a short lock is not delayed by long
+    /// ones.
     pub(super) fn next_turn(&mut self, limits: BatchLimits) -> Option<QueueTurn> {
         let (fresh, known) = (0, 1);
         let in_vain = self.tried[known];
         let awaited = match self.tried[fresh] + in_vain < AWAITED_AT_ONCE {
             false => None,
-            // Nor stands what was held for long, and may be free by now, behind what comes all the time.
+            // With no such batch under way, a queue that waited in vain comes first. So new queues
+            // cannot delay it without end.
             true if in_vain == 0 => self.turns[known].pop_front().or_else(|| self.turns[fresh].pop_front()),
             true => self.turns[fresh]
                 .pop_front()
                 .or_else(|| if in_vain + 1 < AWAITED_AT_ONCE { self.turns[known].pop_front() } else { None }),
         }?;
         let requests_max = match awaited {
-            // What is not named is looked for by halving, and each half may wait.
+            // The held row of a brand's request is unknown. Bisection looks for it, and each half
+            // may wait.
             Awaited::Brand(_) => limits.requests.min(OF_A_BRAND_AT_ONCE),
             Awaited::Stock { .. } | Awaited::Order(_) => limits.requests,
         };

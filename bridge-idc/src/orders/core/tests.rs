@@ -1,4 +1,4 @@
-//! The agent, one input at a time.
+//! The order core, one input at a time.
 
 /// Questions about orders.
 mod questions;
@@ -21,7 +21,7 @@ use crate::orders::store::memory::{ForSale, MemoryLedger};
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
 const LINK: LinkId = LinkId(1);
 
-/// An agent, its ledger with five shoes, and a cloud that seals to it.
+/// An order core, its ledger with five shoes, and a cloud agent that seals to it.
 struct World {
     log: Vec<Entry>,
     agent: OrderCore,
@@ -91,7 +91,7 @@ impl World {
         self.agent.handle(input, NOW, &mut rand::rng());
     }
 
-    /// The next output that is no decapsulation: those are done at once.
+    /// Returns the next output after any decapsulations, which are done at once.
     fn output(&mut self) -> Option<Output> {
         loop {
             match self.agent.poll_output(NOW) {
@@ -103,7 +103,8 @@ impl World {
         }
     }
 
-    /// The next output that is not the audit log's, which here has everything durable at once.
+    /// Returns the next output that is not for the audit log. The log makes every round durable at
+    /// once.
     fn poll(&mut self) -> Option<Output> {
         loop {
             match self.output() {
@@ -116,7 +117,7 @@ impl World {
         }
     }
 
-    /// What the audit log has, by kind and outcome.
+    /// Returns the entries of the audit log, by kind and outcome.
     fn logged(&self) -> Vec<String> {
         let told = |entry: &Entry| match &entry.event {
             Event::OrderCommitted(ended) | Event::OrderAnswered(ended) => {
@@ -143,7 +144,8 @@ impl World {
         self.end(batch, ends);
     }
 
-    /// The batch that waits for nothing ends so; with an outage if nobody can tell.
+    /// Ends a committer's batch with these ends of its requests. If one of them is unknown, the
+    /// database counts as down.
     fn end(&mut self, batch: &Batch, ends: Vec<RequestEnd>) {
         let outage = ends.iter().any(|end| matches!(end, RequestEnd::Unknown));
         self.end_of(None, batch, ends, outage);
@@ -162,7 +164,8 @@ impl World {
         }
     }
 
-    /// The receipt of the next answer, verified as the cloud does, and whether it is a replay.
+    /// Returns the receipt of the next answer, verified as the cloud agent does, and true if it is
+    /// a replay.
     fn receipt(&mut self) -> (Receipt, bool) {
         let Some(to_cloud::Kind::Settled(settled)) = self.answer().kind else { panic!("not settled") };
         let pinned = [Keyring::for_tests(1).verifier().clone()];
@@ -290,7 +293,7 @@ fn an_orders_state_is_told_only_once_its_cause_is_logged() {
     world.place("k1", 1);
     let batch = world.batch();
     let (order, other) = (header("k1").order, header("k2").order);
-    // Whoever looks now may see the batch committed before its end is known here.
+    // A look-up at this time may see the batch committed before the core knows its end.
     for order in [order, other] {
         let (brand, order) = (brand().as_str().to_owned(), Bytes::copy_from_slice(order.as_bytes()));
         world.send(to_idc::Kind::Ask(Ask { brand, order, key: None }));
@@ -308,7 +311,7 @@ fn an_orders_state_is_told_only_once_its_cause_is_logged() {
     world.commit(&batch);
     let Some(Output::Audit(round)) = world.output() else { panic!("no round") };
     assert!(world.output().is_none(), "its entry is not durable yet");
-    // The log is full: what is committed waits to be told, whoever asks.
+    // The log is full. Outcomes that are committed must wait, and questions about them as well.
     world.input(Input::Audited(Err(round.entries)));
     let Some(Output::Audit(_)) = world.output() else { panic!("no second try") };
     assert!(world.output().is_none());
@@ -316,7 +319,7 @@ fn an_orders_state_is_told_only_once_its_cause_is_logged() {
     assert!(matches!(world.answer().kind, Some(to_cloud::Kind::Settled(_))));
     assert!(matches!(world.answer().kind, Some(to_cloud::Kind::State(_))));
 
-    // Of a batch in doubt nobody knows whether it is committed.
+    // An order of a batch in doubt may be committed.
     let mut world = self::world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -413,7 +416,8 @@ fn a_key_with_another_order_is_refused_and_the_same_replayed() {
     world.receipt();
     world.place("k1", 2);
     world.place("k1", 1);
-    // Both have the order id of their key here, so the second waits for the first one's answer.
+    // Both requests have the same order id here, because it comes from the key. So the second one
+    // waits for the first one's answer.
     let batch = world.batch();
     world.commit(&batch);
     assert_eq!(world.refusal(), Refusal::KeyReused);
@@ -454,7 +458,7 @@ fn what_a_lost_link_asked_is_committed_and_found_under_its_key() {
     assert!(world.receipt().1);
 }
 
-/// The stock that every order here needs.
+/// Returns the stock that every order needs here.
 fn shoe() -> Awaited {
     Awaited::Stock { brand: brand(), sku: Sku::new("SHOE").unwrap() }
 }
@@ -477,7 +481,8 @@ fn what_somebody_else_holds_is_waited_for_apart_and_answered_by_itself() {
     assert_eq!((awaited, again, held.requests.len()), (Some(shoe()), false, 1));
     assert!(world.poll().is_none(), "nobody is told that nothing happened");
 
-    // What needs nothing of it is committed beside it; what concerns it waits behind it.
+    // Requests that do not need the row are committed. Requests about a waiting order wait behind
+    // it.
     world.send(cancel(header("other").order, "c2"));
     world.send(cancel(header("k1").order, "c1"));
     let batch = world.batch();
@@ -521,7 +526,7 @@ fn a_flood_for_a_held_row_keeps_to_its_share_throughout() {
         world.place(&format!("k{number}"), 1);
         while let Some(output) = world.poll() {
             match output {
-                // The batch that waits for nothing finds the row held.
+                // The committer's batch finds the row held.
                 Output::Commit(Attempt { awaited: None, batch, .. }) => world.end(&batch, waits(&batch)),
                 Output::Commit(held) => turn = Some(held),
                 _ => {}

@@ -1,6 +1,8 @@
-//! Look-ups of orders beside everything else, gathered: what is asked while the database answers is asked together next.
+//! Look-ups of orders beside the commits. Questions that arrive while the database answers are put
+//! together into the next look-up.
 //!
-//! A crowd that asks how its orders stand costs the database two statements a few hundred questions, and not two a question.
+//! A few hundred questions then cost the database two statements, instead of two statements for
+//! each question.
 
 use std::sync::Arc;
 
@@ -11,21 +13,23 @@ use tokio::sync::{Mutex, mpsc};
 use crate::orders::core::Input;
 use crate::orders::store::{Ledger, LedgerError, Question};
 
-/// Questions that are looked up or wait for the next look-up. The core keeps the rest.
+/// Most questions that are in a look-up or wait for the next one. The core keeps the others.
 pub const AT_ONCE: usize = 512;
 
-/// Most look-ups under way. Each has a connection, so one goes on while the other waits for its own.
+/// Most look-ups under way. Each has its own connection, so one can run while another waits for a
+/// connection.
 const LOOK_UPS_MAX: usize = 2;
 
 /// Most questions of one look-up.
 const QUESTIONS_MAX: usize = AT_ONCE / LOOK_UPS_MAX;
 
-/// Starts the look-ups and returns the sender of their questions. Each question is answered by an [`Input::LookedUp`]. The look-ups end
-/// when the sender is dropped.
+/// Starts the look-ups and returns the sender of their questions. An [`Input::LookedUp`] answers
+/// each question. The look-ups end when the sender is dropped.
 pub(super) fn start(ledger: &Arc<Ledger>, results: &mpsc::Sender<Input>) -> mpsc::Sender<(Token, Question)> {
     let (asks, asked) = mpsc::channel(AT_ONCE);
     let asked = Arc::new(Mutex::new(asked));
-    // Payments, the feed and webhooks find the other half of the connections.
+    // Look-ups use at most half of the shared connections. The rest stays for payments, the feed
+    // and webhooks.
     for _ in 0..(ledger.shared_connections() / 2).clamp(1, LOOK_UPS_MAX) {
         tokio::spawn(look_up(ledger.clone(), asked.clone(), results.clone()));
     }
@@ -49,8 +53,8 @@ async fn look_up(
     }
 }
 
-/// Returns an answer for each question. If the database refuses all of them together, asks each by itself, because it may refuse one
-/// brand alone.
+/// Returns an answer for each question. If the database refuses the questions together, asks each
+/// one alone, because the database may refuse a single brand.
 async fn answers(ledger: &Ledger, questions: &[Question]) -> Vec<Result<Option<State>, Refusal>> {
     match ledger.look_up_all(questions).await {
         Ok(states) => states.into_iter().map(Ok).collect(),
@@ -68,6 +72,6 @@ async fn answers(ledger: &Ledger, questions: &[Question]) -> Vec<Result<Option<S
 
 fn refusal(error: &LedgerError) -> Refusal {
     tracing::error!(%error, "look orders up");
-    // Everybody's connections are busy, or the database is gone, which whoever commits finds out.
+    // Either all connections are busy or the database is gone. The next commit finds out which.
     if error.is_for_want_of_a_connection() { Refusal::Busy } else { Refusal::DatabaseDown }
 }

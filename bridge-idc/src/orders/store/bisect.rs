@@ -1,7 +1,8 @@
-//! Commits a batch although the database refuses one of its requests: halves it until the bad one stands alone.
+//! Bisection: commits a batch although the database refuses one of its requests. It halves the
+//! batch until the bad request is alone.
 //!
-//! Brands are told apart first: what fails for one is done for the others in the next transaction. The halves keep the order of
-//! admission of each brand, each in a transaction of its own.
+//! It first separates brands, so that the other brands commit in the next transaction. Each half is
+//! a transaction of its own and keeps each brand's order of admission.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,8 +15,8 @@ use super::{Batch, BatchEnd, Committed, LedgerError, RequestEnd, RequestOutcome,
 use crate::database::{Begins, NotDone};
 use crate::orders::planner::{Awaited, Request};
 
-/// Requests of one brand that the database does not do alone, and nothing of that brand committed beside them, until the rest of
-/// that brand's is not tried.
+/// Most requests of one brand that are tried alone and rejected. The brand's other requests are
+/// then not tried, unless a request of the brand was committed.
 const DENIED_MAX: usize = 3;
 
 pub(super) async fn commit<D: Begins<Own: Both>>(
@@ -45,13 +46,13 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
     halving.end()
 }
 
-/// How far a batch has come. A place is that of a request in the batch.
+/// Progress of a batch. A place is the index of a request in the batch.
 struct Halving<'a> {
     batch: &'a Batch,
     awaited: Option<&'a Awaited>,
-    /// One a place; `None` where it has not come to.
+    /// The end of each request; `None` while it has none.
     ends: Vec<Option<RequestEnd>>,
-    /// What the database did not do of a request alone, by its place.
+    /// Requests that the database rejected alone: their place, and the SQL state.
     denied: Vec<(usize, SqlState)>,
     outage: Option<LedgerError>,
 }
@@ -61,14 +62,15 @@ impl Halving<'_> {
         &self.batch.requests[place].brand
     }
 
-    /// Those of the places that are tried. An empty batch is, to see whether the database works.
+    /// Returns the places to try, or `None` if there are none. An empty batch is tried, because it
+    /// tests the database.
     fn worth_trying(&self, mut places: Vec<usize>) -> Option<Vec<usize>> {
         let had_some = !places.is_empty();
         places.retain(|place| self.outage.is_none() && !self.is_out(self.brand(*place)));
         (!places.is_empty() || !had_some).then_some(places)
     }
 
-    /// The requests at these places, which ascend.
+    /// Returns the requests at these places. Places are in ascending order.
     fn requests(&self, places: &[usize]) -> Cow<'_, [Request]> {
         match (places.first(), places.last()) {
             (Some(first), Some(last)) if last - first + 1 == places.len() => {
@@ -78,7 +80,8 @@ impl Halving<'_> {
         }
     }
 
-    /// Half of the brands, or of one brand's requests the older half.
+    /// Splits by brands if there are several. Otherwise splits the requests of the one brand, the
+    /// older half first.
     fn split(&self, mut places: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
         let brands: BTreeSet<&Brand> = places.iter().map(|place| self.brand(*place)).collect();
         if brands.len() > 1 {
@@ -89,27 +92,28 @@ impl Halving<'_> {
         (places, second)
     }
 
-    /// Whether the database has done for other requests of this brand what it does not for some.
+    /// Returns true if the database has committed any request of this brand.
     fn has_committed(&self, brand: &Brand) -> bool {
         let refused = RequestOutcome::Refused(Refusal::Failed);
         let is_done = |end: &Option<RequestEnd>| matches!(end, Some(RequestEnd::Committed(committed)) if committed.answer != refused);
         self.ends.iter().enumerate().any(|(place, end)| self.brand(place) == brand && is_done(end))
     }
 
-    /// Whether the rest of this brand need not be tried.
+    /// Returns true if the rest of this brand's requests must not be tried.
     fn is_out(&self, brand: &Brand) -> bool {
         let denied = self.denied.iter().filter(|(place, _)| self.brand(*place) == brand).count();
         denied >= DENIED_MAX && !self.has_committed(brand)
     }
 
-    /// Whether a part of what failed may do better alone. What somebody holds is looked for only where nobody else waits
-    /// behind it: among the requests of one brand that has met it before.
+    /// Returns true if a part of a failed batch may succeed alone. After a lock time-out, this
+    /// holds only for a batch that waits for a brand: all its requests are of one brand that met a
+    /// held row before, and no other request waits behind it.
     fn halves(&self, error: &LedgerError) -> bool {
         let held = matches!(error, LedgerError::Held(_));
         error.may_be_one_request_s() || (held && matches!(self.awaited, Some(Awaited::Brand(_))))
     }
 
-    /// Nothing was committed of what cannot be halved, or is one request.
+    /// Sets the end of requests that failed and cannot be halved further.
     fn failed(&mut self, places: &[usize], error: LedgerError) {
         for place in places {
             let request = &self.batch.requests[*place];
@@ -119,7 +123,8 @@ impl Halving<'_> {
                     RequestEnd::Committed(Committed { answer: RequestOutcome::Refused(Refusal::Failed) })
                 }
                 LedgerError::Held(_) => RequestEnd::Waits(Awaited::Brand(request.brand.clone())),
-                // It waits for what nobody can name, in whichever of its statements: that was ended, and not the request.
+                // The request waits for an unknown row in one of its statements. That statement was
+                // cancelled, and the request is not at fault.
                 LedgerError::Cancelled(_) if matches!(self.awaited, Some(Awaited::Brand(_))) => {
                     RequestEnd::Waits(Awaited::Brand(request.brand.clone()))
                 }
@@ -146,8 +151,9 @@ impl Halving<'_> {
                     answer: RequestOutcome::Refused(Refusal::Failed),
                 }));
             } else if out.insert(&request.brand) {
-                // Whose fault it is nobody can tell: they are told that nothing happened, and other brands are served.
-                tracing::error!(brand = %request.brand, %state, "the database did nothing of what this brand asks");
+                // It is unknown if the brand or the request is at fault. So the brand's requests
+                // fail without effect, and other brands are served.
+                tracing::error!(brand = %request.brand, %state, "the database rejects all writes of this brand");
             }
         }
         let ends = self.ends.into_iter().map(|end| end.unwrap_or(RequestEnd::NotCommitted)).collect();

@@ -1,7 +1,8 @@
-//! What the ledger has under each key, in the order of the keys, for whoever compares it with the audit log.
+//! Outcomes and payments of the ledger in the order of their keys, for the comparison with the
+//! audit logs.
 //!
-//! Each batch is one statement by an index, and a transaction of its own: nobody waits for it, and it waits for nobody. What is
-//! committed meanwhile may be in it or not.
+//! Each batch of rows is one statement by an index, and a transaction of its own. It takes no locks
+//! and waits for none. A row that is committed during the comparison may be missing.
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 use uuid::Uuid;
@@ -10,63 +11,64 @@ use super::rows::order_id;
 use super::{Ledger, LedgerError};
 use crate::database::{on_database, row};
 
-/// Rows of a batch.
+/// Rows of one statement.
 pub const BATCH_ROWS: usize = 1_000;
 
-/// Keys from one to another, both among them.
+/// A range of keys. Both ends belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keys {
-    /// The first one.
+    /// The first key.
     pub from: [u8; 32],
-    /// The last one.
+    /// The last key.
     pub to: [u8; 32],
 }
 
-/// What a request about an order came to.
+/// The outcome of a request about an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutcomeOfKey {
-    /// The request's key.
+    /// Key of the request.
     pub key: KeyDigest,
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
     /// The order.
     pub order: OrderId,
-    /// The outcome's code.
+    /// Code of the outcome.
     pub outcome: String,
-    /// The outcome's number.
+    /// Position of the outcome.
     pub position: i64,
-    /// By the clock of the agent that committed it.
+    /// Time of the commit, by the clock of the agent that committed it.
     pub committed_at: UnixMicros,
-    /// How the order stands; `None` if there is no such order.
+    /// State of the order; `None` if there is no such order.
     pub stands: Option<String>,
 }
 
-/// A payment or a refund that was asked for.
+/// A request for a payment or a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentOfKey {
-    /// The request's key.
+    /// Key of the request.
     pub key: KeyDigest,
-    /// Whether it asked for a refund.
+    /// True if the request is for a refund.
     pub is_refund: bool,
-    /// What it asked for; `None` if that is not there.
+    /// Payment or refund of the request; `None` if its row is missing.
     pub asked: Option<AskedFor>,
 }
 
-/// What a request for a payment or a refund is about.
+/// The payment or refund that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AskedFor {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// The payment's order.
+    /// Order of the payment.
     pub order: OrderId,
-    /// How the payment stands, or the refund if it asked for that.
+    /// State of the payment, or of the refund if the request is for a refund.
     pub state: String,
-    /// When it was concluded, or begun; by the database's clock.
+    /// Time when the payment or refund was concluded or, before that, begun. The time is by the
+    /// database's clock.
     pub at: UnixMicros,
 }
 
 row! {
-    /// An outcome, and the order's state.
+    /// An outcome with the order's state.
     struct OutcomeRow {
         key: Vec<u8>,
         brand: String,
@@ -79,7 +81,7 @@ row! {
 }
 
 row! {
-    /// A request, its payment, both states, and when it ended.
+    /// A request with its payment, both states and its time.
     struct PaymentRow {
         key: Vec<u8>,
         brand: Option<String>,
@@ -93,7 +95,7 @@ row! {
 }
 
 impl Keys {
-    /// All of them in so many parts, in order.
+    /// Splits the range of all keys into this many parts, in order.
     pub fn parts(parts: u64) -> impl Iterator<Item = Self> {
         let parts = u128::from(parts.max(1));
         let begin = move |part: u128| (part << 64).div_ceil(parts);
@@ -106,12 +108,12 @@ impl Keys {
         })
     }
 
-    /// Whether this is one of them.
+    /// Returns true if the key is in the range.
     pub fn has(&self, key: &[u8; 32]) -> bool {
         self.from <= *key && *key <= self.to
     }
 
-    /// What is less than all of them, and more than all before.
+    /// Returns the greatest value below the range, for a comparison with `>`.
     fn before(&self) -> Vec<u8> {
         let mut before = self.from;
         for byte in before.iter_mut().rev() {
@@ -126,7 +128,11 @@ impl Keys {
 }
 
 impl Ledger {
-    /// Gives what requests about orders came to, in the order of their keys, to `take`.
+    /// Gives each outcome of a request about an order to `take`, in the order of keys.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     pub async fn outcomes_by_key(
         &self,
         keys: Keys,
@@ -149,7 +155,11 @@ impl Ledger {
         }
     }
 
-    /// The same of payments and refunds.
+    /// Gives each request for a payment or a refund to `take`, in the order of keys.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     pub async fn payments_by_key(
         &self,
         keys: Keys,
@@ -177,8 +187,8 @@ fn outcome(row: OutcomeRow) -> Result<OutcomeOfKey, LedgerError> {
     let OutcomeRow { key, brand, order, outcome, position, committed_at, stands } = row;
     let corrupt = |what| LedgerError::Corrupt { table: "outcomes", what };
     Ok(OutcomeOfKey {
-        key: KeyDigest::from_bytes(&key).ok_or_else(|| corrupt("a key that is no digest"))?,
-        brand: Brand::new(&brand).map_err(|_| corrupt("a name that is no brand's"))?,
+        key: KeyDigest::from_bytes(&key).ok_or_else(|| corrupt("a key that is not a digest"))?,
+        brand: Brand::new(&brand).map_err(|_| corrupt("an invalid brand name"))?,
         order: order_id(order)?,
         outcome,
         position,
@@ -194,14 +204,14 @@ fn payment(row: PaymentRow) -> Result<PaymentOfKey, LedgerError> {
     let state = if is_refund { refund_state } else { state };
     let asked = match (brand, order, state, at) {
         (Some(brand), Some(order), Some(state), Some(at)) => Some(AskedFor {
-            brand: Brand::new(&brand).map_err(|_| corrupt("a name that is no brand's"))?,
+            brand: Brand::new(&brand).map_err(|_| corrupt("an invalid brand name"))?,
             order: order_id(order)?,
             state,
             at: UnixMicros::new(at),
         }),
         _ => None,
     };
-    let key = KeyDigest::from_bytes(&key).ok_or_else(|| corrupt("a key that is no digest"))?;
+    let key = KeyDigest::from_bytes(&key).ok_or_else(|| corrupt("a key that is not a digest"))?;
     Ok(PaymentOfKey { key, is_refund, asked })
 }
 

@@ -1,11 +1,13 @@
-//! The one flow that commits a batch, over any database: lock, read, let the planner decide, write, commit.
+//! The one flow that commits a batch, over any database: lock, read, let the planner decide, write,
+//! commit.
 //!
-//! Its neighbours are the planner, which decides, and `statements`, which are SQL. A batch is committed whole or not at
-//! all, but for requests that need what somebody else holds: those are set apart before anything is written, and nobody waits
-//! for them. `bisect` finds the request that a database refuses.
+//! The planner decides, and `statements` have the SQL. A batch is committed as a whole or not at
+//! all. The exception is a request that needs a held row: it is set apart before anything is
+//! written, and no other request waits for it. `bisect` finds a request that the database refuses.
 //!
-//! Two rules keep writers from waiting in a circle, and a held row from delaying whoever does not need it: a transaction
-//! waits for a row only while it holds nothing; and what it decides from is read behind the locks.
+//! Two rules prevent deadlocks between writers, and delays by a held row for requests that do not
+//! need it. A transaction waits for a row only while it holds no lock. All rows that it decides
+//! from are read after its locks are taken.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -24,24 +26,25 @@ use crate::orders::planner::{
 };
 use crate::payments::store;
 
-/// The statements of orders, and of the payments of orders that are cancelled.
+/// The statements of orders, and those of payments of cancelled orders.
 pub(super) trait Both: Statements + store::Statements {}
 
 impl<T: Statements + store::Statements> Both for T {}
 
-/// Commits the requests in one transaction, all but those that wait for somebody; how each of them ended. With `awaited`, once
-/// that is free.
+/// Commits the requests in one transaction, except those that wait for a held row. Returns the end
+/// of each request. With `awaited`, the transaction first waits for that row.
 pub(super) async fn commit<D: Begins<Own: Both>>(
     database: &D,
     requests: &[Request],
     at: UnixMicros,
     awaited: Option<&Awaited>,
 ) -> Result<Vec<RequestEnd>, NotDone> {
-    // Set once an earlier round's COMMIT was lost: from then on nobody can say that nothing was left behind.
+    // Set once the reply to an earlier try's COMMIT was lost. From then on the requests may have
+    // had an effect.
     let mut lost = None;
     let mut was_cut = false;
     for _ in 0..TRIES {
-        // What an earlier round may still hold is ours, and soon free.
+        // An earlier try of this batch may still hold the rows, and will release them soon.
         let locking = if lost.is_some() { Locking::Waits } else { Locking::Skips };
         match attempt(database, requests, at, awaited, locking).await {
             Ok(ends) if lost.is_none() => {
@@ -49,7 +52,7 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
             }
             Ok(ends) => return Ok(ends.into_iter().map(RequestEnd::after_a_lost_one).collect()),
             Err(AttemptFailure::Again) => {}
-            // The next connection shows whether it was the only one.
+            // A new connection shows if only that one was cut.
             Err(AttemptFailure::Cut(_)) if !was_cut => was_cut = true,
             Err(AttemptFailure::Lost(error)) => lost = Some(error),
             Err(AttemptFailure::Unknown(error)) => return Err(NotDone::Perhaps(error)),
@@ -64,8 +67,9 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
     })
 }
 
-/// Tries once more who waited for one thing and met another that somebody holds: for all that it needs, in the one order of
-/// locks, and not for long. Two such turns would else pass by each other for ever, each with what the other one needs.
+/// Tries again the requests that waited for one row and then met another held row. This try waits
+/// for all their rows in the one order of locks, and only for a short time. Without it, two such
+/// batches could repeat for ever, because each holds the row that the other needs.
 async fn those_who_met_another<D: Begins<Own: Both>>(
     database: &D,
     requests: &[Request],
@@ -91,22 +95,22 @@ async fn those_who_met_another<D: Begins<Own: Both>>(
     ends
 }
 
-/// How an attempt ended that did not commit, for all that is known.
+/// The end of a try that did not commit, as far as is known.
 enum AttemptFailure {
-    /// Nothing was left behind, and another attempt may do better.
+    /// The try had no effect, and another try may succeed.
     Again,
-    /// Its connection was lost, or cannot be used, before its COMMIT; nothing was left behind.
+    /// The connection failed before the COMMIT. The try had no effect.
     Cut(LedgerError),
-    /// Nothing was left behind.
+    /// The try had no effect.
     Nothing(LedgerError),
-    /// The answer to its COMMIT was lost, and it is not there, or not yet.
+    /// The reply to the COMMIT was lost. The outcomes are not in the ledger, or not yet.
     Lost(LedgerError),
-    /// The answer to its COMMIT was lost, and nobody can be asked.
+    /// The reply to the COMMIT was lost, and the database cannot be asked.
     Unknown(LedgerError),
 }
 
 impl From<LedgerError> for AttemptFailure {
-    /// Before the COMMIT.
+    /// Classifies an error that came before the COMMIT.
     fn from(error: LedgerError) -> Self {
         match error {
             LedgerError::Conflict => Self::Again,
@@ -126,7 +130,7 @@ async fn attempt<D: Begins<Own: Both>>(
     let prepared = soon(prepare(&mut transaction, requests, at, awaited, locking)).await;
     let PreparedCommit { positions, ends } = match prepared {
         Ok(prepared) if prepared.positions.is_empty() => {
-            // Nothing to make durable.
+            // Nothing was written, so there is nothing to make durable.
             transaction.give_up().await;
             return Ok(prepared.ends);
         }
@@ -143,7 +147,8 @@ async fn attempt<D: Begins<Own: Both>>(
         Err(NotDone::Nothing(
             refused @ (LedgerError::Refused(_) | LedgerError::Denied(_) | LedgerError::Conflict),
         )) => Err(refused.into()),
-        // Whether it was committed is not known. Another connection knows: every key is there, or none.
+        // The outcome of the COMMIT is unknown. Another connection can tell, because all keys are
+        // in the ledger or none is.
         Err(NotDone::Nothing(lost) | NotDone::Perhaps(lost)) => {
             match soon(has_committed(database, &positions)).await {
                 Ok(true) => Ok(ends),
@@ -154,15 +159,15 @@ async fn attempt<D: Begins<Own: Both>>(
     }
 }
 
-/// What a COMMIT makes true.
+/// The effect of a COMMIT.
 struct PreparedCommit {
-    /// Of each new outcome, by its key.
+    /// Position of each new outcome, by its key.
     positions: HashMap<KeyDigest, i64>,
-    /// Of each request.
+    /// The end of each request.
     ends: Vec<RequestEnd>,
 }
 
-/// All of a batch but its COMMIT.
+/// Runs all steps of a batch before its COMMIT.
 async fn prepare<T: Both>(
     transaction: &mut T,
     requests: &[Request],
@@ -173,7 +178,8 @@ async fn prepare<T: Both>(
     if let Some(awaited) = awaited {
         match transaction.wait_for(awaited).await.map_err(LedgerError::from) {
             Ok(()) => {}
-            // Whoever ends the statement that waits, a DBA or a time-out of theirs, ends this turn and not the request.
+            // If a DBA or a time-out of the server ends the waiting statement, only this turn ends.
+            // The requests wait again.
             Err(LedgerError::Held(_) | LedgerError::Cancelled(_)) => {
                 let ends = requests.iter().map(|_| RequestEnd::Waits(awaited.clone())).collect();
                 return Ok(PreparedCommit { positions: HashMap::new(), ends });
@@ -188,14 +194,15 @@ async fn prepare<T: Both>(
     Ok(PreparedCommit { positions, ends })
 }
 
-/// Locks what the requests need, and reads it.
+/// Locks the rows that the requests need, and reads them.
 async fn read<T: Both>(
     transaction: &mut T,
     requests: &[Request],
     locking: Locking,
 ) -> Result<Facts, LedgerError> {
-    // Which rows a cancellation gives back to. Read before their lock, so it says only what to lock: an order that another
-    // agent places meanwhile is not in it.
+    // SKU rows to which the cancellations return units. They are read before their locks, so they
+    // only tell which rows to lock. An order that another agent places in the meantime is not among
+    // them.
     let cancels = cancels(requests);
     let mut units: HashMap<OrderId, Vec<(i64, i64)>> = HashMap::new();
     if !cancels.is_empty() {
@@ -216,7 +223,8 @@ async fn read<T: Both>(
     };
     let orders: Option<HashSet<Uuid>> = orders.map(HashSet::from_iter);
 
-    // What is read from here on cannot be moved by another writer, and shows what the last holder of a lock has committed.
+    // Rows that are read from here on cannot be changed by another writer. They show the commits of
+    // the last lock holders.
     let mut facts = Facts::default();
     let brands: BTreeSet<&str> = requests.iter().map(|request| request.brand.as_str()).collect();
     for row in transaction.offers(&Vec::from_iter(brands), &ordered, &returned).await? {
@@ -239,7 +247,7 @@ async fn read<T: Both>(
             let (order, brand, state) = rows::standing(row)?;
             let units = units.remove(&order).unwrap_or_default();
             if state == Standing::Placed && units.is_empty() {
-                // It was placed after its units were asked for: they are not locked.
+                // The order was placed after its units were read, so their rows are not locked.
                 return Err(LedgerError::Conflict);
             }
             let held = orders.as_ref().is_some_and(|locked| !locked.contains(&order.as_uuid()));
@@ -252,7 +260,7 @@ async fn read<T: Both>(
     Ok(facts)
 }
 
-/// Writes what was planned; returns the position of each new outcome by its key.
+/// Writes the plan. Returns the position of each new outcome by its key.
 async fn write<T: Both>(
     transaction: &mut T,
     requests: &[Request],
@@ -273,7 +281,8 @@ async fn write<T: Both>(
 
     let placed = placed(requests, plan, &positions);
     let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
-    // Before the cancellations: one of them may be of an order that this batch places.
+    // Orders are written before cancellations, because this batch may cancel an order that it
+    // places.
     let moved = match (placed.orders.is_empty(), moves.is_empty()) {
         (true, true) => 0,
         (true, false) => transaction.move_stock(&moves).await?,
@@ -290,7 +299,7 @@ async fn write<T: Both>(
     Ok(positions)
 }
 
-/// Whether the outcomes are in the ledger at the positions that this writer was given.
+/// Returns true if the outcomes are in the ledger at the positions that this try got.
 async fn has_committed<D: Begins<Own: Both>>(
     database: &D,
     positions: &HashMap<KeyDigest, i64>,
@@ -307,8 +316,8 @@ async fn has_committed<D: Begins<Own: Both>>(
 }
 
 impl RequestEnd {
-    /// How each request ended, once what was decided is durable: with the positions that the new outcomes were given. A key
-    /// without one was settled by another writer meanwhile.
+    /// Returns the end of each request after the commit of a plan. `positions` has the numbers of
+    /// the new outcomes. If a key has none, another writer settled it in the meantime.
     pub(super) fn of_plan(
         requests: &[Request],
         at: UnixMicros,
@@ -353,7 +362,8 @@ impl RequestEnd {
         Ok(ends)
     }
 
-    /// How a request ended whose batch may have been committed by an earlier round.
+    /// Returns the end of a request after an earlier try's COMMIT reply was lost. A request without
+    /// an answer is then in doubt.
     fn after_a_lost_one(self) -> Self {
         match self {
             committed @ Self::Committed(_) => committed,
@@ -377,7 +387,8 @@ fn placements(requests: &[Request]) -> impl Iterator<Item = (&Brand, &Placement)
     })
 }
 
-/// Sorted by key: two writers that settle the same keys wait for each other, never in a circle.
+/// Returns the rows of the new outcomes, sorted by key. Two writers of the same keys then wait for
+/// each other in one order, without a deadlock.
 fn new_outcomes<'a>(requests: &'a [Request], plan: &'a Plan) -> Vec<OutcomeRow<'a>> {
     let mut outcomes = Vec::with_capacity(requests.len());
     for (request, decision) in requests.iter().zip(&plan.decisions) {
@@ -398,7 +409,7 @@ fn new_outcomes<'a>(requests: &'a [Request], plan: &'a Plan) -> Vec<OutcomeRow<'
     outcomes
 }
 
-/// The rows of the orders that are placed.
+/// Returns the rows of the placed orders.
 fn placed<'a>(
     requests: &'a [Request],
     plan: &'a Plan,

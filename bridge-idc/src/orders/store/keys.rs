@@ -1,7 +1,9 @@
-//! Which keys a ledger was written with. Two agents on one ledger must have the same: what one of them encrypts the other could
-//! not read, and a repeated request would look like another one.
+//! Check that an agent has the keys of its ledger. Two agents on one ledger need the same keys.
+//! Otherwise one could not decrypt the other's personal data, and would take a repeated request for
+//! a different one.
 //!
-//! The ledger keeps a value that is derived from each key and tells nothing of it: that of the first agent which had the key.
+//! The ledger keeps a check value of each key, from the first agent that had the key. The check
+//! value does not reveal the key.
 
 use bridge_protocol::domain::UnixMicros;
 
@@ -9,18 +11,23 @@ use super::{Ledger, LedgerError, NotReady};
 use crate::database::on_database;
 use crate::vault::KeyCheck;
 
-/// What a comparison found.
+/// Result of a comparison.
 #[derive(Default)]
 struct Compared<'checks> {
-    /// Other keys under the same names.
+    /// Keys that differ from the ledger's key of the same name.
     others: Vec<&'checks KeyCheck>,
     /// Keys that the ledger does not know.
     unknown: Vec<&'checks KeyCheck>,
 }
 
 impl Ledger {
-    /// Compares an agent's keys with those that the ledger was written with, and notes those that it does not know. Errors
-    /// with [`NotReady::OtherKeys`] if one is another key under the same name; then none is noted.
+    /// Compares an agent's keys with the ledger's, and records the ones that the ledger does not
+    /// know.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`NotReady::OtherKeys`] if a key differs from the ledger's key of the same name.
+    /// No key is then recorded. Also fails if the database does not answer.
     pub async fn check_keys(&self, checks: &[KeyCheck], at: UnixMicros) -> Result<(), NotReady> {
         let compared = self.compare(checks).await?;
         compared.verdict()?;
@@ -30,7 +37,8 @@ impl Ledger {
         for check in compared.unknown {
             self.note(check, at).await?;
         }
-        // Of two agents that note a key at once one is the first, and both read what that one noted.
+        // If two agents record a key at the same time, one of them is first. Both then read that
+        // one's value.
         self.compare(checks).await?.verdict()
     }
 

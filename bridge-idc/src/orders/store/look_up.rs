@@ -1,4 +1,4 @@
-//! How orders stand: the question that storefronts ask the ledger, many of them at a time, over any database.
+//! Look-up of orders over any database: many questions of storefronts in one statement.
 
 use std::collections::HashMap;
 
@@ -9,21 +9,22 @@ use uuid::Uuid;
 
 use crate::database::{LedgerError, row};
 
-/// How does this order stand?
+/// A question about the state of an order.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// Which order.
+    /// Id of the order.
     pub order: OrderId,
-    /// With a key, the order that was placed under it, whatever its id.
+    /// Idempotency key. If set, the question is about the order that was placed under this key, and
+    /// `order` does not matter.
     pub key: Option<KeyDigest>,
 }
 
 row! {
-    /// An order, and its terms if it was placed.
+    /// An order, with its terms if it was placed.
     pub(super) struct OrderRow {
-        /// Which question it answers; the first one is 1.
+        /// Number of the question that the row answers, counted from 1.
         pub(super) question: i64,
         pub(super) order: Uuid,
         pub(super) state: String,
@@ -46,17 +47,17 @@ row! {
     }
 }
 
-/// What is asked of a database.
+/// The statements of a look-up.
 pub(super) trait Questions {
-    /// The orders that there are, in any order.
+    /// Returns the orders that exist, in any order.
     async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>>;
 
-    /// The lines of these orders; those of one order in their order.
+    /// Returns the lines of these orders. The lines of one order are in their order.
     async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>>;
 }
 
-/// How these orders stand, each in the place of its question. The position and the time are those of the outcome that placed or
-/// rejected it.
+/// Returns the state of each order, at the index of its question. Position and time are those of
+/// the outcome that placed or rejected the order.
 pub(super) async fn look_up(
     database: &impl Questions,
     questions: &[Question],
@@ -72,14 +73,13 @@ pub(super) async fn look_up(
     let mut states = vec![None; questions.len()];
     for row in found {
         let place = usize::try_from(row.question - 1).ok().and_then(|index| states.get_mut(index));
-        let wrong =
-            LedgerError::Corrupt { table: "outcomes", what: "the number of a question that was not asked" };
+        let wrong = LedgerError::Corrupt { table: "outcomes", what: "an unknown number of a question" };
         *place.ok_or(wrong)? = Some(state(row, &lines));
     }
     Ok(states)
 }
 
-/// An order as its storefront is told of it.
+/// Converts a row to the state that the storefront gets.
 fn state(row: OrderRow, lines: &HashMap<Uuid, Vec<Line>>) -> State {
     let terms = match (row.customer_reference, row.currency, row.shipping_fee, row.total) {
         (Some(customer_reference), Some(currency), Some(shipping_fee), Some(total)) => {

@@ -1,4 +1,5 @@
-//! A model of the ledger in plain maps, for tests: the same planner, no database, no time.
+//! A model of the ledger in plain maps, for tests. It uses the real planner, and has no database
+//! and no time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,13 +14,13 @@ use crate::orders::planner::{
 /// A SKU that the model sells.
 #[derive(Debug, Clone)]
 pub struct ForSale {
-    /// Whose.
+    /// Brand of the SKU.
     pub brand: Brand,
-    /// What.
+    /// The SKU.
     pub sku: Sku,
-    /// At which price; its currency is the brand's.
+    /// Price of one unit. Its currency is the brand's.
     pub price: Money,
-    /// How many units.
+    /// Units for sale.
     pub units: i64,
 }
 
@@ -32,16 +33,16 @@ pub struct MemoryLedger {
 /// An outcome of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryOutcome {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// Whether it placed or rejected an order, rather than cancelled one.
+    /// True if the outcome placed or rejected an order, false if it cancelled one.
     pub places: bool,
-    /// What is settled.
+    /// The outcome and its position.
     pub settled: Settled,
 }
 
 impl MemoryLedger {
-    /// A ledger with this stock.
+    /// Creates a ledger with this stock.
     pub fn new(stock: impl IntoIterator<Item = ForSale>) -> Self {
         let mut state = State::default();
         for (sku_id, ForSale { brand, sku, price, units }) in (1..).zip(stock) {
@@ -52,24 +53,29 @@ impl MemoryLedger {
         Self { state }
     }
 
-    /// Commits a batch, as [`Ledger::commit`](super::Ledger::commit) does where nobody holds anything: one a request.
+    /// Commits a batch as [`Ledger::commit`](super::Ledger::commit) does when no row is held.
+    /// Returns one answer for each request.
     pub fn commit(&mut self, batch: &Batch) -> Vec<Committed> {
         let mut answers = Vec::with_capacity(batch.requests.len());
         self.state.commit(&batch.requests, batch.at, &mut answers);
         answers.into_iter().map(|answer| Committed { answer }).collect()
     }
 
-    /// Every outcome, by its key.
+    /// Returns every outcome with its key.
     pub fn outcomes(&self) -> impl Iterator<Item = (&KeyDigest, &MemoryOutcome)> {
         self.state.outcomes.iter()
     }
 
-    /// Every order that was placed or rejected.
+    /// Returns every order that was placed or rejected.
     pub fn orders(&self) -> impl Iterator<Item = (&OrderId, &StandingOrder)> {
         self.state.orders.iter()
     }
 
-    /// Checks P2 and P3; says what is broken.
+    /// Checks promises P2 and P3.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a sentence that names the broken invariant.
     pub fn invariants(&self) -> Result<(), String> {
         self.state.invariants()
     }
@@ -130,7 +136,8 @@ impl State {
         facts
     }
 
-    /// Whether an order id would be placed or rejected a second time, which the database's unique index refuses.
+    /// Returns true if an order id would be placed or rejected twice. In a database, a unique index
+    /// refuses that.
     fn breaks_a_key(&self, requests: &[Request], plan: &Plan) -> bool {
         let mut seen = HashSet::new();
         requests.iter().zip(&plan.decisions).any(|(request, decision)| match (&request.action, decision) {
@@ -179,7 +186,7 @@ impl State {
         let ends = RequestEnd::of_plan(requests, at, &plan, &positions).expect("a position for every key");
         let answer = |end| match end {
             RequestEnd::Committed(committed) => committed.answer,
-            // Nobody else is there to wait for.
+            // The model has no other session, so no row is held.
             _ => RequestOutcome::Refused(Refusal::Failed),
         };
         ends.into_iter().map(answer).collect()

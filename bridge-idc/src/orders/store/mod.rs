@@ -1,37 +1,37 @@
-//! The ledger: where orders become durable. Brands, SKUs, stock, outcomes and orders in SQL.
+//! The ledger, where orders become durable: brands, SKUs, stock, outcomes and orders in SQL.
 //!
-//! One flow (`commit`) over any database: read what the batch mentions under lock, let the pure planner decide, write,
-//! commit. A database's own folder holds its SQL and nothing that decides. Connections, transactions and errors are those of
-//! `database`, the floor below.
+//! One flow (`commit`) serves every database: lock and read the rows that the batch mentions, let
+//! the pure planner decide, write, commit. The folder of a database has only its SQL and no
+//! decisions. Connections, transactions and errors come from `database`, the floor below.
 
 /// The one flow that commits a batch.
 mod commit;
 
-/// Finds the request that the database refuses.
+/// Search for the request that the database refuses.
 mod bisect;
 
-/// What the flow asks of a database.
+/// The statements that the flow needs.
 mod statements;
 
-/// Its statements on PostgreSQL.
+/// The statements for PostgreSQL.
 mod postgres;
 
-/// Its statements on SQLite.
+/// The statements for SQLite.
 mod sqlite;
 
-/// Rows, between the domain's types and SQL's.
+/// Rows, and their conversion to types of the domain.
 mod rows;
 
-/// How an order stands, over any database.
+/// State of an order, over any database.
 mod look_up;
 
-/// Questions outside any batch.
+/// Reads outside any batch.
 mod read;
 
-/// What it has under each key, in their order.
+/// Outcomes and payments in the order of their keys.
 pub mod by_key;
 
-/// Which keys it was written with.
+/// The comparison of an agent's keys with those of the ledger.
 mod keys;
 
 /// A model of the ledger in plain maps, for tests.
@@ -60,71 +60,78 @@ pub use look_up::Question;
 pub use read::{StockSum, Totals};
 pub(crate) use rows::{BrandRow, brand};
 
-/// A ledger in the database that its URL names.
+/// The ledger in the database that its URL names.
 pub struct Ledger {
     database: Database,
-    /// Told of each commit, which may have moved stock: whoever numbers the catalogue's changes need not wait for more.
+    /// Notified of each commit, which may have moved stock. The sequencer of the catalogue then
+    /// need not wait for its next round.
     committed: Arc<Notify>,
 }
 
-/// Requests to be committed in one transaction, and when they were put together.
+/// Requests to commit in one transaction.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// In the order in which they were admitted.
+    /// The requests in the order of admission.
     pub requests: Vec<Request>,
-    /// The IDC's clock.
+    /// Time at which the batch was put together, by the IDC agent's clock.
     pub at: UnixMicros,
 }
 
-/// What became of a batch.
+/// The end of a batch.
 #[derive(Debug)]
 pub struct BatchEnd {
-    /// One a request, in the batch's order.
+    /// The end of each request, in the batch's order.
     pub ends: Vec<RequestEnd>,
-    /// Why the database could not work, if it could not; whatever came before that is committed.
+    /// The error if the database stopped working. Requests that ended before that are committed.
     pub outage: Option<LedgerError>,
 }
 
-/// What became of one request of a batch.
+/// The end of one request of a batch.
 #[derive(Debug)]
 pub enum RequestEnd {
-    /// It is answered, durably.
+    /// The request is answered, and the answer is durable.
     Committed(Committed),
-    /// Nothing of it was left behind: somebody else holds this. To be committed again once that is free.
+    /// The request had no effect, because another session holds this row. It must be committed
+    /// again once the row is free.
     Waits(Awaited),
-    /// Nothing of it was left behind.
+    /// The request had no effect.
     NotCommitted,
-    /// Nobody can tell. To be committed again, which is safe because a key has one effect.
+    /// The outcome is unknown. The request must be committed again, which is safe because a key has
+    /// one effect.
     Unknown,
 }
 
-/// What one request came to, durable. Only a commit makes one, and receipts are made only from such.
+/// The durable answer to one request. Only a commit creates one, and only it becomes a receipt.
 #[derive(Debug)]
 pub struct Committed {
     answer: RequestOutcome,
 }
 
-/// Things that somebody else holds and that are waited for at a time, each on a connection of its own.
+/// Most held rows with a batch under way. Each such batch has a connection of its own.
 pub const AWAITED_AT_ONCE: usize = 4;
 const _: () = assert!(COMMIT_CONNECTIONS as usize == 2 * (COMMITTERS_MAX + AWAITED_AT_ONCE));
 
-/// What one request came to.
+/// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// Its outcome is committed.
+    /// The outcome is committed.
     Settled {
-        /// What a receipt will certify.
+        /// Content of the receipt.
         receipt: Receipt,
-        /// Whether an earlier request under the same key had it committed.
+        /// True if an earlier request under the same key committed it.
         replayed: bool,
     },
-    /// It had no effect.
+    /// The request had no effect.
     Refused(Refusal),
 }
 
 impl Ledger {
-    /// Opens a ledger with at most so many connections. A PostgreSQL need not be up yet; an SQLite file is made if there
-    /// is none. Nothing is migrated.
+    /// Opens a ledger with at most `connections` shared connections. A PostgreSQL server need not
+    /// run yet. An SQLite file is created if it is missing. No migration is applied.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database or its settings cannot be used.
     pub async fn connect(
         url: &LedgerUrl,
         password: Option<&Secret>,
@@ -133,59 +140,81 @@ impl Ledger {
         Ok(Self { database: Database::open(url, password, connections).await?, committed: Arc::default() })
     }
 
-    /// Brings the tables up to date; returns what had to be applied. Several agents may do so at once.
+    /// Applies missing migrations and returns them. Several agents may do this at the same time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a migration fails.
     pub async fn migrate(&self) -> Result<Vec<Applied>, LedgerError> {
         self.database.migrate().await
     }
 
-    /// Asks the database for nothing, to see that it answers.
+    /// Checks that the database answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
     pub async fn ping(&self) -> Result<(), LedgerError> {
         self.database.ping().await
     }
 
-    /// Whether what is set for its connections is in force in them, and what they commit is durable.
+    /// Checks that the settings of its connections are in force and that its commits are durable.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason as a sentence.
     pub async fn connections(&self) -> Result<(), NotReady> {
         self.database.connections().await
     }
 
-    /// Whether orders can be committed, in words: it answers, its tables are those that this build needs, and what it
-    /// acknowledges is durable.
+    /// Checks that orders can be committed: the database answers, its tables fit this build, and
+    /// its commits are durable.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason as a sentence.
     pub async fn ready(&self) -> Result<(), NotReady> {
         self.database.ready().await
     }
 
-    /// Whether its database has one writer at a time, so that a second committer would only wait for the first.
+    /// Returns true if the database has one writer at a time. A second committer would then only
+    /// wait for the first one.
     pub fn has_one_writer(&self) -> bool {
         self.database.has_one_writer()
     }
 
-    /// Commits a batch; how each request of it ended. A request that the database refuses is found, and refused alone. One that
-    /// needs what somebody else holds is set apart, and the others do not wait for it; with `awaited`, the batch is that of
-    /// the requests which wait for that, and begins once it is free or has been waited for long enough.
+    /// Commits a batch and returns the end of each request.
+    ///
+    /// A request that the database refuses is found and refused alone. A request that needs a held
+    /// row is set apart, and the others do not wait for it. With `awaited`, all requests of the
+    /// batch wait for that row. The batch then begins once the row is free, or ends after the
+    /// longest wait.
     pub async fn commit(&self, batch: &Batch, awaited: Option<&Awaited>) -> BatchEnd {
-        // Boxed: the flow's state is too large to be moved about inside every caller's.
+        // Boxed, because the flow's state is too large to be a part of every caller's state.
         let end = Box::pin(bisect::commit(&self.database, batch, awaited)).await;
-        // Also where nothing is known to be in: it may be.
+        // This also follows an unknown outcome, because the batch may be committed.
         self.committed.notify_one();
         end
     }
 
-    /// How many files its connections take at most, of which so many are shared: an SQLite's have three each.
+    /// Returns the most file descriptors that the connections need, if `connections` of them are
+    /// shared. An SQLite connection needs three.
     pub fn files_max(connections: u32) -> usize {
         3 * usize::try_from(connections + COMMIT_CONNECTIONS).unwrap_or(usize::MAX)
     }
 
-    /// Says on the connections of batches that whoever numbers the catalogue's changes is told of each commit by this process.
+    /// Declares on the connections for batches that this process notifies the sequencer of each
+    /// commit.
     pub(crate) fn notifies_sequencer(&self) {
         self.database.set_for(Sessions::Committer, TELLS_SEQUENCER);
     }
 
-    /// Its connections, for the catalogue, which lies in the same database.
+    /// Returns the database. The catalogue is in the same one.
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Told of each commit, for one listener.
+    /// Returns the notification of each commit, for one listener.
     pub(crate) fn committed(&self) -> Arc<Notify> {
         self.committed.clone()
     }
@@ -212,14 +241,14 @@ impl Begins for Ledger {
 }
 
 impl From<Arc<Ledger>> for Database {
-    /// For who needs no more of a ledger than its connections.
+    /// Returns the connections of a ledger, for code that needs nothing else of it.
     fn from(ledger: Arc<Ledger>) -> Self {
         ledger.database.clone()
     }
 }
 
 impl Committed {
-    /// What it came to.
+    /// Returns the answer.
     pub fn answer(&self) -> &RequestOutcome {
         &self.answer
     }

@@ -1,6 +1,7 @@
-//! Questions to the ledger outside any batch: how an order stands, its personal data as ciphertext, sums.
+//! Reads of the ledger outside any batch: the state of an order, its personal data as ciphertext,
+//! and sums.
 //!
-//! Statements that read alike in every database stand once, in `common/`.
+//! Statements that are the same in every database are in `common/`.
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PersonalField, Sku, UnixMicros};
 use bridge_protocol::wire::order::State;
@@ -13,39 +14,45 @@ use crate::payments::Payment;
 use crate::payments::store::{self, NotDone, Sums};
 use crate::vault::PersonalAtRest;
 
-/// A SKU's units: `initial = available + sold`.
+/// Units of a SKU: `initial = available + sold`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockSum {
-    /// Which SKU.
+    /// The SKU.
     pub sku: Sku,
-    /// Units that were ever brought in.
+    /// Units that were ever added.
     pub initial: i64,
-    /// Units still for sale.
+    /// Units that are for sale.
     pub available: i64,
-    /// Units in orders that stand.
+    /// Units in placed orders.
     pub sold: i64,
 }
 
 row! {
-    /// What the ledger holds of all brands together.
+    /// Counts over all brands.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Totals {
-        /// Orders that stand.
+        /// Orders in state `placed`.
         pub placed: i64,
         /// Orders that were placed and cancelled later.
         pub cancelled: i64,
-        /// Orders that were decided and not placed: sold out, another price.
+        /// Orders that were rejected, for example because they were sold out or a price had
+        /// changed.
         pub rejected: i64,
-        /// Lines of the orders that stand.
+        /// Lines of placed orders.
         pub lines: i64,
-        /// Units of the orders that stand.
+        /// Units of placed orders.
         pub units: i64,
     }
 }
 
 impl Ledger {
-    /// How an order of this brand stands; with a key, the order that was placed under it, whatever its id. The position
-    /// and the time are those of the outcome that placed or rejected it.
+    /// Returns the state of an order of this brand. With a key, the order is the one that was
+    /// placed under that key, and `order` does not matter. Position and time are those of the
+    /// outcome that placed or rejected the order.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     pub async fn look_up(
         &self,
         brand: &Brand,
@@ -56,33 +63,43 @@ impl Ledger {
         Ok(self.look_up_all(&[question]).await?.pop().flatten())
     }
 
-    /// Returns how many connections questions, payments and the feed share.
+    /// Returns the number of connections that questions, payments and the feed share.
     pub(crate) fn shared_connections(&self) -> usize {
         let connections =
             on_database!(self.database, database => database.pool.options().get_max_connections());
         usize::try_from(connections).unwrap_or(usize::MAX)
     }
 
-    /// Looks up many orders in two statements. Each answer stands in the place of its question.
+    /// Looks many orders up in two statements. Each answer is at the index of its question.
     ///
     /// # Errors
-    /// If the database does not answer; then none is answered.
+    ///
+    /// Fails as a whole if the database does not answer or a row is corrupt.
     pub async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
         on_database!(self.database, database => look_up::look_up(database, questions).await)
     }
 
-    /// An order's personal data as ciphertext, and whose order it is.
+    /// Returns an order's brand and its personal data as ciphertext.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     pub async fn personal(&self, order: OrderId) -> Result<Option<(Brand, PersonalAtRest)>, LedgerError> {
         let found: Option<PersonalRow> = on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/personal.sql"))
                 .bind(order.as_uuid()).fetch_optional(&database.pool).await?);
         let Some(PersonalRow { brand, personal }) = found else { return Ok(None) };
-        let corrupt = LedgerError::Corrupt { table: "orders", what: "a name that is no brand's" };
+        let corrupt = LedgerError::Corrupt { table: "orders", what: "an invalid brand name" };
         let brand = Brand::new(&brand).map_err(|_| corrupt)?;
         Ok(Some((brand, personal)))
     }
 
-    /// Notes that somebody has an order's personal data decrypted. To be durable before they see any of it.
+    /// Records that a person has an order's personal data decrypted. The record must be durable
+    /// before the person sees any data.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the record is not durable. No data may then be shown.
     pub async fn record_personal_access(
         &self,
         order: OrderId,
@@ -98,29 +115,46 @@ impl Ledger {
         Ok(())
     }
 
-    /// A brand's stock, SKU by SKU.
+    /// Returns the stock of a brand, SKU by SKU.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     pub async fn stock_sums(&self, brand: &Brand) -> Result<Vec<StockSum>, LedgerError> {
         let rows: Vec<StockSumRow> = on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/stock_sums.sql"))
                 .bind(brand.as_str()).fetch_all(&database.pool).await?);
         let sums = rows.into_iter().map(|StockSumRow { sku, initial, available, sold }| {
-            let sku = Sku::new(&sku).ok_or(LedgerError::Corrupt { table: "skus", what: "no SKU" })?;
+            let sku = Sku::new(&sku).ok_or(LedgerError::Corrupt { table: "skus", what: "an invalid SKU" })?;
             Ok(StockSum { sku, initial, available, sold })
         });
         sums.collect()
     }
 
-    /// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
+    /// Returns the newest payments with their refunds. With `in_doubt`, only payments of unknown
+    /// outcome or with money that must still go back.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     pub async fn payments(&self, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, NotDone> {
         store::payments(&self.database, in_doubt, rows_max).await
     }
 
-    /// What was charged and given back.
+    /// Returns the sums of all charges and refunds.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     pub async fn payment_sums(&self) -> Result<Sums, NotDone> {
         store::sums(&self.database).await
     }
 
-    /// Counts over all brands.
+    /// Returns counts over all brands.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
     pub async fn totals(&self) -> Result<Totals, LedgerError> {
         Ok(on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/totals.sql")).fetch_one(&database.pool).await?))
@@ -128,7 +162,7 @@ impl Ledger {
 }
 
 row! {
-    /// A [`StockSum`].
+    /// A row of [`StockSum`].
     struct StockSumRow {
         sku: String,
         initial: i64,
@@ -137,7 +171,8 @@ row! {
     }
 }
 
-/// `brand, key_version, wrapped_key`, and the values by the order of [`PersonalField::ALL`].
+/// Columns `brand, key_version, wrapped_key`, and the values in the order of
+/// [`PersonalField::ALL`].
 struct PersonalRow {
     brand: String,
     personal: PersonalAtRest,

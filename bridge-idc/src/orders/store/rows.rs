@@ -1,6 +1,7 @@
-//! Rows between the flow and the databases: what is written, by column, and how what was read becomes the domain's types.
+//! Rows of the ledger: those that are written, by column, and those that are read, with their
+//! conversion to types of the domain.
 //!
-//! A row that this build would not have written is [`LedgerError::Corrupt`], never a guess.
+//! A row that this build would not have written is [`LedgerError::Corrupt`]. No value is guessed.
 
 use bridge_protocol::domain::{
     Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
@@ -11,11 +12,11 @@ use crate::database::{LedgerError, row};
 use crate::orders::planner::{Offer, Settled, Standing};
 use crate::vault::PersonalAtRest;
 
-/// `brand, currency`
+/// Columns `brand, currency`.
 pub(crate) type BrandRow = (String, String);
 
 row! {
-    /// Units of a SKU that an order has.
+    /// Units of one SKU in an order.
     pub(super) struct UnitsRow {
         pub(super) order: Uuid,
         pub(super) sku_id: i64,
@@ -24,7 +25,7 @@ row! {
 }
 
 row! {
-    /// A brand, and one of its SKUs, or nothing in a brand's own row.
+    /// A brand with one of its SKUs. The row of the brand itself has no SKU.
     pub(super) struct OfferRow {
         pub(super) brand: String,
         pub(super) currency: String,
@@ -36,7 +37,7 @@ row! {
 }
 
 row! {
-    /// What is settled under a key.
+    /// The outcome under a key.
     pub(super) struct SettledRow {
         pub(super) key: Vec<u8>,
         pub(super) order: Uuid,
@@ -51,7 +52,7 @@ row! {
 }
 
 row! {
-    /// How an order stands, and whose it is.
+    /// State and brand of an order.
     pub(super) struct StandingRow {
         pub(super) order: Uuid,
         pub(super) brand: String,
@@ -59,7 +60,7 @@ row! {
     }
 }
 
-/// `key, position`
+/// Columns `key, position`.
 pub(super) type PositionRow = (Vec<u8>, i64);
 
 /// A row for `outcomes`.
@@ -95,7 +96,7 @@ pub(super) struct PersonalRow<'a> {
     pub(super) personal: &'a PersonalAtRest,
 }
 
-/// What is written of the orders of a batch that are placed.
+/// All rows of the orders that a batch places.
 #[derive(Default)]
 pub(super) struct PlacedRows<'a> {
     pub(super) orders: Vec<OrderRow<'a>>,
@@ -103,14 +104,14 @@ pub(super) struct PlacedRows<'a> {
     pub(super) personal: Vec<PersonalRow<'a>>,
 }
 
-/// A brand, and what it sells in.
+/// Converts a row to a brand and its currency.
 pub(crate) fn brand((brand, currency): BrandRow) -> Result<(Brand, Currency), LedgerError> {
     let corrupt = |what| LedgerError::Corrupt { table: "brands", what };
-    let brand = Brand::new(&brand).map_err(|_| corrupt("a name that is no brand's"))?;
-    Ok((brand, Currency::new(&currency).map_err(|_| corrupt("no currency code"))?))
+    let brand = Brand::new(&brand).map_err(|_| corrupt("an invalid brand name"))?;
+    Ok((brand, Currency::new(&currency).map_err(|_| corrupt("an invalid currency code"))?))
 }
 
-/// A brand, what it sells in, and one of its SKUs, unless the row is the brand's own.
+/// A brand, its currency, and one of its SKUs. The SKU is missing in the row of the brand itself.
 pub(super) type Offered = (Brand, Currency, Option<(Sku, Offer)>);
 
 pub(super) fn offer(row: OfferRow) -> Result<Offered, LedgerError> {
@@ -120,7 +121,7 @@ pub(super) fn offer(row: OfferRow) -> Result<Offered, LedgerError> {
         return Ok((brand, currency, None));
     };
     let corrupt = |what| LedgerError::Corrupt { table: "skus", what };
-    let sku = Sku::new(&sku).ok_or_else(|| corrupt("no SKU"))?;
+    let sku = Sku::new(&sku).ok_or_else(|| corrupt("an invalid SKU"))?;
     let price = Money::new(price, currency).ok_or_else(|| corrupt("a price out of range"))?;
     Ok((brand, currency, Some((sku, Offer { sku_id, price, available }))))
 }
@@ -143,7 +144,7 @@ pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerErr
         };
         Some((KeyDigest::from_bytes(&key)?, settled))
     };
-    read().ok_or(LedgerError::Corrupt { table: "outcomes", what: "an outcome that does not fit together" })
+    read().ok_or(LedgerError::Corrupt { table: "outcomes", what: "an outcome with contradictory columns" })
 }
 
 pub(super) fn standing(row: StandingRow) -> Result<(OrderId, Brand, Standing), LedgerError> {
@@ -156,11 +157,11 @@ pub(super) fn standing(row: StandingRow) -> Result<(OrderId, Brand, Standing), L
     };
     let brand = Brand::new(&brand);
     let brand =
-        brand.map_err(|_| LedgerError::Corrupt { table: "outcomes", what: "a name that is no brand's" })?;
+        brand.map_err(|_| LedgerError::Corrupt { table: "outcomes", what: "an invalid brand name" })?;
     Ok((order_id(order)?, brand, state))
 }
 
 pub(super) fn order_id(order: Uuid) -> Result<OrderId, LedgerError> {
-    let corrupt = LedgerError::Corrupt { table: "orders", what: "an id that is no UUIDv7" };
+    let corrupt = LedgerError::Corrupt { table: "orders", what: "an id that is not a UUIDv7" };
     OrderId::from_uuid(order).map_err(|_| corrupt)
 }

@@ -1,6 +1,7 @@
-//! What the flow asks of a database: the statements of one transaction, named for what they do.
+//! The statements of one transaction that the flow of a batch needs.
 //!
-//! PostgreSQL and SQLite implement it by binding and decoding. They decide nothing.
+//! PostgreSQL and SQLite implement them by binding values and decoding rows. The implementations
+//! decide nothing.
 
 use bridge_protocol::domain::UnixMicros;
 use uuid::Uuid;
@@ -9,25 +10,26 @@ use super::rows::{OfferRow, OutcomeRow, PlacedRows, PositionRow, SettledRow, Sta
 use crate::database::{Transaction, handed_over};
 use crate::orders::planner::Awaited;
 
-/// Whether to wait for a row that somebody else holds.
+/// Behaviour at a row that another session holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Locking {
-    /// It is left out: who needs it is set apart, and nobody else waits.
+    /// Skip the row. A request that needs it is set apart, and no other request waits.
     Skips,
-    /// It is waited for, as long as the connection's time-out says.
+    /// Wait for the row, at most for the connection's lock time-out.
     Waits,
 }
 
 /// The statements of one transaction.
 pub(super) trait Statements {
-    /// What these orders allocated.
+    /// Returns the allocated units of these orders.
     async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>>;
 
-    /// Waits for something that somebody else holds, and takes it. Nothing else is held meanwhile.
+    /// Waits for a held row and locks it. The transaction holds no other lock in the meantime.
     async fn wait_for(&mut self, awaited: &Awaited) -> sqlx::Result<()>;
 
-    /// Locks the stock of SKUs named as brand and SKU, and of rows, always in one order; returns which rows it got. `None`
-    /// says all of them, in a database with one writer at a time.
+    /// Locks the stock of SKUs, given as pairs of brand and SKU and as rows, always in one order.
+    /// Returns the rows that it locked. `None` means all of them, in a database with one writer at
+    /// a time.
     async fn lock_stock(
         &mut self,
         named: &[(&str, &str)],
@@ -35,10 +37,12 @@ pub(super) trait Statements {
         locking: Locking,
     ) -> sqlx::Result<Option<Vec<i64>>>;
 
-    /// Locks the rows of these orders, where they were placed; returns as [`Self::lock_stock`] does.
+    /// Locks the rows of those orders that were placed. Returns the locked ones, as
+    /// [`Self::lock_stock`] does.
     async fn lock_orders(&mut self, orders: &[Uuid], locking: Locking) -> sqlx::Result<Option<Vec<Uuid>>>;
 
-    /// What these brands sell in and what they offer of the named SKUs and of the rows: to be read behind the lock.
+    /// Returns the currency of each brand, and the offers of the SKUs and rows. It must run after
+    /// the locks.
     async fn offers(
         &mut self,
         brands: &[&str],
@@ -50,15 +54,16 @@ pub(super) trait Statements {
 
     async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>>;
 
-    /// Returns the positions of those that were new.
+    /// Inserts outcomes. Returns the positions of those whose key was new.
     async fn insert_outcomes(
         &mut self,
         rows: &[OutcomeRow<'_>],
         at: UnixMicros,
     ) -> sqlx::Result<Vec<PositionRow>>;
 
-    /// Writes placed orders with all that belongs to them, and moves stock as [`Self::move_stock`] does; returns as that does. No part
-    /// of it reads what another one writes, so where the way to the database is long it is one statement.
+    /// Writes placed orders with all their rows, and moves stock as [`Self::move_stock`] does, with
+    /// the same result. No part reads what another part writes, so PostgreSQL does all of it in one
+    /// statement, to save round trips.
     async fn write_placed(
         &mut self,
         placed: &PlacedRows<'_>,
@@ -66,10 +71,11 @@ pub(super) trait Statements {
         at: UnixMicros,
     ) -> sqlx::Result<u64>;
 
-    /// Returns how many were placed and are cancelled now.
+    /// Cancels orders. Returns the number of orders that were placed and are cancelled now.
     async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64>;
 
-    /// Takes (SKU row, units newly sold); returns how many rows had the units.
+    /// Moves stock, given as pairs of SKU row and units newly sold. Returns the number of rows that
+    /// had the units.
     async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64>;
 }
 

@@ -1,4 +1,4 @@
-//! Orders that wait for their session, through the agent that holds them.
+//! Orders that wait for their sealing session, tested through the order core.
 
 use bridge_protocol::audit::Event;
 use bridge_protocol::domain::body::OrderRequest;
@@ -85,7 +85,7 @@ impl World {
         self.input(Input::Decapsulated { link, session: session.decapsulate() });
     }
 
-    /// What is logged next, each with its order.
+    /// Returns the entries of the next audit round, each as its action or outcome and its order.
     fn logged(&mut self) -> Vec<(String, String)> {
         let Some(Output::Audit(round)) = self.agent.poll_output(NOW) else { panic!("nothing is logged") };
         let about = |event: &Event| match event {

@@ -1,4 +1,5 @@
-//! What a payment gateway is asked, and what its answers prove. Whatever proves nothing is no failure: it is unknown.
+//! The interface to a payment gateway, and the meaning of its answers. An answer that proves
+//! nothing is no failure: the outcome is unknown.
 
 /// The adapter for Toss Payments.
 pub mod toss;
@@ -7,72 +8,75 @@ use bridge_protocol::domain::ReasonCode;
 
 use crate::payments::{Charge, GiveBack};
 
-/// A payment gateway. Each call ends by itself, within the gateway's own time-out, and never panics on an answer.
+/// A payment gateway. Each call ends within the gateway's own time-out, and never panics on an
+/// answer.
 pub trait Gateway: Send + Sync + 'static {
-    /// Charges. The payment's id is the idempotency key: asked any number of times, it charges once.
+    /// Charges. The payment's id is the idempotency key, so repeated calls charge once.
     fn confirm(&self, charge: &Charge) -> impl Future<Output = GatewayAnswer> + Send;
 
-    /// Asks by our own order id whether this was charged. Changes nothing.
+    /// Asks by Bridge's order id if this charge was made. Changes nothing.
     fn find(&self, charge: &Charge) -> impl Future<Output = ChargeStatus> + Send;
 
-    /// Asks by our own order id what was given back of this charge: each amount, in minor units. Changes nothing.
+    /// Asks by Bridge's order id for the refunds of this charge, and returns their amounts in minor
+    /// units. Changes nothing.
     fn find_given_back(&self, charge: &Charge) -> impl Future<Output = Result<Vec<i64>, NoProof>> + Send;
 
-    /// Gives back. The refund's id is the idempotency key: asked any number of times, it gives back once.
+    /// Refunds. The refund's id is the idempotency key, so repeated calls refund once.
     fn give_back(&self, refund: &GiveBack) -> impl Future<Output = GatewayAnswer> + Send;
 }
 
-/// What a gateway's answer to a request comes to.
+/// Meaning of a gateway's answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatewayAnswer {
-    /// It is done.
+    /// The request is done.
     Done,
-    /// It is refused, for certain and for ever.
+    /// The request is refused, and will never be done.
     Refused(ReasonCode),
-    /// Nobody can tell.
+    /// The outcome is unknown.
     Unknown(NoProof),
 }
 
-/// What a gateway knows of a charge.
+/// Meaning of a gateway's answer to a query about a charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChargeStatus {
     /// Money moved.
     Charged,
-    /// None moved, and none will.
+    /// No money moved, and none will.
     NotCharged(ReasonCode),
-    /// It waits for the shop's confirmation.
+    /// The charge waits for the shop's confirmation.
     NotConcluded,
-    /// It knows nothing of it.
+    /// The gateway does not know the charge.
     NoTrace,
-    /// Nobody can tell.
+    /// The outcome is unknown.
     Unknown(NoProof),
 }
 
-/// Why an answer proves nothing.
+/// The reason why an answer proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoProof {
-    /// It was not asked: this agent was held up until its request would have counted as over.
-    #[error("it was not asked, since this agent was held up for too long")]
+    /// The gateway was not asked, because this agent was delayed for so long that another one may
+    /// have taken over the row.
+    #[error("it was not asked, because this agent was delayed for too long")]
     NotAsked,
-    /// No answer in time.
+    /// No answer came in time.
     #[error("it did not answer in time")]
     TimedOut,
-    /// No connection, or one that broke.
+    /// There was no connection, or it broke.
     #[error("it cannot be reached, or the connection broke")]
     Unreachable,
-    /// A status that says nothing about the payment, such as a redirect or an error of its own.
+    /// The status says nothing about the payment, such as a redirect or a server error.
     #[error("it answered with status {0}")]
     Status(u16),
-    /// More than is read of an answer.
+    /// The answer is longer than the agent reads.
     #[error("its answer is too long")]
     TooLong,
-    /// Not in the form of an answer.
-    #[error("its answer is not in the form of one")]
+    /// The answer is not well-formed.
+    #[error("its answer is malformed")]
     Unreadable,
-    /// About another payment, another amount or another state than what was asked.
-    #[error("its answer does not fit the question")]
+    /// The answer is about another payment, amount or state.
+    #[error("its answer is about another payment, amount or state")]
     Mismatch,
-    /// A code that is no proof of anything.
+    /// The error code proves nothing.
     #[error("it answered with code {0}")]
     Code(ReasonCode),
 }

@@ -1,8 +1,8 @@
-//! The gateway Toss Payments, and whatever speaks its protocol: confirm, query by order id, cancel
-//! (docs.tosspayments.com/reference, "core API").
+//! The adapter for Toss Payments and for gateways that speak its protocol: confirm, query by order
+//! id, cancel (docs.tosspayments.com/reference, "core API").
 //!
-//! Its answers are judged here and nowhere else. A code is a refusal only if it is on a list of those that prove that no
-//! money moved; every other one, known or not, proves nothing.
+//! Only this file interprets the gateway's answers. A code counts as a refusal only if it is on a
+//! list of codes that prove that no money moved. Every other code, known or not, proves nothing.
 
 use std::time::Duration;
 
@@ -24,10 +24,11 @@ use super::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
 use crate::decimal;
 use crate::payments::{Charge, GiveBack};
 
-/// Bytes read of an answer. A payment object has some kilobytes.
+/// Most bytes that are read of an answer. A payment object has some kilobytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Codes that prove that a confirmation moved no money and never will: the card's issuer or the gateway refused it.
+/// Codes that prove that a confirmation moved no money and never will, because the card's issuer or
+/// the gateway refused it.
 const DECLINED: [&str; 26] = [
     "BELOW_MINIMUM_AMOUNT",
     "EXCEED_MAX_AMOUNT",
@@ -57,7 +58,7 @@ const DECLINED: [&str; 26] = [
     "RESTRICTED_TRANSFER_ACCOUNT",
 ];
 
-/// Codes that prove that a cancellation gave nothing back and never will.
+/// Codes that prove that a cancellation refunded nothing and never will.
 const NOT_CANCELLED: [&str; 10] = [
     "EXCEED_CANCEL_AMOUNT_DISCOUNT_AMOUNT",
     "EXCEED_MAX_REFUND_DUE",
@@ -71,35 +72,39 @@ const NOT_CANCELLED: [&str; 10] = [
     "REFUND_REJECTED",
 ];
 
-/// The code of an answer about what it does not know.
+/// Code of the answer about an unknown payment.
 const NOT_FOUND: &str = "NOT_FOUND_PAYMENT";
 
 /// The adapter.
 pub struct Toss {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// Without a slash at its end.
+    /// URL of the gateway, without a slash at its end.
     base_url: String,
     authorization: HeaderValue,
     timeout: Duration,
 }
 
-/// The secret key cannot stand in a header.
+/// The secret key cannot be part of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the gateway's secret key is empty or has characters that no key has")]
+#[error("the gateway's secret key is empty or has a character that is not visible ASCII")]
 pub struct BadSecretKey;
 
 impl Toss {
-    /// An adapter for the gateway at that URL; each of its calls takes at most `timeout`.
+    /// Creates an adapter for the gateway at this URL. Each of its calls takes at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the secret key is empty or has a character that is not visible ASCII.
     pub fn new(base_url: &str, secret_key: &[u8], timeout: Duration) -> Result<Self, BadSecretKey> {
         if secret_key.is_empty() || !secret_key.iter().all(u8::is_ascii_graphic) {
             return Err(BadSecretKey);
         }
-        // The key is the user's name, and there is no password (RFC 7617).
+        // The key is the user name, and the password is empty (RFC 7617 section 2).
         let credentials = BASE64.encode([secret_key, b":"].concat());
         let mut authorization =
             HeaderValue::try_from(format!("Basic {credentials}")).map_err(|_| BadSecretKey)?;
         authorization.set_sensitive(true);
-        // Plain HTTP is for a loopback address alone, which the configuration sees to.
+        // The configuration allows plain HTTP only for a loopback address.
         let connector = HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
@@ -109,7 +114,7 @@ impl Toss {
         Ok(Self { client, base_url: base_url.trim_end_matches('/').to_owned(), authorization, timeout })
     }
 
-    /// Sends a request; the answer's status and body, or why there is none.
+    /// Sends a request. Returns the answer's status and body, or the reason why there is none.
     async fn send(
         &self,
         method: Method,
@@ -144,8 +149,10 @@ impl Toss {
     }
 }
 
-/// Connections to the gateway. What it has not acknowledged after `timeout` is given up by the kernel as well, which else sends it
-/// again for minutes, also when the agent has closed the connection: a request that was over by every clock would come then.
+/// Returns a connector to the gateway. The kernel gives up data that is not acknowledged after
+/// `timeout` (TCP user time-out, RFC 5482). Without this, it would send the data again for minutes,
+/// even after the agent closed the connection. A request could then arrive after the time for which
+/// its row is held.
 fn connector(timeout: Duration) -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
@@ -235,7 +242,7 @@ fn json(body: &impl Serialize) -> Option<String> {
     serde_json::to_string(body).ok()
 }
 
-/// What is read of a payment object; it has many more fields.
+/// The fields of a payment object that are read. The object has many more.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TossPayment<'a> {
@@ -272,7 +279,8 @@ impl TossPayment<'_> {
             && self.cancels.iter().flatten().any(|cancel| is_amount(cancel.cancel_amount, amount))
     }
 
-    /// Each amount that is back. One that is under way has another status than that it is done.
+    /// Returns the amounts of completed refunds, in minor units. A refund under way has a status
+    /// other than `DONE`.
     fn given_back(&self, currency: Currency) -> Result<Vec<i64>, NoProof> {
         let is_done =
             |cancel: &&Cancel<'_>| cancel.cancel_status.as_deref().is_none_or(|status| status == "DONE");
@@ -296,8 +304,9 @@ fn payment<'a>(body: &'a Bytes, charge: &Charge) -> Result<TossPayment<'a>, NoPr
     if fits { Ok(payment) } else { Err(NoProof::Mismatch) }
 }
 
-/// What a payment object says that was found by the order's id. The order may have an earlier payment, which was declined:
-/// that one says nothing of this one, and one that moved money is nothing that could be charged beside.
+/// Interprets a payment object that was found by the order's id. It may be an earlier payment of
+/// the order. If that one failed, the gateway has no trace of this charge. If it moved money, the
+/// outcome is unknown.
 fn found(body: &Bytes, charge: &Charge) -> ChargeStatus {
     let Ok(other) = serde_json::from_slice::<TossPayment<'_>>(body) else {
         return ChargeStatus::Unknown(NoProof::Unreadable);
@@ -316,7 +325,8 @@ fn found(body: &Bytes, charge: &Charge) -> ChargeStatus {
             status @ ("ABORTED" | "EXPIRED") => {
                 ChargeStatus::NotCharged(ReasonCode::new(status).unwrap_or_else(ReasonCode::other))
             }
-            // Somebody cancelled it past this agent, or a deposit is waited for: for people to see.
+            // A person cancelled the payment outside this agent, or the payment waits for a
+            // deposit. An operator must look at it.
             _ => ChargeStatus::Unknown(NoProof::Mismatch),
         },
         Err(no_proof) => ChargeStatus::Unknown(no_proof),
@@ -331,7 +341,8 @@ fn refused(status: StatusCode, body: &Bytes, proofs: &[&str]) -> GatewayAnswer {
     }
 }
 
-/// The code of an error that speaks of the request; an error of the gateway's own proves nothing, whatever it holds.
+/// Returns the code of an error that is about the request. A server error proves nothing, whatever
+/// its body says.
 fn code(status: StatusCode, body: &Bytes) -> Result<ReasonCode, NoProof> {
     if !status.is_client_error() {
         return Err(NoProof::Status(status.as_u16()));
@@ -340,7 +351,8 @@ fn code(status: StatusCode, body: &Bytes) -> Result<ReasonCode, NoProof> {
     Ok(ReasonCode::new(&error.code).unwrap_or_else(ReasonCode::other))
 }
 
-/// A token as a segment of a path (RFC 3986 section 3.3): all but the unreserved characters are escaped.
+/// Returns a token as a segment of a path (RFC 3986 section 3.3). All but unreserved characters are
+/// escaped.
 fn path_segment(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut path, byte| {
         match byte {
@@ -363,7 +375,7 @@ mod tests {
 
     use super::*;
 
-    /// Codes that are no proof of failure, although they look like errors.
+    /// Codes that do not prove a failure, although they look like errors.
     const NO_PROOF: [&str; 6] = [
         "ALREADY_PROCESSED_PAYMENT",
         "ALREADY_PROCESSING_REQUEST",

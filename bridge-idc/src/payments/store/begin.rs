@@ -1,4 +1,5 @@
-//! Begins charges and refunds: every rule in one transaction behind the order's lock, and the attempt durable at its end.
+//! The start of charges and refunds: one transaction checks every rule under the order's lock, and
+//! makes the request durable.
 
 use std::time::Duration;
 
@@ -31,10 +32,10 @@ pub(super) async fn begin_payment(
     if !order.placed {
         return Ok(Begun::Refused(Refusal::OrderNotPayable));
     }
-    // Whoever pays a second time is told so, rather than that the amount is another.
+    // This check comes before that of the amount, so a second payment is refused as such.
     if let Some((payment, state)) = charging(tx, charge.order).await? {
         return Ok(match state {
-            // The gateway knows the order as one that was charged, and charges it no second time.
+            // The gateway has charged this order once, and does not charge it again.
             late if late.is_late() => Begun::Refused(Refusal::OrderNotPayable),
             charged if charged.is_charged() => Begun::InTheWay(Refusal::AlreadyPaid, payment),
             _ => Begun::InTheWay(Refusal::PaymentInProgress, payment),
@@ -120,7 +121,8 @@ pub(super) async fn begin_refund(
     Ok(Begun::New((payment, asked.refund)))
 }
 
-/// Inserts a refund. With a hold, whoever begins it asks the gateway for it, for so long; without, it is due at once.
+/// Inserts a refund. With `hold`, its caller asks the gateway for it within that time. Without, the
+/// refund is due at once.
 pub(super) async fn add_refund(
     tx: &mut impl Statements,
     new: &NewRefund<'_>,
@@ -146,10 +148,10 @@ pub(super) async fn add_refund(
     })
 }
 
-/// What a key was used for.
+/// Earlier use of a key.
 enum EarlierUse {
     None,
-    /// The same request: its payment, and the refund that it asked for.
+    /// The same request, with its payment and refund.
     Same(PaymentId, Option<RefundId>),
     Other,
 }
@@ -166,24 +168,24 @@ async fn earlier(
     if used_for != fingerprint {
         return Ok(EarlierUse::Other);
     }
-    let corrupt = |_| LedgerError::Corrupt { table: "payment_requests", what: "an id that is no UUIDv7" };
+    let corrupt = |_| LedgerError::Corrupt { table: "payment_requests", what: "an id that is not a UUIDv7" };
     let refund = refund.map(RefundId::from_uuid).transpose().map_err(corrupt)?;
     Ok(EarlierUse::Same(PaymentId::from_uuid(payment).map_err(corrupt)?, refund))
 }
 
 async fn known(tx: &mut impl Statements, id: PaymentId) -> Result<Payment, LedgerError> {
-    let missing = LedgerError::Corrupt { table: "payment_requests", what: "a payment that is not there" };
+    let missing = LedgerError::Corrupt { table: "payment_requests", what: "a missing payment" };
     payment(tx, id).await?.ok_or(missing)
 }
 
-/// The payment that an order is, or may be, charged by, and how it stands.
+/// Returns the payment that charges an order or may do so, and its state.
 async fn charging(
     tx: &mut impl Statements,
     order: OrderId,
 ) -> Result<Option<(PaymentId, PaymentState)>, LedgerError> {
     let Some((payment, state)) = tx.charging(order.as_uuid()).await? else { return Ok(None) };
     let corrupt = |what| LedgerError::Corrupt { table: "payments", what };
-    let payment = PaymentId::from_uuid(payment).map_err(|_| corrupt("an id that is no UUIDv7"))?;
+    let payment = PaymentId::from_uuid(payment).map_err(|_| corrupt("an id that is not a UUIDv7"))?;
     let state = PaymentState::from_code(&state).ok_or_else(|| corrupt("an unknown state"))?;
     Ok(Some((payment, state)))
 }
@@ -201,11 +203,11 @@ async fn add_request(
         refund: refund.map(|refund| refund.as_uuid()),
     };
     let added = tx.add_request(key.as_bytes(), row).await?;
-    // Another order's request under this key was faster: the next try finds it.
+    // A request for another order under this key was faster. The next try finds it.
     if added == 1 { Ok(()) } else { Err(LedgerError::Conflict) }
 }
 
-/// Why an order that is not there, or another brand's, cannot be paid.
+/// Returns the refusal for an order that is unknown or belongs to another brand.
 async fn refusal_without_order(
     tx: &mut impl Statements,
     brand: &str,

@@ -1,11 +1,12 @@
-//! What the gateway's answers come to: the state table applied behind the order's lock, and money sent back that pays for
-//! nothing, since its order was cancelled or it was charged late.
+//! Conclusions: applies reported outcomes to payments and refunds, under the order's lock. Money
+//! that pays for nothing is refunded, because its order was cancelled or its charge came late.
 //!
-//! What is concluded is in the audit log before it is committed, so that there is no moment in which the ledger tells what
-//! the log does not have. A transaction here is told what the log has, and commits nothing else: it says what is to be logged
-//! and ends, and after that a new one decides anew, behind the lock. If the commit then fails it is concluded, and logged, once
-//! more. Of what an operator says the log has that it was said, before; that it is committed is logged after it, since nobody
-//! does it once more.
+//! A conclusion is in the audit log before its commit, so the ledger never shows one that the log
+//! lacks. A transaction here gets the conclusion that the log has, and commits no other. If it
+//! decides on another one, it writes nothing and returns that one. The caller logs it, and a new
+//! transaction decides again under the lock. If a commit fails, the conclusion is logged and
+//! committed again later. An operator's decision is different: the log has the decision before the
+//! commit, and the commit after it, because no agent repeats the decision.
 
 use std::time::Duration;
 
@@ -22,77 +23,82 @@ use crate::database::{self, LedgerError};
 use crate::payments::policy::look_again;
 use crate::payments::{Payment, Refund};
 
-/// Why money goes back that nobody asked for: its order does not stand,
+/// Reason of an automatic refund for a cancelled order.
 const CANCELLED: &str = "the order was cancelled";
 
-/// or the shop was told before that it was not paid.
+/// Reason of an automatic refund of a late charge. The shop had already learned that the payment
+/// was not paid.
 const LATE: &str = "it was charged after it had been given up";
 
-/// Why money is back that no gateway was asked for: its people, or somebody else, gave it back.
+/// Reason of a refund that the gateway refused, and that a person made in another way.
 const BY_HAND: &str = "the gateway refused to give it back, and it went back in another way";
 
-/// What was told about a payment or a refund, by a gateway or by an operator.
+/// The outcome of a payment or refund, as a gateway or an operator reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportedOutcome {
-    /// It was done: charged, or given back.
+    /// The money moved: it was charged or refunded.
     Done,
-    /// The request itself was refused: it was not done, and will not be.
+    /// The gateway refused the request itself. The money did not move and never will.
     Refused(ReasonCode),
-    /// Asked about it, the gateway says that it was not done, or has no trace of it: that tells only of what has reached the
-    /// gateway. While a request may be on its way it proves nothing.
+    /// In answer to a query, the gateway says that the money did not move, or that it does not know
+    /// the request. This proves nothing about a request that is still on its way.
     NotDone(ReasonCode),
-    /// Nothing that proves anything; it is to be asked about again after so long.
+    /// The answer proves nothing. The next query is due after a delay.
     Nothing {
-        /// How long.
+        /// The delay.
         ask_after: Duration,
     },
 }
 
-/// How something stands after what was told about it.
+/// The state of a payment after a reported outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concluded {
     /// The payment.
     pub payment: Payment,
-    /// What became of it is in the audit log, by this conclusion.
+    /// True if this conclusion put the state into the audit log.
     pub logged: bool,
 }
 
-/// What a payment or a refund comes to, and under whose key: what the audit log has before it is committed.
+/// The new state of a payment or refund, with the header of its request. The audit log has the
+/// conclusion before the ledger commits it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conclusion {
-    /// The request for it.
+    /// Header of the request.
     pub header: Header,
     /// The payment.
     pub payment: PaymentId,
-    /// How the payment, or the refund, stands then.
+    /// Code of the new state of the payment, or of the refund.
     pub outcome: &'static str,
 }
 
-/// What a transaction came to that commits only what the audit log has.
+/// Result of a transaction that commits only a logged conclusion.
 pub type Attempt<V> = database::Attempt<V, Conclusion>;
 
-/// What an operator says of money that nobody could tell about.
+/// An operator's decision about money whose outcome is unknown.
 #[derive(Debug, Clone, Copy)]
 pub struct OperatorDecision<'reason> {
-    /// Whether it moved.
+    /// True if the money moved.
     pub moved: bool,
-    /// How much of a refund that the gateway refused went back, in minor units; `None`: all of it.
+    /// Amount that went back of a refund that the gateway refused, in minor units. `None` means all
+    /// of it.
     pub amount: Option<i64>,
-    /// Why that is known.
+    /// The operator's reason.
     pub reason: &'reason ReasonCode,
 }
 
-/// What an operator's word came to.
+/// The result of an operator's decision in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResolveResult {
-    /// The doubt is over.
+    /// The doubt is resolved.
     Stands(Box<Payment>),
-    /// There is no doubt (any more).
+    /// There is no doubt, or it was resolved earlier.
     Known,
-    /// The refund was refused, and what is said to have gone back is not what can have: so much is left of the payment, in minor
-    /// units. The rest is back by another refund, or on its way.
+    /// The refused refund cannot have gone back with this amount. The value is the amount that is
+    /// left of the payment, in minor units. Other refunds have the rest, or are on their way with
+    /// it.
     NotLeft(i64),
-    /// That no money moved cannot be said yet: until then a request for it may be on its way to the gateway.
+    /// The operator cannot decide yet that no money moved. A request may be on its way to the
+    /// gateway until this time.
     OnItsWay(UnixMicros),
 }
 
@@ -124,7 +130,7 @@ pub(super) async fn conclude_payment(
     let after = match before.after(event) {
         Some(after) if before.is_open() => after,
         Some(after) if after != before && !is_another_s(tx, &payment).await? => after,
-        // One that is over has nothing new to tell.
+        // A given-up payment learns nothing new from this outcome.
         _ if before.is_given_up() => {
             let ask_at = asked_again_at(&payment, now);
             set_payment(tx, &payment, ask_at).await?;
@@ -133,7 +139,7 @@ pub(super) async fn conclude_payment(
         Some(_) => return Ok(as_before(payment)),
         None => {
             if event == PaymentEvent::Refused {
-                tracing::error!(payment = %id, state = before.code(), "the gateway refused what it had charged before");
+                tracing::error!(payment = %id, state = before.code(), "the gateway refused a payment that it had charged before");
             }
             return Ok(as_before(payment));
         }
@@ -151,18 +157,19 @@ pub(super) async fn conclude_payment(
     Ok(Attempt::Committed(Concluded { payment, logged: ended }))
 }
 
-/// What was told concludes nothing.
+/// Returns a payment that the outcome did not change.
 fn as_before(payment: Payment) -> Attempt<Concluded> {
     Attempt::Committed(Concluded { payment, logged: false })
 }
 
-/// Whether what the gateway shows as charged is another payment of the order: one by the same token, which it charges once
-/// and cannot tell apart.
+/// Returns true if the order has another payment with the same gateway key. The gateway charges
+/// once for that key and cannot tell the payments apart.
 async fn is_another_s(tx: &mut impl Statements, payment: &Payment) -> Result<bool, LedgerError> {
     Ok(tx.beside(&payment.charge).await? > 0)
 }
 
-/// When a payment that was given up after a doubt is asked about once more. What the gateway declined it has told itself.
+/// Returns the time of the next look at a payment that was given up after a doubt. Returns `None`
+/// for a payment that the gateway itself declined.
 fn asked_again_at(payment: &Payment, now: UnixMicros) -> Option<UnixMicros> {
     let concluded_at = payment.concluded_at.filter(|_| payment.state == PaymentState::NotPaid)?;
     look_again(now.since(concluded_at)).map(|wait| now.plus(wait))
@@ -193,7 +200,7 @@ pub(super) async fn resolve_payment(
     Ok(Attempt::Committed(ResolveResult::Stands(Box::new(payment))))
 }
 
-/// Writes a payment's new state. Money that moved for an order that does not stand, or late, goes back.
+/// Writes a payment's new state. Refunds money that moved for a cancelled order or came late.
 async fn write(
     tx: &mut impl Statements,
     payment: &mut Payment,
@@ -212,7 +219,7 @@ async fn write(
     Ok(())
 }
 
-/// Why money that moved pays for nothing.
+/// Returns the reason why money that moved pays for nothing.
 fn goes_back(payment: &Payment, order_stands: bool) -> Option<&'static str> {
     if payment.state.is_late() { Some(LATE) } else { (!order_stands).then_some(CANCELLED) }
 }
@@ -229,7 +236,8 @@ pub(super) async fn conclude_refund(
     let now = clock(tx).await?;
     let room = payment.charge.amount.amount() - payment.refunded;
     let known = refund_of(&mut payment, refund)?;
-    // An operator said that it was refused, while it was being asked for: the money is back all the same.
+    // An operator decided that the refund was refused while a request for it was on its way. The
+    // money is back all the same.
     let went_back = known.state == RefundState::Refused && *told == ReportedOutcome::Done;
     let after_all = went_back && known.amount <= room;
     if went_back && !after_all {
@@ -238,7 +246,7 @@ pub(super) async fn conclude_refund(
     if !known.state.is_open() && !after_all {
         return Ok(as_before(payment));
     }
-    // Of what was asked for once, and answered, no request is left that could come later.
+    // A refund that was requested once, and answered, has no other request that could arrive later.
     let was_in_doubt = known.state == RefundState::Unknown || known.asks > u32::from(known.automatic);
     let ask_at;
     (known.state, known.code, ask_at) = match told {
@@ -261,15 +269,17 @@ pub(super) async fn conclude_refund(
     Ok(Attempt::Committed(Concluded { payment, logged: ended }))
 }
 
-/// When a refund that stands so is looked at: one that was refused after a doubt may have gone back all the same.
+/// Returns the time of the next look at a refund. Only a refund that was refused after a doubt is
+/// looked at, because it may have gone back all the same.
 fn looked_at(payment: &Payment, refund: RefundId, was_in_doubt: bool, now: UnixMicros) -> Option<UnixMicros> {
     let is_refused = payment.refund(refund).is_some_and(|refund| refund.state == RefundState::Refused);
     let wait = look_again(Duration::ZERO).filter(|_| is_refused && was_in_doubt)?;
     Some(now.plus(wait))
 }
 
-/// What the gateway shows as given back of a payment, beside one of its refunds that was refused. It is never asked for again: if
-/// its request was lost, that would give back now what somebody may have given back otherwise.
+/// Compares a refused refund with the amounts that the gateway shows as refunded. The refund is
+/// never requested again: if its first request was lost, the money may have gone back in another
+/// way since.
 pub(super) async fn look_at_refund(
     tx: &mut impl Statements,
     order: OrderId,
@@ -304,8 +314,9 @@ pub(super) async fn look_at_refund(
     Ok(Attempt::Committed(Concluded { payment, logged: true }))
 }
 
-/// Whether a gateway shows more refunds of that amount than the ledger has as done. It names none of them, so while one is under way
-/// nobody can tell which it shows.
+/// Returns true if the gateway shows more refunds of this amount than the ledger has as done. The
+/// gateway does not name its refunds. So while another refund is under way, the amounts prove
+/// nothing.
 fn is_not_accounted_for(payment: &Payment, amount: i64, shown: &[i64]) -> bool {
     let is_open = payment.refunds.iter().any(|refund| refund.state.is_open());
     let is_done = |refund: &&Refund| refund.state == RefundState::Done && refund.amount == amount;
@@ -326,12 +337,12 @@ pub(super) async fn resolve_refund(
     let left = payment.left();
     let known = refund_of(&mut payment, refund)?;
     let ended = match known.state {
-        // Should it go back after all, so would what takes its place: nobody can undo that.
+        // If this refund went back after all, a new refund in its place could not be undone.
         RefundState::Unknown if !verdict.moved && known.give_back_until > now => {
             return Ok(Attempt::Committed(ResolveResult::OnItsWay(known.give_back_until)));
         }
         RefundState::Unknown => refund,
-        // Nobody asks for it again.
+        // No agent requests this refund again.
         RefundState::Refused if known.automatic && verdict.moved => {
             match by_hand(known.amount, left, verdict.amount) {
                 Some(ByHand::All) => refund,
@@ -355,16 +366,18 @@ pub(super) async fn resolve_refund(
     Ok(Attempt::Committed(ResolveResult::Stands(Box::new(payment))))
 }
 
-/// What went back by hand in place of a refund that the gateway refused.
+/// Money that went back by hand in place of a refund that the gateway refused.
 enum ByHand {
-    /// All that it asked for.
+    /// The whole refund.
     All,
-    /// What other refunds left of the payment, which is less: a refund of its own, so that the refused one stays as it was asked for.
+    /// The rest of the payment after other refunds, which is less than the refused refund. It
+    /// becomes a refund of its own, so that the refused one keeps its amount.
     Rest,
 }
 
-/// What an operator's amount comes to, `None` if that cannot be. What is under way counts as given back: should it be done after
-/// this, no more goes back than was paid. A part of what is left is never said: said twice, it would count twice.
+/// Interprets an operator's amount. Returns `None` if it is not possible. Refunds under way count
+/// as done, so no more than the paid amount ever goes back. An amount smaller than the rest is not
+/// accepted, because it would count twice if the command ran twice.
 fn by_hand(refused: i64, left: i64, said: Option<i64>) -> Option<ByHand> {
     match said.unwrap_or(refused) {
         amount if amount == refused && refused <= left => Some(ByHand::All),
@@ -373,29 +386,29 @@ fn by_hand(refused: i64, left: i64, said: Option<i64>) -> Option<ByHand> {
     }
 }
 
-/// What a refund that is done makes of its payment.
+/// Adds a completed refund to the refunded amount of its payment, and changes the payment's state.
 fn count_back(payment: &mut Payment, refund: RefundId) -> Result<(), LedgerError> {
     let &mut Refund { amount, state, .. } = refund_of(payment, refund)?;
     if state == RefundState::Done {
         payment.refunded += amount;
         let whole = payment.refunded >= payment.charge.amount.amount();
         let event = if whole { PaymentEvent::GivenBackWhole } else { PaymentEvent::GivenBackInPart };
-        let uncharged = LedgerError::Corrupt { table: "refunds", what: "a refund of what was not paid" };
+        let uncharged = LedgerError::Corrupt { table: "refunds", what: "a refund of an unpaid payment" };
         payment.state = payment.state.after(event).ok_or(uncharged)?;
     }
     Ok(())
 }
 
-/// When somebody comes back to a refund.
+/// Times at which a refund is due again.
 #[derive(Default)]
 struct RefundAgain {
-    /// It is asked for again, since nobody can tell.
+    /// Time of the next request for a refund of unknown outcome.
     ask_at: Option<UnixMicros>,
-    /// It was refused, and is looked at.
+    /// Time of the next look at a refused refund.
     look_at: Option<UnixMicros>,
 }
 
-/// Writes a refund's new state and what it made of its payment.
+/// Writes a refund's new state and its effect on the payment.
 async fn write_refund(
     tx: &mut impl Statements,
     payment: &mut Payment,
@@ -425,18 +438,20 @@ async fn write_refund(
         && !automatic
         && let Some(why) = goes_back(payment, order_stands)
     {
-        // The order was cancelled while this one was under way: what it leaves goes back all the same.
+        // The order was cancelled while this refund was under way. The rest of the payment is then
+        // refunded all the same.
         refund_the_rest(tx, payment, why, at).await?;
     }
     Ok(())
 }
 
 fn refund_of(payment: &mut Payment, refund: RefundId) -> Result<&mut Refund, LedgerError> {
-    let missing = LedgerError::Corrupt { table: "refunds", what: "a refund that is not there" };
+    let missing = LedgerError::Corrupt { table: "refunds", what: "a missing refund" };
     payment.refunds.iter_mut().find(|known| known.refund == refund).ok_or(missing)
 }
 
-/// What is to be logged before a payment, or a refund of it, may stand as it does here: nothing if that is what the log has.
+/// Returns the conclusion that must be logged before the payment or its refund may have its new
+/// state. Returns `None` if the log has it.
 async fn to_log(
     tx: &mut impl Statements,
     payment: &Payment,
@@ -445,18 +460,18 @@ async fn to_log(
 ) -> Result<Option<Conclusion>, LedgerError> {
     let refund = refund.and_then(|refund| payment.refund(refund));
     let id = payment.charge.payment;
-    // Nobody asked for an automatic one: it is what became of the payment, under the payment's key.
+    // An automatic refund has no request of its own. Its conclusion is logged under the payment's
+    // key.
     let asked_for = refund.filter(|refund| !refund.automatic).map(|refund| refund.refund.as_uuid());
     let key = tx.key_of(id.as_uuid(), asked_for).await?;
-    let nobody_s =
-        LedgerError::Corrupt { table: "payment_requests", what: "a payment that nobody asked for" };
+    let nobody_s = LedgerError::Corrupt { table: "payment_requests", what: "a payment without a request" };
     let key = key.as_deref().and_then(KeyDigest::from_bytes).ok_or(nobody_s)?;
     let header = Header { brand: payment.brand.clone(), order: payment.charge.order, key };
     let conclusion = Conclusion { header, payment: id, outcome: outcome(payment, refund) };
     Ok((logged != Some(&conclusion)).then_some(conclusion))
 }
 
-/// How a payment stands, or a refund of it, by the word that the log has for it.
+/// Returns the code of a payment's or refund's state, as the audit log has it.
 pub(crate) fn outcome(payment: &Payment, refund: Option<&Refund>) -> &'static str {
     match refund {
         None => payment.state.code(),
@@ -465,11 +480,11 @@ pub(crate) fn outcome(payment: &Payment, refund: Option<&Refund>) -> &'static st
     }
 }
 
-/// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.
+/// Refunds the rest of the payments of cancelled orders, in the transaction that cancels them.
 pub(crate) async fn refund_cancelled(tx: &mut impl Statements, orders: &[Uuid]) -> Result<(), LedgerError> {
     for order in orders {
         let Some(id) = tx.charged_of(*order).await? else { continue };
-        let corrupt = |_| LedgerError::Corrupt { table: "payments", what: "an id that is no UUIDv7" };
+        let corrupt = |_| LedgerError::Corrupt { table: "payments", what: "an id that is not a UUIDv7" };
         let mut payment = found(tx, PaymentId::from_uuid(id).map_err(corrupt)?).await?;
         let now = clock(tx).await?;
         refund_the_rest(tx, &mut payment, CANCELLED, now).await?;
@@ -477,7 +492,7 @@ pub(crate) async fn refund_cancelled(tx: &mut impl Statements, orders: &[Uuid]) 
     Ok(())
 }
 
-/// Adds a refund, due at once, of what is left of a payment that moved money.
+/// Adds an automatic refund of the rest of a payment. It is due at once.
 async fn refund_the_rest(
     tx: &mut impl Statements,
     payment: &mut Payment,
@@ -491,7 +506,7 @@ async fn refund_the_rest(
     Ok(())
 }
 
-/// Adds a refund, due at once, that nobody asked for.
+/// Adds an automatic refund. It is due at once.
 async fn add_automatic(
     tx: &mut impl Statements,
     payment: &mut Payment,
@@ -508,8 +523,9 @@ async fn add_automatic(
     Ok(refund)
 }
 
-/// Writes how a payment stands. `ask_at` is when it is asked about, or looked at if it was given up: an agent of a version
-/// before takes whatever is to be asked about for a doubt, and may have it charged.
+/// Writes a payment's state. `ask_at` is the time of the next query or, for a payment that was
+/// given up, of the next look. Looks have a column of their own, because an agent of the previous
+/// version takes each due query for a doubt, and may charge.
 async fn set_payment(
     tx: &mut impl Statements,
     payment: &Payment,

@@ -1,24 +1,27 @@
-//! Payments in the ledger: short transactions, each behind the lock of its order's row. None of them asks a gateway.
+//! Payments in the ledger: short transactions, each under the lock of its order's row. None of them
+//! asks a gateway.
 //!
-//! What happens to an order's payments and refunds, its cancellation included, waits for that one lock: so an order is
-//! charged once, refunds never exceed what was paid, and money that comes in for a cancelled order is seen to.
+//! Every change of an order's payments and refunds, and its cancellation, takes that lock. So an
+//! order is charged once, refunds never exceed the paid amount, and money for a cancelled order is
+//! refunded.
 //!
-//! Nothing here logs. What is to be in the audit log before it is committed is an argument (`logged`), and the answer where it
-//! is missing: whoever asks logs it, when no transaction is open, and asks again.
+//! Nothing here writes to the audit log. A conclusion that must be in the log before its commit is
+//! an argument (`logged`). If it is missing, the transaction returns it without a commit. The
+//! caller logs it while no transaction is open, and calls again.
 
-/// What the flow asks of a database.
+/// The statements of payments.
 mod statements;
 
-/// Charges and refunds begun.
+/// The start of charges and refunds.
 mod begin;
 
-/// What the gateway's answers come to.
+/// Conclusions from reported outcomes.
 mod conclude;
 
-/// Rows between SQL and the domain's types.
+/// Rows, and their conversion to types of the domain.
 mod rows;
 
-/// Questions, and rows that are due.
+/// Reads, and rows that are due.
 mod read;
 
 use std::time::Duration;
@@ -35,41 +38,50 @@ pub(crate) use conclude::{outcome, refund_cancelled};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
 pub(crate) use read::{payments, sums};
 pub(crate) use statements::Statements;
-// What the model of a database answers these with.
+// Rows that the model of a database returns.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use {
     rows::{DoubtRow, DueRow, OrderRow, PaymentRow, RefundRow, RequestRow},
     statements::{NewPayment, PaymentEnd, RefundBegin, RefundEnd},
 };
 
-/// What a request to charge or to give back comes to at first.
+/// The first result of a request to charge or to refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begun<T> {
-    /// It is durable, and the gateway is to be asked by whoever is told this.
+    /// The request is durable, and the caller must now ask the gateway.
     New(T),
-    /// An earlier request under the same key is: here is how it stands.
+    /// An earlier request under the same key was taken. This is its present state.
     Known(T),
-    /// It had no effect.
+    /// The request had no effect.
     Refused(Refusal),
-    /// It had no effect, for this payment of the same order.
+    /// The request had no effect, because of this payment of the same order.
     InTheWay(Refusal, PaymentId),
 }
 
-/// A refund that was begun: its payment with all refunds, and which of them it is.
+/// A refund that was begun: its payment with all refunds, and its id.
 pub type BegunRefund = (Payment, RefundId);
 
-/// What is done about payments, over any database with transactions.
-#[expect(async_fn_in_trait, reason = "whoever calls it knows which database it is")]
+/// Operations on payments, over any database with transactions.
+#[expect(async_fn_in_trait, reason = "every caller names the type of the database")]
 pub trait PaymentLedger: Begins<Own: Statements> {
-    /// Takes a request to charge for an order: refused, known, or durable as `confirming`. For so long the request to the
-    /// gateway counts as on its way; should nobody conclude it before, it is asked about then.
+    /// Takes a request to charge for an order. It is refused, known, or durable as `confirming`.
+    /// For the time `hold`, the request to the gateway counts as on its way. If no outcome is
+    /// written by then, the payment becomes due.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not take the request, or if that is unknown.
     async fn begin_payment(&self, asked: &ChargeRequest, hold: Duration) -> Result<Begun<Payment>, NotDone> {
         in_transaction!(self, writing tx => begin::begin_payment(tx, asked, hold).await)
     }
 
-    /// Before a gateway is asked to charge once more: the payment as it stands while that request is on its way, for so long.
-    /// `None` if it may not be asked: it is known what became of it, its order does not stand, or another request is on its
-    /// way.
+    /// Prepares to ask the gateway to charge once more. Returns the payment, with the new request
+    /// counting as on its way for the time `hold`. Returns `None` if the gateway must not be asked:
+    /// the outcome is known, the order is not placed, or another request is on its way.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not permit it, or if that is unknown.
     async fn begin_again(
         &self,
         order: OrderId,
@@ -79,8 +91,13 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         in_transaction!(self, writing tx => begin::begin_again(tx, order, id, hold).await)
     }
 
-    /// Takes a request to give back: refused, known, or durable. For so long the request to the gateway counts as on its way;
-    /// should nobody conclude it before, it is asked for again then.
+    /// Takes a request to refund. It is refused, known, or durable. For the time `hold`, the
+    /// request to the gateway counts as on its way. If no outcome is written by then, the refund
+    /// becomes due.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not take the request, or if that is unknown.
     async fn begin_refund(
         &self,
         asked: &GiveBackRequest,
@@ -89,9 +106,16 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         in_transaction!(self, writing tx => begin::begin_refund(tx, asked, hold).await)
     }
 
-    /// Writes what was told about a payment. What contradicts what is known changes nothing, but for money that moved: that
-    /// is charged late, and goes back. `held` is the payment's `confirm_until` if this is the answer to the request that it
-    /// is about, which is on its way no longer. What it comes to is committed only if that is what is logged.
+    /// Writes the reported outcome of a payment, if `logged` is its conclusion.
+    ///
+    /// An outcome that contradicts a known one changes nothing. The exception is money that moved
+    /// after the payment was given up: that payment is charged late, and is refunded. `held` is the
+    /// payment's `confirm_until` if the report is the answer to the request that this time covers.
+    /// That request is then no longer on its way.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not write it, or if that is unknown.
     async fn conclude_payment(
         &self,
         order: OrderId,
@@ -103,7 +127,12 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         in_transaction!(self, logging tx => conclude::conclude_payment(tx, order, id, told, held, logged).await)
     }
 
-    /// Ends the doubt about a payment by an operator's word, and keeps the reason; if what that comes to is what is logged.
+    /// Resolves the doubt about a payment by an operator's decision, if `logged` is its conclusion.
+    /// The operator's reason is kept.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not write it, or if that is unknown.
     async fn resolve_payment(
         &self,
         order: OrderId,
@@ -114,8 +143,13 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         in_transaction!(self, logging tx => conclude::resolve_payment(tx, order, id, verdict, logged).await)
     }
 
-    /// As [`Self::resolve_payment`], about a refund: whether the money went back. Of one that nobody asked for and the gateway
-    /// refused it can be said as well that its money went back in another way, or what is left of it.
+    /// Resolves the doubt about a refund by an operator's decision, if `logged` is its conclusion.
+    /// For an automatic refund that the gateway refused, the operator may also decide that its
+    /// money, or the rest of the payment, went back in another way.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not write it, or if that is unknown.
     async fn resolve_refund(
         &self,
         order: OrderId,
@@ -128,7 +162,12 @@ pub trait PaymentLedger: Begins<Own: Statements> {
             conclude::resolve_refund(tx, order, id, refund, verdict, logged).await)
     }
 
-    /// Writes what was told about a refund, if what that comes to is what is logged; how its payment stands now.
+    /// Writes the reported outcome of a refund, if `logged` is its conclusion. Returns the new
+    /// state of its payment.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not write it, or if that is unknown.
     async fn conclude_refund(
         &self,
         order: OrderId,
@@ -140,7 +179,12 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         in_transaction!(self, logging tx => conclude::conclude_refund(tx, order, id, refund, told, logged).await)
     }
 
-    /// A payment of this order; with a key, the one that was asked for under it, whatever its id.
+    /// Returns a payment of this order. With a key, the payment is the one of the request under
+    /// that key, and `payment` does not matter.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     async fn look_up_payment(
         &self,
         brand: &Brand,
@@ -151,25 +195,43 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         in_transaction!(self, reading tx => read::look_up(tx, brand, order, payment, key).await)
     }
 
-    /// Takes at most so many payments whose time has come. For so long nobody else takes them.
+    /// Takes at most `rows_max` payments that are due. For the time `hold`, no other agent takes
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not hold them, or if that is unknown.
     async fn take_due_payments(&self, hold: Duration, rows_max: i64) -> Result<Vec<DuePayment>, NotDone> {
         in_transaction!(self, writing tx => read::take_due_payments(tx, hold, rows_max).await)
     }
 
-    /// Takes at most so many refunds whose time has come. For so long nobody else takes them, and a request for each counts as on
-    /// its way.
+    /// Takes at most `rows_max` refunds that are due. For the time `hold`, no other agent takes
+    /// them, and a request for each counts as on its way.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not hold them, or if that is unknown.
     async fn take_due_refunds(&self, hold: Duration, rows_max: i64) -> Result<Vec<DueRefund>, NotDone> {
         in_transaction!(self, writing tx => read::take_due_refunds(tx, hold, rows_max).await)
     }
 
-    /// Takes at most so many refunds that were refused after a doubt and are to be looked at. For so long nobody else takes them.
+    /// Takes at most `rows_max` refunds that were refused after a doubt and are due for a look. For
+    /// the time `hold`, no other agent takes them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not hold them, or if that is unknown.
     async fn take_refused_refunds(&self, hold: Duration, rows_max: i64) -> Result<Vec<DueRefund>, NotDone> {
         in_transaction!(self, writing tx => read::take_refused_refunds(tx, hold, rows_max).await)
     }
 
-    /// Holds what the gateway shows as given back of a payment, each amount in minor units, against a refund of it that was refused:
-    /// it is done if that is what they show; `None` if they cannot be told. What it comes to is committed only if that is what is
-    /// logged.
+    /// Compares a refused refund with the amounts that the gateway shows as refunded of its
+    /// payment, in minor units. `None` means that the gateway did not show them. The refund becomes
+    /// done if an amount proves it, and if `logged` is that conclusion.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not write it, or if that is unknown.
     async fn look_at_refund(
         &self,
         order: OrderId,
@@ -181,18 +243,31 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         in_transaction!(self, logging tx => conclude::look_at_refund(tx, order, id, refund, shown, logged).await)
     }
 
-    /// Somebody says that the gateway knows more of an order's payment: it is due after so long, unless it is due before.
-    /// True if one in doubt, or one that was given up, is due earlier now.
+    /// Takes a hint that the gateway knows more about an order's payment. The payment is due after
+    /// `ask_after`, unless it is due earlier. Returns true if a payment of unknown outcome, or one
+    /// that was given up, is due earlier now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ledger does not write it, or if that is unknown.
     async fn hint_payment(&self, order: OrderId, ask_after: Duration) -> Result<bool, NotDone> {
         in_transaction!(self, writing tx => read::hint(tx, order, ask_after).await)
     }
 
-    /// A payment with its refunds, by its id alone.
+    /// Returns the payment with this id, and its refunds.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer or a row is corrupt.
     async fn payment(&self, id: PaymentId) -> Result<Option<Payment>, NotDone> {
         in_transaction!(self, reading tx => statements::payment(tx, id).await)
     }
 
-    /// How much nobody can tell about.
+    /// Returns the number and age of unknown outcomes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
     async fn doubt(&self) -> Result<Doubt, NotDone> {
         in_transaction!(self, reading tx => read::doubt(tx).await)
     }

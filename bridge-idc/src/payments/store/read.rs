@@ -1,4 +1,4 @@
-//! Questions about payments, and the rows whose gateway is to be asked.
+//! Reads of payments, and of the rows that are due.
 
 use std::time::Duration;
 
@@ -11,38 +11,39 @@ use crate::database::{
 };
 use crate::payments::{GiveBack, Payment, Refund};
 
-/// A payment that nobody can tell about, and that is to be asked about now.
+/// A payment of unknown outcome that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DuePayment {
     /// The payment, without its refunds.
     pub payment: Payment,
-    /// How long ago it was begun,
+    /// Time since the payment was begun, by the database's clock.
     pub age: Duration,
-    /// and for how long no request to charge has been on its way; by the database's clock both.
+    /// Time since the last request to charge could be on its way, by the database's clock.
     pub quiet: Duration,
-    /// Whether its order still stands: only then may the gateway be asked to charge once more.
+    /// True if the payment's order is placed and not cancelled. Only then may the gateway be asked
+    /// to charge once more.
     pub order_stands: bool,
 }
 
-/// A refund that is to be asked for, perhaps again; or looked at, if it was refused.
+/// A refund to request, perhaps again, or to look at if it was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRefund {
-    /// What the gateway is asked for.
+    /// The request to the gateway.
     pub give_back: GiveBack,
-    /// Which refund it is.
+    /// The refund.
     pub refund: Refund,
-    /// How long ago it was begun, by the database's clock.
+    /// Time since the refund was begun, by the database's clock.
     pub age: Duration,
 }
 
-/// How much nobody can tell about.
+/// Number and age of unknown outcomes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Doubt {
-    /// Payments and refunds.
+    /// Number of payments and refunds of unknown outcome.
     pub count: i64,
-    /// How long ago the oldest of them was begun, by the database's clock.
+    /// Time since the oldest of them was begun, by the database's clock.
     pub oldest: Option<Duration>,
-    /// Payments that were charged late and whose money is not back.
+    /// Number of payments that were charged late and are not refunded yet.
     pub charged_late: i64,
 }
 
@@ -50,16 +51,17 @@ row! {
     /// Sums over all payments that moved money, in minor units.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Sums {
-        /// What was charged.
+        /// Charged amount.
         pub charged: i64,
-        /// What was given back of it.
+        /// Refunded amount.
         pub refunded: i64,
-        /// How many payments that is.
+        /// Number of payments.
         pub payments: i64,
     }
 }
 
-/// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
+/// Returns the newest payments with their refunds. With `in_doubt`, only payments of unknown
+/// outcome or with money that must still go back.
 pub(crate) async fn payments(
     database: &Database,
     in_doubt: bool,
@@ -68,7 +70,7 @@ pub(crate) async fn payments(
     in_transaction!(database, reading tx => list(tx, in_doubt, rows_max).await)
 }
 
-/// What was charged and given back.
+/// Returns the sums of all charges and refunds.
 pub(crate) async fn sums(database: &Database) -> Result<Sums, NotDone> {
     in_transaction!(database, reading tx => sum(tx).await)
 }
@@ -167,7 +169,7 @@ async fn with_payments(
     let mut due = Vec::with_capacity(rows.len());
     for row in rows {
         let (of, refund) = read_refund(row)?;
-        let corrupt = LedgerError::Corrupt { table: "refunds", what: "a refund of no payment" };
+        let corrupt = LedgerError::Corrupt { table: "refunds", what: "a refund without a payment" };
         let give_back = payment(tx, of).await?.and_then(|payment| payment.give_back(&refund));
         let age = now.since(refund.created_at);
         due.push(DueRefund { give_back: give_back.ok_or(corrupt)?, refund, age });

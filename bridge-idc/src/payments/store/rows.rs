@@ -1,5 +1,5 @@
-//! Rows of payments and refunds, and how they become the domain's types. A row that this build would not have written is
-//! an error, never a guess.
+//! Rows of payments and refunds, and their conversion to types of the domain. A row that this build
+//! would not have written is an error. No value is guessed.
 
 use bridge_protocol::domain::{
     Brand, Currency, Money, OrderId, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState,
@@ -48,7 +48,7 @@ row! {
 }
 
 row! {
-    /// What a key was used for.
+    /// Earlier use of a key.
     pub struct RequestRow {
         pub(crate) fingerprint: Vec<u8>,
         pub(crate) payment: Uuid,
@@ -57,7 +57,8 @@ row! {
 }
 
 row! {
-    /// How many payments are in doubt, since when the oldest is, and how many were charged late.
+    /// Number of unknown outcomes, start time of the oldest one, and number of payments that were
+    /// charged late.
     pub struct DoubtRow {
         pub(crate) count: i64,
         pub(crate) since: Option<i64>,
@@ -75,7 +76,8 @@ row! {
     }
 }
 
-/// A payment that is due, and the state of its order: the columns of [`PaymentRow`], and one behind them.
+/// A payment that is due, and the state of its order. The columns are those of [`PaymentRow`] and
+/// one after them.
 pub struct DueRow {
     pub(crate) payment: PaymentRow,
     pub(crate) order_state: Option<String>,
@@ -92,10 +94,10 @@ where
     }
 }
 
-/// The place of the order's state in a [`DueRow`], from 0.
+/// Index of the order's state in a [`DueRow`], counted from 0.
 const ORDER_STATE_AT: usize = 13;
 
-/// A payment, without its refunds.
+/// Converts a row to a payment without its refunds.
 pub(super) fn read_payment(row: &PaymentRow) -> Result<Payment, LedgerError> {
     let read = || {
         let charge = Charge {
@@ -117,10 +119,10 @@ pub(super) fn read_payment(row: &PaymentRow) -> Result<Payment, LedgerError> {
             refunds: Vec::new(),
         })
     };
-    read().ok_or(LedgerError::Corrupt { table: "payments", what: "a payment that does not fit together" })
+    read().ok_or(LedgerError::Corrupt { table: "payments", what: "a payment with contradictory columns" })
 }
 
-/// A refund, and whose it is.
+/// Converts a row to a refund and the id of its payment.
 pub(super) fn read_refund(row: RefundRow) -> Result<(PaymentId, Refund), LedgerError> {
     let read = || {
         let refund = Refund {
@@ -137,10 +139,10 @@ pub(super) fn read_refund(row: RefundRow) -> Result<(PaymentId, Refund), LedgerE
         };
         Some((PaymentId::from_uuid(row.payment).ok()?, refund))
     };
-    read().ok_or(LedgerError::Corrupt { table: "refunds", what: "a refund that does not fit together" })
+    read().ok_or(LedgerError::Corrupt { table: "refunds", what: "a refund with contradictory columns" })
 }
 
-/// `None` for a text that is no code.
+/// Converts a reason code. Returns `None` if the text is not a valid code.
 fn read_code(code: Option<&str>) -> Option<Option<ReasonCode>> {
     match code {
         Some(code) => ReasonCode::new(code).map(Some),

@@ -1,7 +1,8 @@
-//! What the flow of payments asks of a database: the statements of one transaction, named for what they do, and what is found by
-//! them behind an order's lock. They decide nothing.
+//! The statements of payments in one transaction, and reads under an order's lock that use them.
+//! They decide nothing.
 //!
-//! The files in `common/`, `postgres/` and `sqlite/` are those statements; the simulation answers them from a model.
+//! The SQL is in `common/`, `postgres/` and `sqlite/`. In the simulation, a model implements the
+//! statements.
 
 use bridge_protocol::domain::{OrderId, PaymentId, RefundId, UnixMicros};
 use sqlx::Result;
@@ -11,18 +12,18 @@ use super::rows::{DoubtRow, DueRow, OrderRow, PaymentRow, RefundRow, RequestRow,
 use crate::database::{AnyRow, LedgerError, Statement, Transaction, common, each, on_connection};
 use crate::payments::{Charge, Payment};
 
-/// A payment's row to be inserted.
+/// A row of a new payment.
 #[derive(Debug, Clone, Copy)]
 pub struct NewPayment<'a> {
     pub(crate) brand: &'a str,
     pub(crate) charge: &'a Charge,
     pub(crate) state: &'static str,
-    /// Until when the gateway is being asked to charge.
+    /// Time until which the request to charge counts as on its way, in microseconds.
     pub(crate) until: i64,
     pub(crate) at: i64,
 }
 
-/// A refund that is asked for.
+/// A new refund.
 #[derive(Debug)]
 pub(crate) struct NewRefund<'a> {
     pub(crate) refund: RefundId,
@@ -32,19 +33,19 @@ pub(crate) struct NewRefund<'a> {
     pub(crate) automatic: bool,
 }
 
-/// A refund's row to be inserted.
+/// A row of a new refund.
 #[derive(Debug, Clone, Copy)]
 pub struct RefundBegin<'a> {
     pub(crate) new: &'a NewRefund<'a>,
     pub(crate) state: &'static str,
-    /// When it is due, unless it is concluded before.
+    /// Time when the refund becomes due if it has no outcome by then, in microseconds.
     pub(crate) ask_at: i64,
     pub(crate) at: i64,
-    /// Until when a request for it is on its way.
+    /// Time until which the request to refund counts as on its way, in microseconds.
     pub(crate) until: i64,
 }
 
-/// What a payment's row comes to.
+/// New values of a payment's row.
 #[derive(Debug, Clone, Copy)]
 pub struct PaymentEnd<'a> {
     pub(crate) payment: Uuid,
@@ -57,7 +58,7 @@ pub struct PaymentEnd<'a> {
     pub(crate) look_at: Option<i64>,
 }
 
-/// What a refund's row comes to.
+/// New values of a refund's row.
 #[derive(Debug, Clone, Copy)]
 pub struct RefundEnd<'a> {
     pub(crate) refund: Uuid,
@@ -65,46 +66,48 @@ pub struct RefundEnd<'a> {
     pub(crate) code: Option<&'a str>,
     pub(crate) next_ask_at: Option<i64>,
     pub(crate) concluded_at: Option<i64>,
-    /// As it was read: what it comes to was decided by that.
+    /// The `give_back_until` that was read when the outcome was decided. The row is written only if
+    /// this value is unchanged.
     pub(crate) give_back_until: i64,
-    /// When it is looked at, if it was refused after a doubt.
+    /// Time of the next look at a refund that was refused after a doubt.
     pub(crate) look_at: Option<i64>,
 }
 
 /// The statements of one transaction.
-#[expect(async_fn_in_trait, reason = "whoever calls it knows which database it is on")]
+#[expect(async_fn_in_trait, reason = "every caller names the type of the database")]
 pub trait Statements {
-    /// The database's clock: microseconds since 1970.
+    /// Returns the time of the database's clock in microseconds since 1970.
     async fn clock(&mut self) -> Result<i64>;
 
-    /// Locks an order that was placed, or fails if somebody else holds it.
+    /// Locks an order that was placed. Fails if another transaction holds it.
     async fn lock_order(&mut self, order: Uuid) -> Result<Option<OrderRow>>;
 
-    /// What a key was used for.
+    /// Returns the earlier use of a key.
     async fn request(&mut self, key: &[u8]) -> Result<Option<RequestRow>>;
 
-    /// Returns how many rows were new: none if the key is there already.
+    /// Inserts a request. Returns the number of new rows: 0 if the key exists already.
     async fn add_request(&mut self, key: &[u8], row: RequestRow) -> Result<u64>;
 
-    /// The payment that an order is, or may be, charged by, and its state.
+    /// Returns the payment that charges an order or may do so, and its state.
     async fn charging(&mut self, order: Uuid) -> Result<Option<(Uuid, String)>>;
 
-    /// How many orders of this brand and id were decided and not placed.
+    /// Returns the number of rejected orders with this brand and id.
     async fn was_rejected(&mut self, brand: &str, order: Uuid) -> Result<i64>;
 
     async fn add_payment(&mut self, row: NewPayment<'_>) -> Result<()>;
 
-    /// A request to charge is on its way until then.
+    /// Notes that a request to charge is on its way until this time.
     async fn hold(&mut self, payment: Uuid, until: i64) -> Result<()>;
 
     async fn add_refund(&mut self, row: RefundBegin<'_>) -> Result<()>;
 
     async fn payment(&mut self, payment: Uuid) -> Result<Option<PaymentRow>>;
 
-    /// The refunds of a payment, the oldest first.
+    /// Returns the refunds of a payment, the oldest first.
     async fn refunds(&mut self, payment: Uuid) -> Result<Vec<RefundRow>>;
 
-    /// A payment of this brand's order; with a key, the one that was asked for under it, whatever its id.
+    /// Returns a payment of this brand's order. With a key, the payment is the one of the request
+    /// under that key, and `payment` does not matter.
     async fn payment_of(
         &mut self,
         brand: &str,
@@ -113,46 +116,53 @@ pub trait Statements {
         key: Option<&[u8]>,
     ) -> Result<Option<PaymentRow>>;
 
-    /// How many other payments of the order the gateway knows by the same token.
+    /// Returns the number of other payments of the order with the same gateway key.
     async fn beside(&mut self, charge: &Charge) -> Result<i64>;
 
-    /// The key that a payment, or one of its refunds, was asked for under.
+    /// Returns the key of the request for a payment or for one of its refunds.
     async fn key_of(&mut self, payment: Uuid, refund: Option<Uuid>) -> Result<Option<Vec<u8>>>;
 
-    /// The payment of an order that moved money which pays for it.
+    /// Returns the payment that paid for an order.
     async fn charged_of(&mut self, order: Uuid) -> Result<Option<Uuid>>;
 
     async fn set_payment(&mut self, end: PaymentEnd<'_>) -> Result<()>;
 
-    /// Returns how many rows were written: none if somebody has taken it since it was read.
+    /// Writes a refund. Returns the number of rows: 0 if another agent took the refund after it was
+    /// read.
     async fn set_refund(&mut self, end: RefundEnd<'_>) -> Result<u64>;
 
-    /// Takes payments that are due by `now`, until `until`.
+    /// Takes payments that are due by `now`, and holds them until `until`.
     async fn take_payments(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>>;
 
-    /// Takes payments that were given up and are to be looked at by `now`, until `until`.
+    /// Takes payments that were given up and are due for a look by `now`, and holds them until
+    /// `until`.
     async fn take_given_up(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>>;
 
-    /// Takes refunds that are due by `now`, until `until`: so long a request for each is on its way.
+    /// Takes refunds that are due by `now`, and holds them until `until`. A request for each counts
+    /// as on its way until then.
     async fn take_refunds(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>>;
 
-    /// Takes refunds that were refused and are to be looked at by `now`, until `until`.
+    /// Takes refunds that were refused and are due for a look by `now`, and holds them until
+    /// `until`.
     async fn take_refused(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>>;
 
-    /// A refund that was refused is looked at again then, or not any more.
+    /// Sets the time of the next look at a refused refund; `None` ends the looks.
     async fn look_later(&mut self, refund: Uuid, look_at: Option<i64>) -> Result<()>;
 
-    /// Lets a payment in doubt be asked about then, unless that is sooner already; returns how many there are.
+    /// Makes a payment of unknown outcome due at `ask_at`, unless it is due earlier. Returns the
+    /// number of changed payments.
     async fn hint(&mut self, order: Uuid, ask_at: i64) -> Result<u64>;
 
-    /// As [`Self::hint`], about payments that were given up.
+    /// Makes a given-up payment due for a look at `ask_at`, as [`Self::hint`] does. Returns the
+    /// number of changed payments.
     async fn hint_given_up(&mut self, order: Uuid, ask_at: i64) -> Result<u64>;
 
-    /// How many payments and refunds are in doubt, since when the oldest is, and how many payments were charged late.
+    /// Returns the number of unknown outcomes, the start time of the oldest one, and the number of
+    /// payments charged late.
     async fn doubt(&mut self) -> Result<DoubtRow>;
 }
 
-/// Takes the rows that a statement finds due by `now`, until `until`.
+/// Takes the rows that a statement finds due by `now`, and holds them until `until`.
 async fn take<V: AnyRow>(
     transaction: &mut Transaction,
     statement: &Statement,
@@ -343,7 +353,7 @@ impl Statements for Transaction {
     }
 }
 
-/// An order's row, locked.
+/// The row of an order, under its lock.
 pub(super) struct Order {
     pub(super) brand: String,
     pub(super) placed: bool,
@@ -351,12 +361,13 @@ pub(super) struct Order {
     pub(super) total: i64,
 }
 
-/// The database's clock. Whatever a payment's age decides is judged by it: two agents' clocks may differ.
+/// Returns the time of the database's clock. A payment's age is always judged by it, because the
+/// clocks of two agents may differ.
 pub(super) async fn clock(tx: &mut impl Statements) -> Result<UnixMicros, LedgerError> {
     Ok(UnixMicros::new(tx.clock().await?))
 }
 
-/// Locks an order; `None` if there is none that was placed.
+/// Locks an order. Returns `None` if no such order was placed.
 pub(super) async fn lock_order(
     tx: &mut impl Statements,
     order: OrderId,
@@ -370,7 +381,7 @@ pub(super) async fn lock_order(
     }))
 }
 
-/// A payment behind the lock of its order, and whether that order stands.
+/// Locks an order and returns its payment, and true if the order is placed and not cancelled.
 pub(super) async fn locked(
     tx: &mut impl Statements,
     order: OrderId,
@@ -380,13 +391,13 @@ pub(super) async fn locked(
     Ok((found(tx, id).await?, order.is_some_and(|order| order.placed)))
 }
 
-/// A payment that must be there.
+/// Returns a payment that must exist.
 pub(super) async fn found(tx: &mut impl Statements, id: PaymentId) -> Result<Payment, LedgerError> {
-    let missing = LedgerError::Corrupt { table: "payments", what: "a payment that is not there" };
+    let missing = LedgerError::Corrupt { table: "payments", what: "a missing payment" };
     payment(tx, id).await?.ok_or(missing)
 }
 
-/// A payment with its refunds.
+/// Returns a payment with its refunds.
 pub(super) async fn payment(
     tx: &mut impl Statements,
     payment: PaymentId,
@@ -397,7 +408,7 @@ pub(super) async fn payment(
     }
 }
 
-/// Adds a payment's refunds to it.
+/// Reads a payment's refunds into it.
 pub(super) async fn with_refunds(
     tx: &mut impl Statements,
     mut payment: Payment,

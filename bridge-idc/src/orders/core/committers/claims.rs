@@ -1,6 +1,8 @@
-//! What each request needs to itself while it is committed, and at which committer: so that no two of them meet in the database.
+//! Claims of requests on keys, orders and stock while a committer has them, so that no two
+//! committers need the same row in the database.
 //!
-//! Pure. What is needed is known by a hash. Two things with the same hash wait for each other without need, and that is all.
+//! A pure data structure. A need is known by its hash. If two needs have the same hash, one request
+//! waits without need, which does no harm.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,17 +12,18 @@ use bridge_protocol::domain::{Brand, Sku};
 use crate::orders::planner::{Action, Request};
 use crate::orders::store::COMMITTERS_MAX;
 
-/// What a request needs. That of a cancellation is known in part: which stock it gives back, the ledger knows.
+/// Needs of a request: its key, its order and its stock. The stock of a cancellation is unknown
+/// here, because only the ledger has the order's lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::orders::core) struct Needs {
-    /// Its key and its order.
+    /// Hashes of the request's key and of its order.
     identities: [u64; 2],
     brand: u64,
     stock: Vec<u64>,
 }
 
 impl Needs {
-    /// What this request needs.
+    /// Returns the needs of a request.
     pub(super) fn of(request: &Request) -> Self {
         let brand = &request.brand;
         let order = request.action.order();
@@ -36,17 +39,17 @@ impl Needs {
         }
     }
 
-    /// Whether it is known to need this stock.
+    /// Returns true if this stock is among the known needs.
     pub(in crate::orders::core) fn has_stock(&self, brand: &Brand, sku: &Sku) -> bool {
         self.stock.contains(&stock(brand, sku))
     }
 
-    /// It turned out to need this stock as well.
+    /// Adds stock that the request turned out to need.
     pub(super) fn add_stock(&mut self, brand: &Brand, sku: &Sku) {
         self.stock.push(stock(brand, sku));
     }
 
-    /// Its key and its order.
+    /// Returns the hashes of the request's key and of its order.
     pub(super) fn identities(&self) -> [u64; 2] {
         self.identities
     }
@@ -60,7 +63,8 @@ fn stock(brand: &Brand, sku: &Sku) -> u64 {
     hash(3, &(brand.as_str(), sku.as_str()))
 }
 
-/// The same in each process: the simulation repeats what an agent does.
+/// Returns a hash that is the same in each process, so that the simulation can repeat a run from
+/// its seed.
 fn hash(kind: u8, of: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     kind.hash(&mut hasher);
@@ -68,35 +72,36 @@ fn hash(kind: u8, of: &(impl Hash + ?Sized)) -> u64 {
     hasher.finish()
 }
 
-/// All claims: of the requests that wait for a committer, and of those that one is committing.
+/// All claims, by requests that wait for a committer or are in its batch.
 #[derive(Debug)]
 pub(super) struct Claims {
     committers: usize,
     claims: HashMap<u64, Claimants>,
-    /// Requests of each brand, by committer; not all of them 0.
+    /// Number of requests of each brand, by committer. At least one number is not 0.
     brands: HashMap<u64, [usize; COMMITTERS_MAX]>,
-    /// Lines, by committer.
+    /// Number of lines by committer.
     lines: [usize; COMMITTERS_MAX],
-    /// Claims given so far: their numbers ascend.
+    /// Number of claims so far. Each claim gets the next number.
     given: u64,
-    /// How often something was released.
+    /// Number of releases so far.
     releases: u64,
 }
 
-/// Who claims one thing, in the order of their numbers: one committer after the other, nearly always a single one.
+/// Claims on one need, in the order of their numbers, as stretches of one committer each. There is
+/// nearly always a single stretch.
 #[derive(Debug)]
 struct Claimants {
     first: Stretch,
     later: Vec<Stretch>,
 }
 
-/// Claims of one committer, with no other one's between them.
+/// Consecutive claims of one committer, with no other committer's between them.
 #[derive(Debug)]
 struct Stretch {
     committer: usize,
-    /// The number of its first claim.
+    /// Number of the first claim.
     from: u64,
-    /// How many there are; never 0.
+    /// Number of claims in the stretch; never 0.
     requests: usize,
 }
 
@@ -113,12 +118,12 @@ impl Claimants {
         self.first.requests + self.later.iter().map(|stretch| stretch.requests).sum::<usize>()
     }
 
-    /// Whether nobody with another committer has claimed it before this number.
+    /// Returns true if no other committer has a claim before this number.
     fn is_first(&self, number: u64) -> bool {
         self.later.first().is_none_or(|next| number < next.from)
     }
 
-    /// One claim less; whether that was the last one.
+    /// Removes one claim. Returns true if it was the last one.
     fn release(&mut self, number: u64) -> bool {
         let at = self.later.partition_point(|stretch| stretch.from <= number);
         let stretch = if at == 0 { &mut self.first } else { &mut self.later[at - 1] };
@@ -136,7 +141,7 @@ impl Claimants {
 }
 
 impl Claims {
-    /// Nobody claims anything.
+    /// Creates an empty set of claims.
     pub(super) fn new(committers: usize) -> Self {
         Self {
             committers,
@@ -148,14 +153,16 @@ impl Claims {
         }
     }
 
-    /// How often something was released: what could not be committed then may be now.
+    /// Returns the number of releases so far. After a release, requests that were not ready may be.
     pub(super) fn releases(&self) -> u64 {
         self.releases
     }
 
-    /// The committer that owns what is needed: where the last request about the same order or key is; or else the last one of the
-    /// SKU of which most are under way. What nobody owns goes to the committer with the fewest lines; but a cancellation to the
-    /// one with most requests of its brand, where its stock is likely to be.
+    /// Returns the committer for a request with these needs. It is the one that has the last
+    /// request about the same order or key. Otherwise it is the one that has the last request for
+    /// the most wanted SKU. Otherwise it is the committer with the fewest lines. A cancellation
+    /// without such a claim goes to the committer with most requests of its brand, where its stock
+    /// probably is.
     pub(super) fn owner(&self, needs: &Needs) -> usize {
         let identity = needs.identities.iter().find_map(|need| self.claims.get(need));
         let hottest =
@@ -172,7 +179,8 @@ impl Claims {
             .unwrap_or(0)
     }
 
-    /// Claims what is needed for a committer, behind everybody who has claimed any of it; the claim's number.
+    /// Claims the needs for a committer, after all earlier claims on them. Returns the number of
+    /// the claim.
     pub(super) fn claim(&mut self, needs: &Needs, lines: usize, committer: usize) -> u64 {
         self.given += 1;
         let number = self.given;
@@ -192,12 +200,12 @@ impl Claims {
         number
     }
 
-    /// Whether nothing of what is needed is claimed by an earlier request of another committer.
+    /// Returns true if no earlier request of another committer claims any of the needs.
     pub(super) fn is_ready(&self, needs: &Needs, number: u64) -> bool {
         needs.all().all(|need| self.claims.get(&need).is_none_or(|claimants| claimants.is_first(number)))
     }
 
-    /// Gives back what was claimed.
+    /// Releases the claim on these needs.
     pub(super) fn release(&mut self, needs: &Needs, number: u64, lines: usize, committer: usize) {
         self.releases += 1;
         for need in needs.all() {
@@ -214,7 +222,7 @@ impl Claims {
         }
     }
 
-    /// Whether nothing at all is claimed.
+    /// Returns true if there are no claims.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.claims.is_empty() && self.brands.is_empty() && self.lines.iter().all(|lines| *lines == 0)

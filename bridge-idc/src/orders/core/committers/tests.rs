@@ -1,4 +1,5 @@
-//! Which request goes to which committer, and what may be committed beside what.
+//! The committers: the choice of a committer for each request, and the requests that may be
+//! committed side by side.
 
 use bridge_protocol::domain::{
     Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Quantity,
@@ -19,7 +20,7 @@ fn committers(count: usize, requests: usize, lines: usize) -> Committers {
     Committers::new(count, BatchLimits { requests, lines })
 }
 
-/// A token, which the queues hand on and do not look at.
+/// Returns a token. The queues pass it on and do not read it.
 fn token() -> Token {
     let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(id(0).as_bytes()), key: None };
     let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Ask(ask)), sequence: 1, trace: None };
@@ -37,7 +38,7 @@ fn key(brand: &Brand, key: u8) -> KeyDigest {
     IdempotencyKey::parse(format!("k{key}").as_bytes()).unwrap().digest(brand)
 }
 
-/// An order of one unit of each of these SKUs, by the number of its key and order.
+/// Returns an order of one unit of each of these SKUs. `number` gives its key and its id.
 fn place(brand: &str, number: u8, skus: &[&str]) -> Request {
     let brand = Brand::new(brand).unwrap();
     let line =
@@ -54,7 +55,7 @@ fn place(brand: &str, number: u8, skus: &[&str]) -> Request {
     Request { brand, key, fingerprint: [1; 32], action: Action::Place(Box::new(placement)) }
 }
 
-/// A cancellation of that order, under a key of another number.
+/// Returns a cancellation of an order. `number` gives its key.
 fn cancel(brand: &str, number: u8, order: u8) -> Request {
     let brand = Brand::new(brand).unwrap();
     let key = key(&brand, number);
@@ -74,7 +75,7 @@ impl Committers {
     }
 }
 
-/// The last byte of each request's order.
+/// Returns the last byte of each request's order id.
 fn orders(batch: &[Queued]) -> Vec<u8> {
     batch.iter().map(|queued| queued.pending.request.action.order().as_bytes()[15]).collect()
 }
@@ -134,7 +135,8 @@ fn requests_about_one_order_or_key_are_committed_by_one_in_order() {
     let first = all.queue(place("shoes", 8, &["A"]));
     assert_ne!(first, other);
     all.queue(place("shoes", 9, &["A"]));
-    // It waits for the other committer, and whatever is about it waits behind it.
+    // Order 1 waits for the other committer. All requests about the same order or key wait behind
+    // it.
     assert_eq!(all.queue(place("shoes", 1, &["A", "B"])), first);
     assert_eq!(all.queue(cancel("shoes", 20, 1)), first);
     let mut again = place("shoes", 2, &["C"]);
@@ -245,7 +247,7 @@ fn what_somebody_else_holds_leaves_its_committer_with_all_that_it_needs() {
     assert!(all.claims.is_empty() && all.len() == 0);
 }
 
-/// What happens to the committers.
+/// A step of the property test.
 #[derive(Debug, Clone)]
 enum Step {
     Place {
@@ -255,7 +257,7 @@ enum Step {
     Cancel {
         order: u8,
     },
-    /// A committer takes a batch, if it has none.
+    /// A committer takes a batch if it has none.
     Take(usize),
     /// A committer's batch ends.
     End(usize),
@@ -272,7 +274,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Nothing that two committers have under way is needed by both; requests about one order end in the order of admission; and all of them end.
+    /// No two committers have requests with a common need under way. Requests about one order end
+    /// in the order of admission. All requests end.
     #[test]
     fn no_two_committers_ever_need_the_same_and_everything_ends(
         count in 1..5_usize,

@@ -1,4 +1,5 @@
-//! In which queue a key's requests wait, and an order's: found at once, however many wait.
+//! Index of the queues of held rows by key and by order. A search takes the same time, however many
+//! requests wait.
 
 use std::collections::HashMap;
 
@@ -6,7 +7,8 @@ use bridge_protocol::domain::{KeyDigest, OrderId};
 
 use crate::orders::planner::{Awaited, Request};
 
-/// What a request is about: two requests concern one another if they have the key or the order in common.
+/// The key and the order of a request. Two requests concern one another if they have either in
+/// common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RequestSubject {
     key: KeyDigest,
@@ -14,48 +16,48 @@ pub(super) struct RequestSubject {
 }
 
 impl RequestSubject {
-    /// What this request is about.
+    /// Returns the key and the order of a request.
     pub(super) fn of(request: &Request) -> Self {
         Self { key: request.key, order: request.action.order() }
     }
 
-    /// Whether two requests concern one another.
+    /// Returns true if two requests concern one another.
     pub(super) fn concerns(self, other: Self) -> bool {
         self.key == other.key || self.order == other.order
     }
 }
 
-/// Counts the requests of each key and of each order in each queue.
+/// Number of requests in each queue, by key and by order.
 #[derive(Debug, Default)]
 pub(super) struct QueueIndex {
     keys: HashMap<KeyDigest, QueueCounts>,
     orders: HashMap<OrderId, QueueCounts>,
 }
 
-/// Requests by their queue, the latest queue last; no count is 0. There is nearly always one: more only where a key was used
-/// for two orders.
+/// Number of requests by queue, the latest queue last; never 0. There is nearly always one queue.
+/// There are more only if a key was used for two orders.
 type QueueCounts = Vec<(Awaited, usize)>;
 
 impl QueueIndex {
-    /// A request has come into a queue.
+    /// Notes that a request has come into a queue.
     pub(super) fn enter(&mut self, queue: &Awaited, about: RequestSubject) {
         count(self.keys.entry(about.key).or_default(), queue);
         count(self.orders.entry(about.order).or_default(), queue);
     }
 
-    /// A request has left a queue.
+    /// Notes that a request has left a queue.
     pub(super) fn leave(&mut self, queue: &Awaited, about: RequestSubject) {
         discount(&mut self.keys, about.key, queue);
         discount(&mut self.orders, about.order, queue);
     }
 
-    /// Where requests are that concern this one: by its key, or else by its order.
+    /// Returns the queue with requests that concern this one: first by its key, then by its order.
     pub(super) fn find(&self, about: RequestSubject) -> Option<&Awaited> {
         let (queue, _) = self.places(about).find_map(|places| places.last())?;
         Some(queue)
     }
 
-    /// Whether requests that concern this one are in that queue.
+    /// Returns true if requests that concern this one are in that queue.
     pub(super) fn is_in(&self, queue: &Awaited, about: RequestSubject) -> bool {
         self.places(about).flatten().any(|(known, _)| known == queue)
     }

@@ -1,4 +1,4 @@
-//! The queues, one turn at a time.
+//! The queues of held rows, one turn at a time.
 
 use bridge_protocol::domain::{Brand, IdempotencyKey, OrderId, Sku, UnixMicros};
 use bridge_protocol::order_link::LinkId;
@@ -18,12 +18,12 @@ fn order(number: u32) -> OrderId {
     OrderId::new(UnixMicros::new(1), random)
 }
 
-/// So many requests at most, however many lines.
+/// Returns limits of this many requests and any number of lines.
 fn up_to(requests: usize) -> BatchLimits {
     BatchLimits { requests, lines: usize::MAX }
 }
 
-/// A token, which the queues hand on and do not look at.
+/// Returns a token. The queues pass it on and do not read it.
 fn token() -> Token {
     let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(order(0).as_bytes()), key: None };
     let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Ask(ask)), sequence: 1, trace: None };
@@ -33,7 +33,7 @@ fn token() -> Token {
     }
 }
 
-/// A cancellation of that order: the queues take all writes alike.
+/// Returns a cancellation of an order. The queues treat all writes alike.
 fn request(key: &str, number: u32) -> Request {
     let key = IdempotencyKey::parse(key.as_bytes()).unwrap().digest(&brand());
     Request { brand: brand(), key, fingerprint: [1; 32], action: Action::Cancel { order: order(number) } }
@@ -47,7 +47,7 @@ fn stock(sku: &str) -> Awaited {
     Awaited::Stock { brand: brand(), sku: Sku::new(sku).unwrap() }
 }
 
-/// The orders that these requests are about.
+/// Returns the orders of these requests.
 fn orders(requests: &[Pending]) -> Vec<OrderId> {
     requests.iter().map(|pending| pending.request.action.order()).collect()
 }
@@ -110,7 +110,7 @@ fn one_of_four_turns_is_kept_for_promising_queues() {
     assert!(queues.next_turn(up_to(8)).is_none(), "four at a time");
 }
 
-/// With what each new request is compared to all that wait, this takes hours.
+/// If each new request were compared with all that wait, this test would take hours.
 #[test]
 fn however_many_wait_a_new_one_is_not_compared_with_each() {
     const REQUESTS: u32 = 200_000;

@@ -1,10 +1,11 @@
-//! Several committers: what each has under way delays nobody at another one, and no key has two effects.
+//! Several committers: a batch of one committer does not delay the others, and no key has two
+//! effects.
 
 use super::*;
 
 const OTHER: &str = "socks";
 
-/// A world with two committers, two brands and some SKUs of five units each.
+/// Creates a world with two committers, two brands and some SKUs of five units each.
 fn world_of_two() -> World {
     let price = Money::new(100, Currency::new("KRW").unwrap()).unwrap();
     let offer = |(brand, sku): (&str, &str)| ForSale {
@@ -107,7 +108,7 @@ fn one_key_for_two_orders_is_settled_at_one_committer() {
     let mut world = world_of_two();
     world.order("shoes", "k1", &["SHOE"]);
     let first = world.attempt();
-    // The same key with another body, whose SKU nobody needs.
+    // The second order has the same key and another body. No other request needs its SKU.
     world.sequence += 10;
     world.order("shoes", "k2", &["LACE"]);
     let beside = world.attempt();
@@ -131,7 +132,7 @@ fn one_key_for_two_orders_is_settled_at_one_committer() {
     assert_eq!(*answer.answer(), store::RequestOutcome::Refused(Refusal::KeyReused));
 }
 
-/// A token that nobody waits for.
+/// Returns a token of a request that expects no answer.
 fn world_token() -> Token {
     let order = Bytes::copy_from_slice(header("x").order.as_bytes());
     let kind = Some(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None }));
@@ -215,7 +216,7 @@ fn a_cancellation_that_meets_a_committers_stock_is_not_held() {
     let placed = world.attempt();
     world.end_committed(&placed);
     world.receipt();
-    // Another brand's is under way at the first, so that the shoes go to the second.
+    // A batch of another brand is under way at the first committer, so the shoes go to the second.
     world.order(OTHER, "s1", &["SOCK"]);
     let socks = world.attempt();
     world.send(cancel(header("k1").order, "c1"));
@@ -232,7 +233,7 @@ fn a_cancellation_that_meets_a_committers_stock_is_not_held() {
     world.receipt();
     let again = world.attempt();
     assert_eq!((again.awaited.clone(), again.committer), (None, shoes.committer));
-    // Whoever has it now is somebody else.
+    // The stock is held by another session, not by a committer of this agent.
     world.end_attempt(&again, vec![RequestEnd::Waits(shoe())], false);
     assert_eq!(world.attempt().awaited, Some(shoe()));
 }

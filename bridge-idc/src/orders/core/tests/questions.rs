@@ -1,4 +1,5 @@
-//! Questions about orders: looked up, told once their cause is logged, never called missing while they are written.
+//! Questions about orders: an answer waits for the audit log, and an order under way is never
+//! called missing.
 
 use super::*;
 
@@ -41,7 +42,7 @@ fn a_question_that_waited_too_long_is_refused_without_look_up() {
         Some(Output::LookUp { token, .. }) => token,
         other => panic!("not looked up: {other:?}"),
     });
-    // The database takes so long for two of them.
+    // The database takes longer than a question may wait for two of the look-ups.
     let later = NOW.plus(QUESTION_WAITS_MAX + Duration::from_secs(1));
     world.agent.handle(Input::LookedUp { token: tokens[0], found: Ok(None) }, later, &mut rand::rng());
     let told: Vec<Refusal> = std::iter::from_fn(|| match world.agent.poll_output(later)? {
@@ -64,13 +65,13 @@ fn a_commit_made_during_its_look_up_is_looked_up_again() {
     let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("not looked up") };
     world.commit(&batch);
     world.receipt();
-    // The database had looked before the commit, and is heard after its answer.
+    // The database looked before the commit, and its answer arrives after the commit's end.
     world.input(Input::LookedUp { token, found: Ok(None) });
     let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("it is not said to be missing") };
     world.input(Input::LookedUp { token, found: Ok(Some(State { order, ..State::default() })) });
     assert!(matches!(world.answer().kind, Some(to_cloud::Kind::State(_))));
 
-    // An order that nobody is writing is missing.
+    // An order without a request under way is missing.
     let order = Bytes::copy_from_slice(header("k2").order.as_bytes());
     world.send(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None }));
     let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("not looked up") };

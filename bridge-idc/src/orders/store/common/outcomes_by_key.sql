@@ -1,4 +1,5 @@
--- Outcomes by their keys, a batch at a time: after $1, up to $2, at most $3; with how their orders stand.
+-- Returns outcomes with the states of their orders, in the order of keys: after $1, up to $2, at
+-- most $3 rows.
 SELECT
     outcomes.key, outcomes.brand, outcomes.order_id, outcomes.outcome, outcomes.position, outcomes.committed_at,
     orders.state

@@ -1,4 +1,5 @@
--- Payments and refunds by the keys that they were asked for under, a batch at a time: after $1, up to $2, at most $3.
+-- Returns payments and refunds with the keys of their requests, in the order of keys: after $1, up
+-- to $2, at most $3 rows.
 SELECT
     payment_requests.key, payments.brand, payments.order_id, payment_requests.payment_id, payment_requests.refund_id,
     payments.state, refunds.state,

@@ -1,23 +1,23 @@
-//! What of the model is broken on purpose, so that a checker that finds it is shown to look.
+//! Deliberate faults of the model, which prove that the checkers of the simulation detect them.
 
-/// What of payments is broken on purpose.
+/// A deliberate fault in payments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Broken {
-    /// Nothing.
+    /// No fault.
     #[default]
     Nothing,
-    /// No key is known to have been used.
+    /// Every key reads as unused.
     ForgetsRequests,
-    /// No order is known to be charged, or being charged.
+    /// No order reads as charged or as being charged.
     ForgetsCharges,
     /// A refund that was done reads as one in doubt.
     DoubtsRefunds,
     /// An automatic refund that was refused stays due.
     AsksForRefused,
-    /// What was given up is not looked at.
+    /// Payments that were given up are not looked at again.
     LooksAtNothing,
-    /// Nobody has what is left of a cancelled order's payment given back.
+    /// The payment of a cancelled order gets no automatic refund.
     KeepsMoney,
-    /// No request to give back is known to be on its way.
+    /// No request to refund reads as being on its way.
     ForgetsWhatIsOnItsWay,
 }

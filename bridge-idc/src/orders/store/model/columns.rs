@@ -1,4 +1,5 @@
-//! Rows, as their columns have them: texts, numbers and bytes, so that whoever judges them shares no type with who wrote them.
+//! Rows by column, as texts, numbers and bytes. The checkers of the simulation thus share no type
+//! with the code that wrote the rows.
 
 use std::rc::Rc;
 
@@ -6,163 +7,163 @@ use uuid::Uuid;
 
 use crate::vault::PersonalAtRest;
 
-/// A row of `outcomes`: what is settled under a key.
+/// A row of `outcomes`: the outcome under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutcomeColumns {
-    /// The idempotency key's digest.
+    /// Digest of the idempotency key.
     pub key: Vec<u8>,
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: String,
-    /// `place` or `cancel`.
+    /// Either `place` or `cancel`.
     pub operation: &'static str,
-    /// The order that it is about.
+    /// The order that the outcome is about.
     pub order: Uuid,
-    /// Keyed hash of the request.
+    /// Fingerprint of the request.
     pub fingerprint: Vec<u8>,
-    /// The outcome's code.
+    /// Code of the outcome.
     pub outcome: String,
-    /// The SKU that the outcome is about.
+    /// SKU that the outcome names.
     pub sku: Option<String>,
-    /// The price that the outcome names, in minor units.
+    /// Price that the outcome names, in minor units.
     pub price: Option<i64>,
-    /// The currency of that price.
+    /// Currency of that price.
     pub currency: Option<String>,
-    /// The ledger's number for it.
+    /// Position that the ledger gave the outcome.
     pub position: i64,
-    /// Microseconds since 1970.
+    /// Time of the commit in microseconds since 1970.
     pub committed_at: i64,
 }
 
-/// A row of `orders`, but for its state.
+/// A row of `orders` without its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderColumns {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: String,
-    /// The position of the outcome that placed it.
+    /// Position of the outcome that placed the order.
     pub position: i64,
     /// The storefront's opaque id of the customer.
     pub customer_reference: String,
     /// ISO 4217 code of its amounts.
     pub currency: String,
-    /// Minor units.
+    /// Shipping fee in minor units.
     pub shipping_fee: i64,
-    /// Minor units.
+    /// Total in minor units.
     pub total: i64,
 }
 
 /// A row of `order_lines`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineColumns {
-    /// From 0.
+    /// Number of the line, counted from 0.
     pub line_no: i32,
-    /// Which SKU, by its row.
+    /// Row of the SKU.
     pub sku_id: i64,
-    /// Units.
+    /// Ordered units.
     pub quantity: i64,
-    /// Minor units a unit.
+    /// Price of one unit in minor units.
     pub unit_price: i64,
 }
 
-/// A row of `payments`; times in microseconds by the database's clock.
+/// A row of `payments`. Times are microseconds by the database's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentColumns {
-    /// Its id.
+    /// Id of the payment.
     pub payment: Uuid,
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: String,
-    /// The order that it pays for.
+    /// Order of the payment.
     pub order: Uuid,
-    /// Minor units.
+    /// Amount in minor units.
     pub amount: i64,
-    /// ISO 4217 code.
+    /// ISO 4217 code of the amount.
     pub currency: String,
-    /// What the gateway knows it by.
+    /// The gateway's key of the payment.
     pub payment_key: String,
-    /// How it stands.
+    /// State of the payment.
     pub state: String,
-    /// Minor units that are back.
+    /// Refunded amount in minor units.
     pub refunded: i64,
-    /// Why it was declined or not paid.
+    /// Reason why the payment was declined or not paid.
     pub code: Option<String>,
-    /// How often the gateway was asked about it.
+    /// Number of queries to the gateway about the payment.
     pub asks: i64,
-    /// When it is asked about.
+    /// Time of the next query.
     pub next_ask_at: Option<i64>,
-    /// When it was begun.
+    /// Time when the payment was begun.
     pub created_at: i64,
-    /// When it was no longer in doubt.
+    /// Time when the payment's outcome became known.
     pub concluded_at: Option<i64>,
-    /// Until when a request to charge may be on its way.
+    /// Time until which a request to charge may be on its way.
     pub confirm_until: i64,
-    /// When it is looked at again, if it was given up.
+    /// Time of the next look at a payment that was given up.
     pub look_at: Option<i64>,
 }
 
-/// A row of `refunds`; times in microseconds by the database's clock.
+/// A row of `refunds`. Times are microseconds by the database's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundColumns {
-    /// Its id.
+    /// Id of the refund.
     pub refund: Uuid,
-    /// Of which payment.
+    /// Payment that it refunds.
     pub payment: Uuid,
-    /// Minor units.
+    /// Amount in minor units.
     pub amount: i64,
-    /// Why.
+    /// Reason of the refund.
     pub reason: String,
-    /// Nobody asked for it.
+    /// True if Bridge made the refund by itself, without a request.
     pub automatic: bool,
-    /// How it stands.
+    /// State of the refund.
     pub state: String,
-    /// Why it was refused.
+    /// Reason why the refund was refused.
     pub code: Option<String>,
-    /// How often it was asked for again.
+    /// Number of repeated requests to the gateway.
     pub asks: i64,
-    /// When it is asked for again.
+    /// Time of the next request.
     pub next_ask_at: Option<i64>,
-    /// When it was begun.
+    /// Time when the refund was begun.
     pub created_at: i64,
-    /// When it was no longer in doubt.
+    /// Time when the refund's outcome became known.
     pub concluded_at: Option<i64>,
-    /// Until when a request to give back may be on its way.
+    /// Time until which a request to refund may be on its way.
     pub give_back_until: i64,
-    /// When it is looked at again, if it was refused after a doubt.
+    /// Time of the next look at it, if it was refused after a doubt.
     pub look_at: Option<i64>,
 }
 
-/// A row of `payment_requests`, but for its key.
+/// A row of `payment_requests` without its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestColumns {
-    /// Keyed hash of the request.
+    /// Fingerprint of the request.
     pub fingerprint: Vec<u8>,
-    /// The payment that it is about.
+    /// Payment that the request is about.
     pub payment: Uuid,
-    /// The refund that it asked for.
+    /// Refund that the request asks for.
     pub refund: Option<Uuid>,
 }
 
 impl PaymentColumns {
-    /// Whether it is over and no money moved, as far as is known.
+    /// Returns true if the payment has ended and, as far as is known, no money moved.
     pub(super) fn is_given_up(&self) -> bool {
         matches!(self.state.as_str(), "declined" | "not_paid")
     }
 
-    /// Whether its money moved too late to pay for anything.
+    /// Returns true if the charge came too late to pay for the order.
     pub(super) fn is_late(&self) -> bool {
         matches!(self.state.as_str(), "charged_late" | "returned")
     }
 }
 
-/// An order that was placed, as all tables together have it.
+/// An order that was placed, with its rows of all tables.
 #[derive(Debug, Clone)]
 pub struct StoredOrder {
-    /// Its id.
+    /// Id of the order.
     pub order: Uuid,
-    /// `placed` or `cancelled`.
+    /// Either `placed` or `cancelled`.
     pub state: &'static str,
-    /// Its row of `orders`.
+    /// Row of the order in `orders`.
     pub columns: Option<Rc<OrderColumns>>,
-    /// Its lines.
+    /// Rows of the order in `order_lines`.
     pub lines: Vec<LineColumns>,
-    /// Its row of `order_personal`.
+    /// Row of the order in `order_personal`.
     pub personal: Option<Rc<PersonalAtRest>>,
 }

@@ -1,40 +1,42 @@
-//! A model of a database at READ COMMITTED, for the simulation: the flow that commits runs on it as on a real one.
+//! A model of a database at READ COMMITTED, for the simulation. The real flow that commits batches
+//! runs on it.
 //!
-//! Each statement sees what was committed before it, and waits for whoever holds a row that it wants. Its future is
-//! pending once before it is done, and again as often as it has to wait: other transactions go on meanwhile. Whoever
-//! polls decides who is next, and tells the time.
+//! Each statement sees what was committed before it, and waits for the holder of a row that it
+//! needs. Its future is pending once before it is done, and again for each wait, so that other
+//! transactions run in between. The simulation polls the futures: it chooses which transaction runs
+//! next, and sets the time.
 
-/// Rows, locks and what open transactions wrote.
+/// Rows, locks and the uncommitted rows of open transactions.
 mod tables;
 
-/// What the model refuses, as a driver says it.
+/// Refused statements, as errors of a database driver.
 mod refusal;
 
-/// The statements of a transaction.
+/// The statements of a batch's transaction.
 mod statements;
 
 /// The statements of payments.
 mod payments;
 
-/// Questions outside any transaction.
+/// Reads outside any transaction.
 mod questions;
 
-/// Rows, as their columns have them.
+/// Rows by column.
 mod columns;
 
-/// Somebody beside the agents.
+/// Transactions of other sessions than the agents'.
 mod shell;
 
-/// Rows by their keys.
+/// Rows by their primary keys.
 mod rows;
 
-/// What a restore needs.
+/// The archive for restores.
 mod archive;
 
-/// Restores.
+/// Restores to an earlier moment.
 mod restore;
 
-/// What is broken on purpose.
+/// Deliberate faults.
 mod broken;
 
 use std::cell::RefCell;
@@ -55,52 +57,53 @@ use super::memory::ForSale;
 use super::{Batch, BatchEnd, bisect};
 use crate::orders::planner::Awaited;
 
-/// How the model ends a COMMIT.
+/// The end of a COMMIT in the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CommitFate {
-    /// Committed, and it says so.
+    /// The COMMIT is done, and the client gets the reply.
     #[default]
     Done,
-    /// Committed, and nobody hears of it.
+    /// The COMMIT is done, and the reply is lost.
     ReplyLost,
-    /// Not committed, and nobody hears of it.
+    /// The COMMIT is not done, and the reply is lost.
     Lost,
-    /// Neither yet, and nobody hears of it: it is committed or rolled back later.
+    /// The reply is lost, and the transaction is committed or rolled back later.
     Late,
 }
 
-/// How many COMMITs ended in each way, those that wrote nothing included.
+/// Number of COMMITs by their end, including those that wrote nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ends {
-    /// See [`CommitFate::Done`].
+    /// COMMITs with [`CommitFate::Done`].
     pub done: u64,
-    /// See [`CommitFate::ReplyLost`].
+    /// COMMITs with [`CommitFate::ReplyLost`].
     pub reply_lost: u64,
-    /// See [`CommitFate::Lost`].
+    /// COMMITs with [`CommitFate::Lost`].
     pub lost: u64,
-    /// See [`CommitFate::Late`].
+    /// COMMITs with [`CommitFate::Late`].
     pub late: u64,
 }
 
-/// What a COMMIT made durable.
+/// An effect of a COMMIT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// What is settled under a key.
+    /// An outcome under a key.
     Outcome {
-        /// Its row.
+        /// The row of the outcome.
         row: Rc<OutcomeColumns>,
-        /// Changes of others that were committed when its transaction began: what it read is as new as that, or newer.
+        /// Number of changes by other sessions that were committed when its transaction began. All
+        /// that the transaction read is at least that new.
         began_after: u64,
     },
-    /// What somebody beside the agents changed.
+    /// A change by a session other than the agents'.
     Changed(Change),
-    /// How a payment stands.
+    /// The new state of a payment.
     Payment(Rc<PaymentColumns>),
-    /// How a refund stands.
+    /// The new state of a refund.
     Refund(Rc<RefundColumns>),
 }
 
-/// A transaction of somebody beside the agents, who holds a stock row.
+/// A transaction of a session other than the agents', which holds a stock row.
 #[derive(Debug)]
 pub struct Holder(TransactionId);
 
@@ -108,13 +111,14 @@ pub struct Holder(TransactionId);
 #[derive(Debug, Clone)]
 pub struct ModelDatabase {
     tables: Rc<RefCell<Tables>>,
-    /// The keys of the batch that this handle commits, in the order in which they were admitted.
+    /// Keys of the batch that this handle commits, in the order of admission.
     admitted: Rc<[Vec<u8>]>,
 }
 
 impl ModelDatabase {
-    /// A database with this stock, whose rows are numbered from 1. A statement waits for a row as long as `lock_timeout`;
-    /// one that does nothing but wait for one, as long as `awaited_for`.
+    /// Creates a database with this stock. SKU rows are numbered from 1. A statement waits for a
+    /// held row for at most `lock_timeout`. A statement that does nothing else waits for at most
+    /// `awaited_for`.
     pub fn new(
         stock: impl IntoIterator<Item = ForSale>,
         lock_timeout: Duration,
@@ -132,66 +136,68 @@ impl ModelDatabase {
         Self { tables: Rc::new(RefCell::new(tables)), admitted: Rc::new([]) }
     }
 
-    /// Commits a batch, as [`Ledger::commit`](super::Ledger::commit) does.
+    /// Commits a batch as [`Ledger::commit`](super::Ledger::commit) does.
     pub async fn commit(&self, batch: &Batch, awaited: Option<&Awaited>) -> BatchEnd {
         let admitted = batch.requests.iter().map(|request| request.key.as_bytes().to_vec()).collect();
         let database = Self { tables: self.tables.clone(), admitted };
         bisect::commit(&database, batch, awaited).await
     }
 
-    /// Tells the time, and what becomes of a statement and a COMMIT that are reached now.
+    /// Sets the time. `fate` is the end of a COMMIT that runs now. `cancels` makes a statement that
+    /// runs now fail as cancelled.
     pub fn set_now(&self, now: Duration, fate: CommitFate, cancels: bool) {
         let mut tables = self.tables.borrow_mut();
         (tables.now, tables.fate, tables.cancels, tables.waited) = (now, fate, cancels, false);
         tables.pauses_until = None;
     }
 
-    /// Ends the COMMITs that are late.
+    /// Ends the COMMITs with [`CommitFate::Late`]: commits them or rolls them back.
     pub fn end_late(&self, commits: bool) {
         self.tables.borrow_mut().end_left(commits);
     }
 
-    /// Whether a statement waited for a row since the time was last told.
+    /// Returns true if a statement has waited for a row since the last [`Self::set_now`].
     pub fn waited(&self) -> bool {
         self.tables.borrow().waited
     }
 
-    /// Until when somebody pauses who was polled since the time was last told.
+    /// Returns the end of a pause that began since the last [`Self::set_now`].
     pub fn pauses_until(&self) -> Option<Duration> {
         self.tables.borrow().pauses_until
     }
 
-    /// Breaks something of payments.
+    /// Adds a deliberate fault to payments.
     pub fn break_payments(&self, broken: Broken) {
         self.tables.borrow_mut().broken = broken;
     }
 
-    /// Every payment.
+    /// Returns every payment.
     pub fn payments(&self) -> Vec<Rc<PaymentColumns>> {
         self.tables.borrow().committed.payments.values().cloned().collect()
     }
 
-    /// A payment by its id.
+    /// Returns a payment by its id.
     pub fn payment_row(&self, payment: &Uuid) -> Option<Rc<PaymentColumns>> {
         self.tables.borrow().committed.payments.get(payment).cloned()
     }
 
-    /// Every request for a payment or a refund, by its key.
+    /// Returns every request for a payment or a refund, by its key.
     pub fn requests(&self) -> BTreeMap<Vec<u8>, Rc<RequestColumns>> {
         self.tables.borrow().committed.requests.clone()
     }
 
-    /// Every refund.
+    /// Returns every refund.
     pub fn refunds(&self) -> Vec<Rc<RefundColumns>> {
         self.tables.borrow().committed.refunds.values().cloned().collect()
     }
 
-    /// How an order that was placed stands.
+    /// Returns the state of an order that was placed.
     pub fn state_of(&self, order: &Uuid) -> Option<&'static str> {
         self.tables.borrow().committed.states.get(order).copied()
     }
 
-    /// When the next payment or refund is due, by the clock that whoever polls tells.
+    /// Returns the time at which the next payment or refund is due, by the clock of
+    /// [`Self::set_now`].
     pub fn next_due(&self) -> Option<Duration> {
         let Rows { payments, refunds, .. } = &self.tables.borrow().committed;
         let looks = self.tables.borrow().broken != Broken::LooksAtNothing;
@@ -201,29 +207,31 @@ impl ModelDatabase {
         Some(Duration::from_micros(u64::try_from(next).unwrap_or(0)))
     }
 
-    /// How many COMMITs ended in each way.
+    /// Returns the number of COMMITs by their end.
     pub fn ends(&self) -> Ends {
         self.tables.borrow().ends
     }
 
-    /// Breaks what a cancellation relies on: an order that is not there yet reads as if it had allocated nothing.
+    /// Adds a deliberate fault to cancellations: an order that does not exist yet reads as one
+    /// without units.
     pub fn mislead(&self) {
         self.tables.borrow_mut().misleads = true;
     }
 
-    /// Ends all open transactions and answers nobody before `until`.
+    /// Ends all open transactions. The database does not answer before `until`.
     pub fn go_away(&self, until: Duration) {
         let mut tables = self.tables.borrow_mut();
         tables.roll_back_all();
         tables.down_until = until;
     }
 
-    /// Whether a COMMIT that is under way is done although its client goes away.
+    /// Decides if a COMMIT under way is committed when its client goes away.
     pub fn set_commits_orphans(&self, commits: bool) {
         self.tables.borrow_mut().commits_orphans = commits;
     }
 
-    /// Holds a stock row, as `SELECT ... FOR UPDATE` in a shell does; `None` if somebody holds it already.
+    /// Holds a stock row, as `SELECT ... FOR UPDATE` in a shell does. Returns `None` if another
+    /// session holds it already.
     pub fn hold(&self, sku_id: i64) -> Option<Holder> {
         let mut tables = self.tables.borrow_mut();
         let id = tables.begin(self.admitted.clone());
@@ -234,18 +242,19 @@ impl ModelDatabase {
         None
     }
 
-    /// Lets a held row go.
+    /// Releases a held row.
     pub fn let_go(&self, Holder(id): Holder) {
         self.tables.borrow_mut().roll_back(id);
     }
 
-    /// Breaks promise P1 from here on: what is committed is durable only once [`ModelDatabase::sync`] says so.
+    /// Breaks promise P1 from now on: committed rows are durable only after
+    /// [`ModelDatabase::sync`].
     pub fn acknowledge_before_commit(&self) {
         let mut tables = self.tables.borrow_mut();
         tables.durable = Some(Box::new(tables.committed.clone()));
     }
 
-    /// Makes everything durable that was acknowledged.
+    /// Makes all committed rows durable.
     pub fn sync(&self) {
         let mut tables = self.tables.borrow_mut();
         if tables.durable.is_some() {
@@ -253,7 +262,7 @@ impl ModelDatabase {
         }
     }
 
-    /// Forgets what is not durable.
+    /// Loses all rows that are not durable.
     pub fn crash(&self) {
         let mut tables = self.tables.borrow_mut();
         if let Some(durable) = tables.durable.clone() {
@@ -261,7 +270,8 @@ impl ModelDatabase {
         }
     }
 
-    /// What was committed since this was last asked, outcomes in the order in which they were decided.
+    /// Returns the effects committed since the last call. Outcomes are in the order in which they
+    /// were decided.
     pub fn take_effects(&self) -> Vec<Effect> {
         let mut tables = self.tables.borrow_mut();
         let effects = std::mem::take(&mut tables.effects);
@@ -276,23 +286,25 @@ impl ModelDatabase {
         effects.into_iter().filter_map(read).collect()
     }
 
-    /// How many statements were refused since they would have closed a circle, and since they waited for too long.
+    /// Returns the number of statements that failed because of a deadlock, and because of a lock
+    /// time-out.
     pub fn refusals(&self) -> (u64, u64) {
         let tables = self.tables.borrow();
         (tables.deadlocks, tables.lock_timeouts)
     }
 
-    /// Breaks promise P3: a batch writes over stock what it has read of it, and locks nothing.
+    /// Breaks promise P3: a batch takes no locks, and overwrites stock with values computed from
+    /// what it read.
     pub fn overwrite_stock(&self) {
         self.tables.borrow_mut().overwrites = true;
     }
 
-    /// Every outcome.
+    /// Returns every outcome.
     pub fn outcomes(&self) -> Vec<Rc<OutcomeColumns>> {
         self.tables.borrow().committed.outcomes.values().cloned().collect()
     }
 
-    /// Every order that was placed.
+    /// Returns every order that was placed.
     pub fn orders(&self) -> Vec<StoredOrder> {
         let Rows { states, orders, lines, personal, .. } = &self.tables.borrow().committed;
         let order = |(order, state): (&Uuid, &&'static str)| StoredOrder {
@@ -305,22 +317,24 @@ impl ModelDatabase {
         states.iter().map(order).collect()
     }
 
-    /// The units available of each SKU's row.
+    /// Returns the available units of each SKU row.
     pub fn available(&self) -> BTreeMap<i64, i64> {
         let stock = &self.tables.borrow().committed.stock;
         stock.iter().map(|(sku_id, stock)| (*sku_id, stock.available)).collect()
     }
 
-    /// The SKU of a row.
+    /// Returns the SKU of a row.
     pub fn sku(&self, sku_id: i64) -> Option<String> {
         let skus = &self.tables.borrow().skus;
         skus.iter().find(|(_, known)| **known == sku_id).map(|((_, sku), _)| sku.clone())
     }
 
-    /// Checks P3: for every SKU, initial stock = available + sold, and what is sold is what placed orders hold.
+    /// Checks promise P3: for every SKU, `initial = available + sold`, and placed orders have
+    /// exactly the sold units.
     ///
     /// # Errors
-    /// What does not add up.
+    ///
+    /// Fails with a sentence that names the SKU row and its numbers.
     pub fn invariants(&self) -> Result<(), String> {
         let Rows { stock, states, lines, .. } = &self.tables.borrow().committed;
         let mut held: BTreeMap<i64, i64> = BTreeMap::new();

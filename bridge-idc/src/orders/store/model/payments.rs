@@ -1,4 +1,4 @@
-//! What the flow of payments asks of a database, answered by the model.
+//! The statements of payments, implemented by the model.
 
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ use crate::payments::store::{
 };
 
 impl ModelTransaction {
-    /// A statement that writes rows, once nobody else holds them; returns how many there are.
+    /// Writes rows once no other transaction holds them. Returns the number of rows.
     async fn update(
         &mut self,
         find: impl Fn(&Tables, TransactionId) -> Vec<Written>,
@@ -36,7 +36,7 @@ impl ModelTransaction {
     }
 }
 
-/// A row to be written.
+/// A row to write.
 enum Written {
     Payment(PaymentColumns),
     Refund(RefundColumns),
@@ -448,7 +448,8 @@ impl Statements for ModelTransaction {
     }
 }
 
-/// Takes the payments that are due, the longest due first, and leaves out those that somebody else holds.
+/// Takes payments that are due, the longest overdue first. Skips those that another transaction
+/// holds.
 fn take_payments(
     tables: &mut Tables,
     id: TransactionId,

@@ -1,4 +1,5 @@
-//! Questions outside any transaction: each statement of its own, and other transactions go on between two of them.
+//! Reads outside any transaction. Each statement stands alone, and other transactions run between
+//! two of them.
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
 use bridge_protocol::wire::order::State;
@@ -12,10 +13,11 @@ use crate::orders::store::LedgerError;
 use crate::orders::store::look_up::{self, LineRow, OrderRow, Question, Questions};
 
 impl ModelDatabase {
-    /// Looks an order up, as [`Ledger::look_up`](crate::orders::store::Ledger::look_up) does.
+    /// Looks an order up as [`Ledger::look_up`](crate::orders::store::Ledger::look_up) does.
     ///
     /// # Errors
-    /// If the database does not answer.
+    ///
+    /// Fails if the database does not answer.
     pub async fn look_up(
         &self,
         brand: &Brand,

@@ -1,4 +1,5 @@
-//! What the model refuses, as a driver says it: by SQLSTATE (PostgreSQL manual, appendix A).
+//! Refused statements of the model, as errors of a database driver with an SQLSTATE (PostgreSQL
+//! manual, appendix A).
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -6,14 +7,14 @@ use std::fmt;
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
-/// A statement that the model did not do.
+/// The reason why a statement failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The row was held for too long.
+    /// Another transaction held the row for longer than the time-out.
     LockTimeout,
     /// Two transactions wait for each other.
     Deadlock,
-    /// Somebody cancelled the statement.
+    /// Another session cancelled the statement.
     Cancelled,
     /// A unique index has the value already.
     Duplicate,

@@ -1,4 +1,4 @@
-//! Restores of the model to a moment, as a DBA makes them from the archive.
+//! Restores of the model's database to an earlier moment from its archive, as a DBA makes them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,8 +9,9 @@ use super::archive::Archive;
 use super::tables::Tables;
 
 impl Tables {
-    /// Everything is as it was at that moment: what was open is gone, and the ledger's numbers go on where they were then, or a
-    /// little later, since a sequence is logged ahead.
+    /// Restores the rows of a moment. Open transactions are lost. Positions continue after the last
+    /// one of that moment, with `skipped` left out, because a real sequence is logged ahead of its
+    /// use.
     fn restore(&mut self, to: Duration, skipped: i64) {
         self.roll_back_all();
         let Some(archive) = &mut self.archive else { return };
@@ -21,21 +22,21 @@ impl Tables {
 }
 
 impl ModelDatabase {
-    /// Keeps from here on what a restore needs.
+    /// Starts the archive that restores need.
     pub fn archive(&self) {
         let mut tables = self.tables.borrow_mut();
         let backup = tables.committed.clone();
         tables.archive = Some(Archive::of(backup));
     }
 
-    /// Breaks promise P1 from here on: a restore leaves out the last COMMIT before its moment.
+    /// Breaks promise P1 from now on: a restore leaves out the last commit before its moment.
     pub fn restore_too_early(&self) {
         if let Some(archive) = &mut self.tables.borrow_mut().archive {
             archive.lack_the_last();
         }
     }
 
-    /// Another database, as this one would be if it were restored to that moment: for whoever only looks.
+    /// Returns another database with the rows of this one at that moment, for reads only.
     pub fn restored_beside(&self, to: Duration) -> Self {
         let tables = self.tables.borrow();
         let rows = tables.archive.as_ref().map(|archive| archive.rows_at(to));
@@ -44,7 +45,8 @@ impl ModelDatabase {
         Self { tables: Rc::new(RefCell::new(beside)), admitted: Rc::new([]) }
     }
 
-    /// Restores the database to that moment. The ledger's numbers go on where they were then, but for so many.
+    /// Restores the database to that moment. Positions continue after the last one of that moment,
+    /// with `skipped` left out.
     pub fn restore(&self, to: Duration, skipped: i64) {
         self.tables.borrow_mut().restore(to, skipped);
     }

@@ -1,4 +1,4 @@
-//! The model's rows by their primary keys: all that is committed, or what one transaction wrote.
+//! Rows of the model by their primary keys.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{LineColumns, OrderColumns, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
 use crate::vault::PersonalAtRest;
 
-/// The units of a SKU.
+/// Units of a SKU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stock {
     pub(super) initial: i64,
@@ -16,17 +16,17 @@ pub(super) struct Stock {
     pub(super) sold: i64,
 }
 
-/// Rows by their primary keys: all that is committed, or what one transaction wrote.
+/// Rows by their primary keys: all committed rows, or the rows that one transaction wrote.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rows {
     pub(super) stock: BTreeMap<i64, Stock>,
     pub(super) prices: BTreeMap<i64, i64>,
     pub(super) outcomes: BTreeMap<Vec<u8>, Rc<OutcomeColumns>>,
-    /// The key of the outcome by which each order was placed or rejected.
+    /// Key of the outcome that placed or rejected each order.
     pub(super) placed: BTreeMap<Uuid, Vec<u8>>,
-    /// The state of each order that was placed.
+    /// State of each order that was placed.
     pub(super) states: BTreeMap<Uuid, &'static str>,
-    /// Everything else of it.
+    /// The other columns of each order that was placed.
     pub(super) orders: BTreeMap<Uuid, Rc<OrderColumns>>,
     pub(super) lines: BTreeMap<Uuid, Vec<LineColumns>>,
     pub(super) personal: BTreeMap<Uuid, Rc<PersonalAtRest>>,

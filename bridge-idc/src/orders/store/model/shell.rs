@@ -1,51 +1,52 @@
-//! Somebody beside the agents: a DBA's transaction in a shell, statement by statement, in whatever order they like.
+//! Transactions of other sessions than the agents': a DBA's statements in a shell, one by one and
+//! in any order.
 
 use super::rows::Stock;
 use super::tables::{Effect, Lock, Patience, Step, TransactionId};
 use super::{ModelDatabase, Rc};
 
-/// An open transaction of somebody beside the agents.
+/// An open transaction of a session other than the agents'.
 #[derive(Debug)]
 pub struct Shell(TransactionId);
 
-/// What they change.
+/// A change by such a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// So many units more of a SKU's row, or less.
+    /// Add units to a SKU row; remove them if negative.
     Restock {
-        /// Which row.
+        /// The SKU row.
         sku_id: i64,
-        /// How many.
+        /// Number of units.
         units: i64,
     },
-    /// Another price of a SKU's row.
+    /// Set the price of a SKU row.
     Price {
-        /// Which row.
+        /// The SKU row.
         sku_id: i64,
-        /// Minor units.
+        /// The price in minor units.
         price: i64,
     },
 }
 
-/// How far a change came.
+/// Result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
-    /// It is made, and others see it after the COMMIT.
+    /// The change is made. Other transactions see it after the COMMIT.
     Done,
-    /// Somebody else holds the row.
+    /// Another transaction holds the row.
     Waits,
-    /// The database refuses it, and the transaction with it.
+    /// The database refused the change and ended the transaction.
     Refused,
 }
 
 impl ModelDatabase {
-    /// Begins a transaction; `None` while the database does not answer.
+    /// Begins a transaction. Returns `None` while the database does not answer.
     pub fn begin_shell(&self) -> Option<Shell> {
         let mut tables = self.tables.borrow_mut();
         (!tables.is_down()).then(|| Shell(tables.begin(Rc::new([]))))
     }
 
-    /// Makes a change, once its row is free.
+    /// Makes a change if its row is free.
     pub fn change(&self, Shell(id): &Shell, change: Change) -> Changed {
         let mut tables = self.tables.borrow_mut();
         if tables.is_down() || !tables.is_open(*id) {
@@ -65,7 +66,7 @@ impl ModelDatabase {
                 let Some(Stock { initial, available, sold }) = tables.stock(*id, sku_id) else {
                     return Changed::Refused;
                 };
-                // A CHECK of the table.
+                // The table has this rule as a CHECK.
                 if available + units < 0 {
                     return Changed::Refused;
                 }
@@ -80,7 +81,7 @@ impl ModelDatabase {
         Changed::Done
     }
 
-    /// Commits what was changed, or rolls it back.
+    /// Commits the changes, or rolls them back.
     pub fn end_shell(&self, Shell(id): Shell, commits: bool) {
         let mut tables = self.tables.borrow_mut();
         if commits && !tables.is_down() {

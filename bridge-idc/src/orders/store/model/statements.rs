@@ -1,4 +1,4 @@
-//! What the flow asks of a database, answered by the model.
+//! The statements of a batch's transaction, implemented by the model.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -28,7 +28,7 @@ use crate::orders::store::statements::{Locking, Statements};
 pub struct ModelTransaction {
     database: ModelDatabase,
     id: TransactionId,
-    /// The stock that it has read.
+    /// Stock that the transaction has read.
     read: BTreeMap<i64, Stock>,
 }
 
@@ -68,7 +68,7 @@ impl Begins for ModelDatabase {
 }
 
 impl ModelTransaction {
-    /// One statement. Others go on before it, and while it waits for a row.
+    /// Runs one statement. Other transactions run before it and while it waits for a row.
     pub(super) async fn statement<V>(
         &mut self,
         mut run: impl FnMut(&mut Tables, TransactionId) -> Result<Step<V>, Refusal>,
@@ -88,7 +88,8 @@ impl ModelTransaction {
         }
     }
 
-    /// A statement that locks rows, or leaves out those that somebody else holds; returns which it got.
+    /// Locks rows and returns the locked ones. Without `patience`, skips rows that another
+    /// transaction holds.
     async fn lock<R: Clone>(
         &mut self,
         rows: &[R],
@@ -138,7 +139,7 @@ impl ModelTransaction {
         .await
     }
 
-    /// A statement that waits for nobody.
+    /// Runs a statement that waits for no row.
     pub(super) async fn at_once<V>(
         &mut self,
         mut run: impl FnMut(&mut Tables, TransactionId) -> V,
@@ -274,7 +275,7 @@ impl Statements for ModelTransaction {
         at: UnixMicros,
     ) -> sqlx::Result<Vec<PositionRow>> {
         self.statement(|tables, id| {
-            // A unique index makes a second writer of a value wait for the first one's end.
+            // A unique index makes a second writer of a value wait for the end of the first one.
             let places = rows.iter().filter(|row| row.operation == "place");
             let keys = rows.iter().map(|row| Lock::Key(row.key.to_vec()));
             if tables.lock(
@@ -398,7 +399,8 @@ impl Ends for ModelTransaction {
 
 impl Drop for ModelTransaction {
     fn drop(&mut self) {
-        // Dropped while the tables are in use, it would be by the very statement that uses them: there is none such.
+        // The borrow fails only if a statement drops a transaction while it runs, and no statement
+        // does.
         let Ok(mut tables) = self.database.tables.try_borrow_mut() else { return };
         match tables.orphan_of(self.id) {
             Orphan::Left => {}
@@ -419,7 +421,7 @@ fn order_columns(row: &OrderRow<'_>) -> OrderColumns {
     }
 }
 
-/// The rows of these SKUs and these rows, sorted, each once.
+/// Returns the rows of these SKUs together with these rows, sorted and without duplicates.
 fn wanted(tables: &Tables, named: &[(&str, &str)], sku_ids: &[i64]) -> Vec<i64> {
     let row = |(brand, sku): &(&str, &str)| tables.skus.get(&((*brand).to_owned(), (*sku).to_owned()));
     let mut wanted: Vec<i64> = named.iter().filter_map(row).copied().collect();
@@ -436,13 +438,13 @@ fn patience(locking: Locking) -> Option<Patience> {
     }
 }
 
-/// Lets others go on once.
+/// Is pending once, so that other transactions run.
 pub(super) async fn turn() {
     let mut waited = false;
     poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-/// The connection is cut.
+/// Returns the error of a cut connection.
 pub(super) fn gone() -> sqlx::Error {
     sqlx::Error::Io(io::ErrorKind::ConnectionReset.into())
 }

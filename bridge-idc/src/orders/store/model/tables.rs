@@ -1,4 +1,4 @@
-//! The model's rows, what each open transaction has written, and who holds which row.
+//! Rows of the model, the uncommitted rows of each open transaction, and the holder of each lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,11 +14,11 @@ use super::{
     Change, CommitFate, Ends, LineColumns, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns,
 };
 
-/// An open transaction.
+/// Id of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TransactionId(u64);
 
-/// A row, or a value of a unique index, that a transaction can hold.
+/// A row, or a value of a unique index, that a transaction can lock.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lock {
     Stock(i64),
@@ -33,103 +33,105 @@ pub(super) enum Lock {
     Request(Vec<u8>),
 }
 
-/// What a COMMIT made durable.
+/// An effect of a COMMIT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// The outcome under a key, of a transaction that began after so many changes.
+    /// The outcome under this key, and the number of changes by other sessions before its
+    /// transaction began.
     Outcome(Vec<u8>, u64),
-    /// A change of somebody beside the agents.
+    /// A change by a session other than the agents'.
     Changed(Change),
-    /// How a payment stands.
+    /// The new state of a payment.
     Payment(Rc<PaymentColumns>),
-    /// How a refund stands.
+    /// The new state of a refund.
     Refund(Rc<RefundColumns>),
 }
 
-/// What a transaction has written, and whether its COMMIT is under way.
+/// An open transaction.
 #[derive(Debug)]
 struct Open {
     written: Rows,
-    /// Changes that were committed when it began.
+    /// Number of changes that were committed when it began.
     began_after: u64,
-    /// Its changes, if it is of somebody beside the agents.
+    /// Changes of the transaction, if it belongs to a session other than the agents'.
     changes: Vec<Effect>,
-    /// The keys of its batch, in the order in which they are decided.
+    /// Keys of the transaction's batch, in the order in which they are decided.
     admitted: Rc<[Vec<u8>]>,
     orphan: Orphan,
 }
 
-/// What becomes of a transaction whose client goes away.
+/// The fate of a transaction whose client goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Orphan {
-    /// It is rolled back.
+    /// The transaction is rolled back.
     Open,
-    /// Its COMMIT is under way: it is done or not.
+    /// The COMMIT is under way and is either done or not.
     Committing,
-    /// Its COMMIT is not done yet, and will be or not.
+    /// The COMMIT was left undone, and is ended later by [`Tables::end_left`].
     Left,
 }
 
-/// For how long a statement waits for a row.
+/// The time-out of a statement that waits for a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
     Lock,
     Awaited,
 }
 
-/// How far a statement came.
+/// Progress of a statement.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<V> {
     Done(V),
-    /// Another transaction holds a row that it wants.
+    /// Another transaction holds a row that it needs.
     Waits,
 }
 
 /// The database.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    /// By whoever polls.
+    /// Present time, set by the simulation.
     pub(super) now: Duration,
-    /// How long a statement waits for a row: any statement, and one that only waits.
+    /// Time-outs for a held row, by [`Patience`].
     pub(super) patience: [Duration; 2],
-    /// It does not answer before this moment.
+    /// The database does not answer before this time.
     pub(super) down_until: Duration,
-    /// How a COMMIT ends that is reached now.
+    /// The end of a COMMIT that runs now.
     pub(super) fate: CommitFate,
-    /// Whether a statement that is reached now is cancelled by somebody.
+    /// True if a statement that runs now fails as cancelled.
     pub(super) cancels: bool,
-    /// Whether an order that is not there reads as if it had allocated nothing.
+    /// True if an order that does not exist reads as one without units.
     pub(super) misleads: bool,
-    /// Whether batches write over stock what they have read of it, and lock nothing.
+    /// True if batches take no locks and overwrite stock with values computed from what they read.
     pub(super) overwrites: bool,
-    /// Whether a statement waited for a row since the time was last told.
+    /// True if a statement has waited for a row since the time was last set.
     pub(super) waited: bool,
-    /// Until when somebody pauses who was polled since the time was last told.
+    /// The end of a pause that began since the time was last set.
     pub(super) pauses_until: Option<Duration>,
-    /// What of payments is broken on purpose.
+    /// The deliberate fault in payments.
     pub(super) broken: Broken,
-    /// How many COMMITs ended in each way.
+    /// Number of COMMITs by their end.
     pub(super) ends: Ends,
-    /// Whether a COMMIT that is under way is done although its client goes away.
+    /// True if a COMMIT under way is committed when its client goes away.
     pub(super) commits_orphans: bool,
-    /// Brands and their currencies.
+    /// Currency of each brand.
     pub(super) brands: BTreeMap<String, String>,
-    /// The row of each SKU, by brand and SKU.
+    /// Row of each SKU, by brand and SKU.
     pub(super) skus: BTreeMap<(String, String), i64>,
     pub(super) committed: Rows,
-    /// What a crash leaves, if that is not all that is committed.
+    /// Durable rows, which a crash leaves. `None` if all committed rows are durable.
     pub(super) durable: Option<Box<Rows>>,
-    /// What a restore needs, if there may be one.
+    /// The archive, if the simulation makes restores.
     pub(super) archive: Option<Archive>,
     open: BTreeMap<TransactionId, Open>,
     locks: BTreeMap<Lock, TransactionId>,
-    /// Whom each transaction waits for, and since when.
+    /// The transaction that each waiting transaction waits for, and the start of the wait.
     waits: BTreeMap<TransactionId, (TransactionId, Duration)>,
     begun: u64,
     last_position: i64,
-    /// What became durable since it was last asked for.
+    /// Effects committed since the last
+    /// [`ModelDatabase::take_effects`](super::ModelDatabase::take_effects).
     pub(super) effects: Vec<Effect>,
-    /// Changes of somebody beside the agents that were committed so far.
+    /// Number of committed changes by sessions other than the agents'.
     changes: u64,
     pub(super) deadlocks: u64,
     pub(super) lock_timeouts: u64,
@@ -153,10 +155,10 @@ impl Tables {
         self.open.contains_key(&id)
     }
 
-    /// Commits; whoever waits for its rows goes on.
+    /// Commits a transaction and releases its locks.
     pub(super) fn commit(&mut self, id: TransactionId) {
         if let Some(open) = self.open.remove(&id) {
-            // A key that stands twice in a batch is decided at its first place.
+            // A key that is in a batch twice is decided at its first place.
             let mut told = BTreeSet::new();
             for key in open.admitted.iter().filter(|key| open.written.outcomes.contains_key(*key)) {
                 if told.insert(key) {
@@ -175,7 +177,7 @@ impl Tables {
         self.let_go(id);
     }
 
-    /// Notes what is durable once a transaction commits.
+    /// Notes an effect that comes true when the transaction commits.
     pub(super) fn tell(&mut self, id: TransactionId, effect: Effect) {
         if let Some(open) = self.open.get_mut(&id) {
             open.changes.push(effect);
@@ -187,7 +189,7 @@ impl Tables {
         self.let_go(id);
     }
 
-    /// The server ends: nothing that is open is ever committed.
+    /// Rolls all open transactions back, as the end of the server does.
     pub(super) fn roll_back_all(&mut self) {
         for id in Vec::from_iter(self.open.keys().copied()) {
             self.roll_back(id);
@@ -198,7 +200,8 @@ impl Tables {
         self.set_orphan(id, Orphan::Committing);
     }
 
-    /// Its client has heard that it is lost, and it is not: it holds its rows until it ends.
+    /// Leaves a COMMIT undone although its client has heard that it failed. The transaction keeps
+    /// its locks until [`Self::end_left`].
     pub(super) fn leave(&mut self, id: TransactionId) {
         self.set_orphan(id, Orphan::Left);
     }
@@ -213,7 +216,7 @@ impl Tables {
         self.open.get(&id).map_or(Orphan::Open, |open| open.orphan)
     }
 
-    /// Ends every transaction that was left.
+    /// Ends every transaction that was left undone.
     pub(super) fn end_left(&mut self, commits: bool) {
         let left = self.open.iter().filter(|(_, open)| open.orphan == Orphan::Left);
         for id in Vec::from_iter(left.map(|(id, _)| *id)) {
@@ -239,7 +242,8 @@ impl Tables {
         self.waits.remove(&id);
     }
 
-    /// Takes locks in their order, as many as are free. What is taken is kept while the rest is waited for.
+    /// Takes locks in the given order until one is held by another transaction. Locks that it has
+    /// taken are kept during the wait.
     pub(super) fn lock(
         &mut self,
         id: TransactionId,
@@ -256,7 +260,7 @@ impl Tables {
         Ok(Step::Done(()))
     }
 
-    /// Takes a lock if it is free.
+    /// Takes a lock if it is free. Returns true if the transaction has it.
     pub(super) fn try_lock(&mut self, id: TransactionId, lock: Lock) -> bool {
         *self.locks.entry(lock).or_insert(id) == id
     }
@@ -288,7 +292,7 @@ impl Tables {
         }
     }
 
-    /// Whether `holder` waits, by way of others, for `id`.
+    /// Returns true if `holder` waits for `id`, directly or through others.
     fn is_waited_for_by(&self, id: TransactionId, holder: TransactionId) -> bool {
         let mut seen = BTreeSet::new();
         let mut next = Some(holder);
@@ -316,14 +320,14 @@ impl Tables {
         own.or_else(|| self.committed.outcomes.get(key))
     }
 
-    /// The outcome by which an order was placed or rejected.
+    /// Returns the outcome that placed or rejected an order.
     pub(super) fn placing(&self, id: TransactionId, order: &Uuid) -> Option<&Rc<OutcomeColumns>> {
         let own = self.written(id).and_then(|written| written.placed.get(order));
         let key = own.or_else(|| self.committed.placed.get(order))?;
         self.outcome(id, key)
     }
 
-    /// The state of an order that was placed.
+    /// Returns the state of an order that was placed.
     pub(super) fn state(&self, id: TransactionId, order: &Uuid) -> Option<&'static str> {
         let own = self.written(id).and_then(|written| written.states.get(order));
         own.or_else(|| self.committed.states.get(order)).copied()
@@ -334,7 +338,7 @@ impl Tables {
         own.or_else(|| self.committed.lines.get(order)).map_or(&[], Vec::as_slice)
     }
 
-    /// The database's clock: microseconds.
+    /// Returns the time of the database's clock in microseconds.
     pub(super) fn clock(&self) -> i64 {
         i64::try_from(self.now.as_micros()).unwrap_or(i64::MAX)
     }
@@ -344,7 +348,7 @@ impl Tables {
         own.or_else(|| self.committed.payments.get(&payment)).cloned()
     }
 
-    /// The payments that are so, as a transaction sees them.
+    /// Returns the payments that satisfy `is_so`, as a transaction sees them.
     pub(super) fn payments(
         &self,
         id: TransactionId,
@@ -353,7 +357,7 @@ impl Tables {
         seen(&self.committed.payments, self.written(id).map(|written| &written.payments), |row| is_so(row))
     }
 
-    /// The refunds that are so, as a transaction sees them.
+    /// Returns the refunds that satisfy `is_so`, as a transaction sees them.
     pub(super) fn refunds(
         &self,
         id: TransactionId,
@@ -367,7 +371,7 @@ impl Tables {
         own.or_else(|| self.committed.requests.get(key)).map(Rc::as_ref)
     }
 
-    /// The key of the request for a payment, or for a refund of it.
+    /// Returns the key of the request for a payment, or for a refund of it.
     pub(super) fn key_of(&self, id: TransactionId, payment: Uuid, refund: Option<Uuid>) -> Option<Vec<u8>> {
         let own = self.written(id).into_iter().flat_map(|written| &written.requests);
         let mut all = own.chain(&self.committed.requests);
@@ -379,26 +383,26 @@ impl Tables {
         self.open.get(&id).map(|open| &open.written)
     }
 
-    /// Where a transaction writes; a transaction that the server ended writes nowhere.
+    /// Changes the rows of a transaction. Does nothing for a transaction that the server has ended.
     pub(super) fn write(&mut self, id: TransactionId, write: impl FnOnce(&mut Rows)) {
         if let Some(open) = self.open.get_mut(&id) {
             write(&mut open.written);
         }
     }
 
-    /// Goes on from rows that were restored.
+    /// Continues from restored rows.
     pub(super) fn go_on_from(&mut self, rows: Rows, changes: u64, last_position: i64) {
         (self.committed, self.changes, self.last_position) = (rows, changes, last_position);
     }
 
-    /// The next number of the ledger. Numbers of transactions that are rolled back leave gaps.
+    /// Returns the ledger's next position. Positions of rolled-back transactions leave gaps.
     pub(super) fn next_position(&mut self) -> i64 {
         self.last_position += 1;
         self.last_position
     }
 }
 
-/// The rows that are so: what is committed, and over it what one transaction wrote.
+/// Returns the rows that satisfy `is_so`. Rows that the transaction wrote hide the committed ones.
 fn seen<R>(
     committed: &BTreeMap<Uuid, Rc<R>>,
     written: Option<&BTreeMap<Uuid, Rc<R>>>,

@@ -1,4 +1,4 @@
-//! The model, one batch at a time: what it keeps, whom it lets wait, and what a lost COMMIT comes to.
+//! The model, one batch at a time: kept rows, waits for locks, and lost COMMIT replies.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -25,7 +25,7 @@ fn money(amount: i64) -> Money {
     Money::new(amount, Currency::new("KRW").unwrap()).unwrap()
 }
 
-/// A database that sells two units of `A`.
+/// Creates a database that sells two units of `A`.
 fn database() -> ModelDatabase {
     let stock = ForSale { brand: brand(), sku: Sku::new("A").unwrap(), price: money(7), units: 2 };
     ModelDatabase::new([stock], LOCK_TIMEOUT, AWAITED_FOR)
@@ -40,7 +40,7 @@ fn order(key: u8) -> OrderId {
     OrderId::new(AT, [key; 10])
 }
 
-/// An order of one unit of `A`.
+/// Returns a batch with an order of one unit of `A`.
 fn place(key: u8) -> Batch {
     let line = Line { sku: Sku::new("A").unwrap(), quantity: Quantity::new(1).unwrap(), unit_price: 7 };
     let terms = OrderTerms::new(vec![line], money(0), money(7), "c".to_owned(), 1).unwrap();
@@ -52,12 +52,12 @@ fn place(key: u8) -> Batch {
     request(key, Action::Place(Box::new(Placement { order: order(key), terms, personal })))
 }
 
-/// The flow sets timers, which are never due here.
+/// Returns a runtime for timers of the flow, which never fire in these tests.
 fn timers() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Commits a batch beside nobody else.
+/// Commits a batch while no other transaction runs.
 fn commit(database: &ModelDatabase, batch: &Batch) -> BatchEnd {
     let timers = timers();
     let _entered = timers.enter();
@@ -126,7 +126,8 @@ fn a_commit_without_reply_is_found_and_a_lost_one_repeated() {
     assert_eq!((database.outcomes().len(), database.invariants()), (2, Ok(())));
 }
 
-/// Commits a batch; `between` is done before each of its steps, by how its COMMITs have ended so far.
+/// Commits a batch. Before each of its steps, calls `between` with the number of COMMITs so far, by
+/// their end.
 fn commit_while(
     database: &ModelDatabase,
     batch: &Batch,
@@ -149,7 +150,8 @@ fn commit_while(
 fn a_commit_that_is_lost_in_every_round_stays_in_doubt() {
     let database = database();
     let end = commit_while(&database, &place(1), None, |Ends { lost, done, .. }| {
-        // After each that is lost it is asked whether the keys are there: they are not, or not yet.
+        // After each lost COMMIT, the flow asks if the keys are in the ledger. They are not, or not
+        // yet.
         let fate = if lost > done { CommitFate::Done } else { CommitFate::Lost };
         database.set_now(Duration::ZERO, fate, false);
     });

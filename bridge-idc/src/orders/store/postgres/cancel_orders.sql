@@ -1,2 +1,3 @@
--- Guarded: an order that is not placed any more is not counted, and the transaction is rolled back.
+-- Cancels these orders. An order that is no longer placed is not counted, and the caller then rolls
+-- back.
 UPDATE orders SET state = 'cancelled', cancelled_at = $2 WHERE order_id = ANY($1) AND state = 'placed'

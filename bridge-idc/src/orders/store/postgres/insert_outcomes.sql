@@ -1,4 +1,5 @@
--- Settles these keys, sorted by key. A key that does not come back was settled by another agent meanwhile.
+-- Inserts outcomes, sorted by key. A key that is not returned was settled by another agent in the
+-- meantime.
 INSERT INTO outcomes (key, brand, operation, order_id, fingerprint, outcome, sku, price, currency, committed_at)
 SELECT new.*, $10
 FROM UNNEST(

@@ -1,4 +1,4 @@
--- The lines of these orders; those of one order in their order.
+-- Returns the lines of these orders. The lines of one order are in their order.
 SELECT order_lines.order_id, skus.sku, order_lines.quantity, order_lines.unit_price
 FROM order_lines
 JOIN skus ON skus.sku_id = order_lines.sku_id

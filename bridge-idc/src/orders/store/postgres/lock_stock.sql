@@ -1,5 +1,5 @@
--- Locks the stock of these SKUs ($1 brand, $2 sku) and of these rows ($3), in one order for every writer, and says which it got.
--- A row that somebody else holds is left out and not waited for.
+-- Locks the stock of these SKUs ($1 brand, $2 sku) and of these rows ($3), in one order for every
+-- writer. Returns the locked rows. A row that another session holds is skipped.
 SELECT stock.sku_id
 FROM stock
 WHERE stock.sku_id IN (

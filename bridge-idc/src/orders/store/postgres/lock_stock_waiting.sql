@@ -1,4 +1,4 @@
--- As lock_stock.sql, and waits for a row that somebody else holds.
+-- Locks stock as lock_stock.sql does, but waits for a row that another session holds.
 SELECT stock.sku_id
 FROM stock
 WHERE stock.sku_id IN (

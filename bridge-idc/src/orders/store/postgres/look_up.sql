@@ -1,5 +1,6 @@
--- How orders stand: of each question $1 its brand, $2 the order, $3 the key that it was placed under, or null. The key decides.
--- A question at a time, so that each goes by an index, whatever the tables' sizes.
+-- Looks orders up. Each question has a brand ($1), an order ($2), and the key under which it was
+-- placed, or null ($3). A key takes precedence over the order. LATERAL handles one question at a
+-- time, so that each uses an index, whatever the sizes of the tables.
 SELECT
     asked.question, found.order_id, coalesce(orders.state, found.outcome), found.position, found.committed_at,
     orders.customer_reference, orders.currency, orders.shipping_fee, orders.total

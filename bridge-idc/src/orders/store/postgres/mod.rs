@@ -1,4 +1,4 @@
-//! PostgreSQL: binds arrays to the statements beside this file and decodes their rows.
+//! PostgreSQL: binds arrays to the statements beside this file, and decodes their rows.
 
 use bridge_protocol::domain::UnixMicros;
 use sqlx::PgConnection;
@@ -30,7 +30,8 @@ impl Statements for PgConnection {
                 self.lock_orders(&[order.as_uuid()], Locking::Waits).await?;
                 set_lock_timeout(self, LOCK_TIMEOUT).await
             }
-            // Nobody knows what to wait for: whatever it is, it is met again.
+            // The held row is unknown, so there is nothing to wait for. The batch meets it again if
+            // it is still held.
             Awaited::Brand(_) => Ok(()),
         }
     }
@@ -162,5 +163,5 @@ impl Questions for Postgres {
     }
 }
 
-/// Columns of `order_personal` that hold a value.
+/// Number of columns of `order_personal` that hold a personal value.
 const PERSONAL_FIELDS: usize = bridge_protocol::domain::PersonalField::ALL.len();

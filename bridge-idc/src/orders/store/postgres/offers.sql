@@ -1,5 +1,6 @@
--- What these brands ($1) sell in, a row each, and what they offer: SKUs by name ($2 brand, $3 sku) and by row ($4). Read in a
--- statement after the lock: one that locks sees every other table as it was before it waited.
+-- Returns a row with the currency of each of these brands ($1), and the offers of SKUs by name ($2
+-- brand, $3 sku) and by row ($4). It must be a statement after the lock: a statement that waits for
+-- a lock sees all other tables as they were before its wait.
 SELECT brands.brand, brands.currency, NULL::bigint, NULL::text, NULL::bigint, NULL::bigint
 FROM brands
 WHERE brands.brand = ANY($1)

@@ -1,4 +1,5 @@
--- What is settled under these keys. Read after the stock is locked, so that what another agent has just committed shows.
+-- Returns the outcomes under these keys. It runs after the stock is locked, so that it sees the
+-- latest commit of another agent.
 SELECT key, order_id, fingerprint, outcome, sku, price, currency, position, committed_at
 FROM outcomes
 WHERE key = ANY($1)

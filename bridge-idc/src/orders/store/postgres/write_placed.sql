@@ -1,6 +1,7 @@
--- Writes orders that are placed ($1 to $8), their lines ($9 to $13) and their personal data ($14 to $25), and moves units from available
--- to sold, or back where they are negative ($26, $27; guarded: never below zero). Says how many rows had the units. All of it was decided
--- behind the locks, and no part reads what another one writes, so that one statement is as good as four.
+-- Writes placed orders ($1 to $8), their lines ($9 to $13) and their personal data ($14 to $25).
+-- Moves units from available to sold, or back if negative ($26, $27), but never below zero. Returns
+-- the number of rows that had the units. All values were decided under the locks, and no part reads
+-- what another part writes, so this one statement is as safe as four.
 WITH placed AS (
     INSERT INTO orders (order_id, brand, position, customer_reference, currency, shipping_fee, total, committed_at)
     SELECT new.*, $8

@@ -1,4 +1,4 @@
--- Settles these keys, sorted by key. A key that does not come back was settled before.
+-- Inserts outcomes, sorted by key. A key that is not returned was settled before.
 INSERT INTO outcomes (key, brand, operation, order_id, fingerprint, outcome, sku, price, currency, committed_at)
 SELECT
     unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), unhex(value ->> 4),

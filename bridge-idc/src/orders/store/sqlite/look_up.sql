@@ -1,5 +1,6 @@
--- How orders stand: $1 has a row for each question, of its brand, the order, and the key that it was placed under, or null. The key
--- decides. CROSS JOIN: a question at a time, so that each goes by an index.
+-- Looks orders up. $1 has a row for each question: its brand, the order, and the key under which it
+-- was placed, or null. A key takes precedence over the order. CROSS JOIN makes SQLite handle one
+-- question at a time, so that each uses an index.
 SELECT
     asked.key + 1, outcomes.order_id, coalesce(orders.state, outcomes.outcome), outcomes.position, outcomes.committed_at,
     orders.customer_reference, orders.currency, orders.shipping_fee, orders.total

@@ -1,7 +1,9 @@
-//! SQLite, the embedded default: hands rows over as JSON arrays to the statements beside this file.
+//! SQLite, the default database, which is embedded: passes rows as JSON arrays to the statements
+//! beside this file.
 //!
-//! A table of rows goes in as one text, `[[..], [..]]`, which `json_each` takes apart again: one statement a table
-//! whatever the batch's size, prepared once. Bytes travel in it as hexadecimal digits.
+//! The rows of a table go into one text, `[[..], [..]]`, and `json_each` takes them apart. So each
+//! table needs one prepared statement, whatever the size of the batch. Bytes are hexadecimal digits
+//! in the text.
 
 use bridge_protocol::domain::UnixMicros;
 use sqlx::SqliteConnection;
@@ -22,7 +24,7 @@ impl Statements for SqliteConnection {
         sqlx::query_as(include_str!("units.sql")).bind(ids(orders)?).fetch_all(self).await
     }
 
-    /// Whoever has begun holds everything.
+    /// SQLite has one writer, so a transaction that has begun holds all rows.
     async fn wait_for(&mut self, _: &Awaited) -> sqlx::Result<()> {
         Ok(())
     }
@@ -164,7 +166,7 @@ fn ids(orders: &[Uuid]) -> sqlx::Result<String> {
     table(orders, |order| hex(order.as_bytes()))
 }
 
-/// For `unhex()`.
+/// Returns hexadecimal digits for SQLite's `unhex()`.
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);

@@ -1,5 +1,5 @@
--- What these brands ($1) sell in, a row each, and what they offer: SKUs by name ($2, each brand and sku) and by row ($3).
--- BEGIN IMMEDIATE has locked it all.
+-- Returns a row with the currency of each of these brands ($1), and the offers of SKUs by name ($2,
+-- pairs of brand and sku) and by row ($3). BEGIN IMMEDIATE has locked the whole database.
 WITH wanted (sku_id) AS (
     SELECT skus.sku_id
     FROM json_each($2) AS named

@@ -1,4 +1,4 @@
--- What is settled under these keys.
+-- Returns the outcomes under these keys.
 SELECT key, order_id, fingerprint, outcome, sku, price, currency, position, committed_at
 FROM outcomes
 WHERE key IN (SELECT unhex(value) FROM json_each($1))

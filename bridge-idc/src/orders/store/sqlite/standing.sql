@@ -1,4 +1,4 @@
--- How these orders stand.
+-- Returns the state of these orders.
 SELECT outcomes.order_id, outcomes.brand, coalesce(orders.state, 'rejected')
 FROM outcomes
 LEFT JOIN orders ON orders.order_id = outcomes.order_id

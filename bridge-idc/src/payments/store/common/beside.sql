@@ -1,4 +1,5 @@
--- Other payments of an order ($1) that the gateway knows by the same token ($2), and that the money may be of: the gateway
--- charges a token once, and cannot tell them apart. $3: the payment itself.
+-- Returns the number of other payments of an order ($1) with the same gateway key ($2) that may
+-- have moved the money. The gateway charges once for a key and cannot tell the payments apart. $3
+-- is the payment itself.
 SELECT count(*) FROM payments
 WHERE order_id = $1 AND payment_key = $2 AND payment_id <> $3 AND state NOT IN ('declined', 'not_paid')

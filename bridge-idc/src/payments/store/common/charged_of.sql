@@ -1,2 +1,2 @@
--- The payment of an order that moved money.
+-- Returns the payment of an order that moved money.
 SELECT payment_id FROM payments WHERE order_id = $1 AND state IN ('paid', 'partially_refunded')

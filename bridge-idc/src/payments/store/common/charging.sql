@@ -1,3 +1,4 @@
--- The payment of an order that moved money, or may have; one that may pay for it before one that was charged late.
+-- Returns the payment of an order that moved money or may have done so. A payment that was charged
+-- late comes last.
 SELECT payment_id, state FROM payments WHERE order_id = $1 AND state NOT IN ('declined', 'not_paid')
 ORDER BY state IN ('charged_late', 'returned') LIMIT 1

@@ -1,5 +1,5 @@
--- How many payments and refunds nobody can tell about, since when the oldest of them is, and how many payments were charged
--- late and are not back.
+-- Returns the number of payments and refunds of unknown outcome, the start time of the oldest one,
+-- and the number of payments that were charged late and are not refunded yet.
 SELECT count(*), min(created_at), (SELECT count(*) FROM payments WHERE state = 'charged_late')
 FROM (
     SELECT created_at FROM payments WHERE state = 'unknown'

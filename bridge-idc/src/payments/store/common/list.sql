@@ -1,5 +1,6 @@
--- $1: 1 for those alone that are in doubt or have a refund in doubt, or whose money is to be back and is not (charged late, or
--- the gateway refused the refund that its order's cancellation asked for), 0 for all; the newest $2.
+-- Returns the newest $2 payments. If $1 is 1, only those that need attention: the payment or one of
+-- its refunds is of unknown outcome, it was charged late, or the gateway refused an automatic
+-- refund of it. If $1 is 0, all.
 SELECT
     payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, asks, created_at, concluded_at,
     confirm_until

@@ -1,4 +1,5 @@
--- $1 brand, $2 order, $3 payment, $4 the key that it was asked for under, or null. The key decides.
+-- Returns a payment by $1 brand, $2 order, $3 payment, and $4 the key of its request, or null. A
+-- key takes precedence over the payment.
 SELECT
     payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, asks, created_at, concluded_at,
     confirm_until

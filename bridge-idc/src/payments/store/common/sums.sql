@@ -1,4 +1,4 @@
--- What was charged and what was given back, in minor units, all brands and currencies together.
+-- Returns the charged and the refunded amount in minor units, over all brands and currencies.
 SELECT
     CAST(coalesce(sum(amount), 0) AS bigint), CAST(coalesce(sum(refunded), 0) AS bigint), count(*)
 FROM payments

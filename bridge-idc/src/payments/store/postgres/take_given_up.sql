@@ -1,5 +1,6 @@
--- Takes the payments that were given up and are to be looked at by $1, $3 of them, until $2. Rows that another agent holds
--- are that agent's; what has a next_ask_at is taken by that.
+-- Takes at most $3 payments that were given up and are due for a look by $1. Until $2 no other
+-- agent takes them. Rows that another agent is taking are skipped. A row with a next_ask_at is left
+-- to take_payments.sql.
 UPDATE payments SET look_at = $2, asks = asks + 1
 WHERE payment_id IN (
     SELECT payment_id

@@ -1,5 +1,5 @@
--- Takes the payments that are due by $1, $3 of them, for as long as asking takes: until $2 nobody else takes them.
--- Rows that another agent holds are that agent's.
+-- Takes at most $3 payments that are due by $1. Until $2 no other agent takes them. Rows that
+-- another agent is taking are skipped.
 UPDATE payments SET next_ask_at = $2, asks = asks + 1
 WHERE payment_id IN (
     SELECT payment_id

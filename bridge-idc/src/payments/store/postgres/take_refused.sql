@@ -1,5 +1,5 @@
--- Takes the refunds that were refused and are to be looked at by $1, $3 of them, until $2. Rows that another agent holds are that
--- agent's.
+-- Takes at most $3 refunds that were refused and are due for a look by $1. Until $2 no other agent
+-- takes them. Rows that another agent is taking are skipped.
 UPDATE refunds SET look_at = $2
 WHERE refund_id IN (
     SELECT refund_id

@@ -1,5 +1,6 @@
--- Takes the payments that were given up and are to be looked at by $1, $3 of them, until $2; what has a next_ask_at is taken
--- by that. SQLite has one writer, who takes them alone.
+-- Takes at most $3 payments that were given up and are due for a look by $1. Until $2 no other
+-- agent takes them. A row with a next_ask_at is left to take_payments.sql. SQLite has one writer,
+-- so there is nothing to lock.
 UPDATE payments SET look_at = $2, asks = asks + 1
 WHERE payment_id IN (
     SELECT payment_id

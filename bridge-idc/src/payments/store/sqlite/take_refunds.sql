@@ -1,5 +1,5 @@
--- Takes the refunds that are due by $1, $3 of them, until $2: so long a request for each of them may be on its way. SQLite has
--- one writer, who takes them alone.
+-- Takes at most $3 refunds that are due by $1. Until $2 no other agent takes them, and a request
+-- for each may be on its way. SQLite has one writer, so there is nothing to lock.
 UPDATE refunds SET next_ask_at = $2, give_back_until = max(give_back_until, $2), asks = asks + 1
 WHERE refund_id IN (
     SELECT refund_id

@@ -1,5 +1,5 @@
--- Takes the refunds that were refused and are to be looked at by $1, $3 of them, until $2. SQLite has one writer, who takes them
--- alone.
+-- Takes at most $3 refunds that were refused and are due for a look by $1. Until $2 no other agent
+-- takes them. SQLite has one writer, so there is nothing to lock.
 UPDATE refunds SET look_at = $2
 WHERE refund_id IN (
     SELECT refund_id
