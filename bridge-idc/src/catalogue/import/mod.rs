@@ -486,7 +486,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Waits for a held item, unless the import has waited for too long.
+    /// Waits for a held item. Fails if the import has waited for too long.
     async fn wait(
         &mut self,
         part: &[Product],

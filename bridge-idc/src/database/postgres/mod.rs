@@ -49,7 +49,8 @@ const SETTINGS: [(&str, &str); 5] = [
     ("max_parallel_workers_per_gather", "0"),
 ];
 
-/// A statement that waits longer for a row fails, and the agent then looks for the row's holder.
+/// Longest wait for a lock on these connections. After it the statement fails, and the agent looks
+/// for the row's holder.
 const PATIENT: [(&str, &str); 1] = [("lock_timeout", "5s")];
 
 /// Longest wait of a batch for a lock that no statement can skip, such as a table's. Other batches
