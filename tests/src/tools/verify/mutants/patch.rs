@@ -124,6 +124,69 @@ mod tests {
         Ok(())
     }
 
+    /// A filter that matches no test would be noticed only when the mutants are tried, which takes
+    /// an hour.
+    #[test]
+    fn every_test_that_a_patch_names_is_in_the_sources() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut sources = Vec::new();
+        for folder in ["bridge-cloud", "bridge-idc", "shared", "certs", "tests"] {
+            read_sources(&root.join(folder), &mut sources)?;
+        }
+        let mut missing = Vec::new();
+        for mutant in Mutant::all(&root.join("tests/mutants"), "")? {
+            for check in &mutant.checks {
+                let Check::Test(arguments) = check else { continue };
+                let filter = arguments.last().context("a filter")?;
+                if !sources.iter().any(|(path, text)| has_test(path, text, filter)) {
+                    missing.push(format!("{}: {filter}", mutant.name));
+                }
+            }
+        }
+        ensure!(missing.is_empty(), "no test has this name:\n{}", missing.join("\n"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_test_is_found_by_its_modules_and_a_part_of_its_name() {
+        let text = "#[test]\nfn a_batch_is_committed() {}";
+        let found = |filter| has_test("bridge-idc/src/orders/core/tests.rs", text, filter);
+        assert!(found("core::tests::a_batch_is_committed") && found("batch_is"));
+        assert!(!found("cores::tests::a_batch_is_committed") && !found("core::tests::batch"));
+        assert!(!found("a_batch_is_refused"));
+    }
+
+    /// True if a source has a function that the filter of `cargo test` can match, in the modules
+    /// that the filter names.
+    fn has_test(path: &str, text: &str, filter: &str) -> bool {
+        let (modules, name) = filter.rsplit_once("::").unwrap_or(("", filter));
+        let path = path.trim_end_matches(".rs").trim_end_matches("/mod").trim_end_matches("/tests");
+        let within = modules.trim_end_matches("tests").trim_end_matches("::").replace("::", "/");
+        let mut functions = text.split("fn ").skip(1);
+        path.ends_with(&within)
+            && (within.is_empty() || path.trim_end_matches(&within).ends_with('/'))
+            && functions.any(|function| {
+                let end = function.find(['(', '<']).unwrap_or(0);
+                if modules.is_empty() {
+                    function[..end].contains(name)
+                } else {
+                    function[..end].starts_with(name)
+                }
+            })
+    }
+
+    fn read_sources(folder: &Path, sources: &mut Vec<(String, String)>) -> Result<()> {
+        for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                read_sources(&path, sources)?;
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                sources.push((path.display().to_string(), fs::read_to_string(&path)?));
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_patch_says_what_it_breaks_and_which_test_notices_it() {
         let text = "# breaks: P8: an entry is told durable and is not\n# test: -p bridge-runtime --lib a_test\n\
