@@ -1,4 +1,4 @@
-//! The payment gateway to test with, as a process: see `bridge_tests::testkit::sandbox`.
+//! The payment gateway for tests, as a process: see `bridge_tests::testkit::sandbox`.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -21,15 +21,16 @@ Example, for bridge-idc with payments.gateway = \"sandbox\" and the key that it 
   payment-sandbox --listen 127.0.0.1:9090
   curl --data '[\"fail_after\"]' http://127.0.0.1:9090/sandbox/next";
 
-/// Speaks Toss Payments' protocol on this machine, keeps books, and misbehaves when told to.
+/// Speaks the protocol of Toss Payments on this machine, keeps books, and makes errors on request.
 #[derive(Parser)]
 #[command(after_help = CONTROL)]
 struct Options {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:9090")]
     listen: SocketAddr,
-    /// How often it misbehaves, of a thousand requests each, as in {"fail_after": 200, "hang_after": 50}: `decline`, `hang_before`,
-    /// `hang_after`, `fail_before` and `fail_after` (before or after money moved); `seed` decides which requests.
+    /// Rates of faults in a thousand requests, as in {"fail_after": 200, "hang_after": 50}:
+    /// `decline`, `hang_before`, `hang_after`, `fail_before` and `fail_after` (before or after
+    /// money moved). `seed` decides which requests.
     #[arg(long, default_value = "{}", value_parser = |text: &str| serde_json::from_str::<Rates>(text))]
     rates: Rates,
 }

@@ -28,7 +28,7 @@ struct Block {
 ///
 /// # Errors
 ///
-/// 
+/// Fails if no port is free.
 pub fn free_address() -> io::Result<SocketAddr> {
     static BLOCKS: Mutex<Vec<Block>> = Mutex::new(Vec::new());
     let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);

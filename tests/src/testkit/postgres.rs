@@ -81,7 +81,7 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// 
+    /// Fails as [`Postgres::start`].
     pub async fn start_with(more: More) -> Result<Postgres> {
         let programs = match find_programs() {
             Some(programs) => programs,
@@ -203,7 +203,7 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// 
+    /// Fails as [`Postgres::restart`].
     pub async fn restart_with(&mut self, more: More) -> Result<()> {
         *self.more = more;
         self.restart().await

@@ -273,7 +273,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// 
+    /// Fails as [`AgentCommand::start`].
     pub async fn restart(&mut self) -> Result<()> {
         *self = self.agent.spawn()?;
         self.wait_until_ready().await

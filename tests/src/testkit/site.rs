@@ -71,8 +71,8 @@ pub struct Setup {
     /// If true, a WAN of IP packets (which takes root) connects the agents. If false, it is a relay
     /// of datagrams.
     pub wan: bool,
-    /// If true, the cloud agent dials. IDC firewalls usually demand that the IDC agent dials. If
-    /// the IDC agents dial, they must know a newly added replica.
+    /// If true, the cloud agent dials, so a newly added cloud agent needs no change at the IDC. If
+    /// false, the IDC agent dials, as IDC firewalls demand.
     pub cloud_dials: bool,
 }
 

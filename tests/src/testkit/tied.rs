@@ -72,7 +72,7 @@ pub fn start(mut command: Command) -> io::Result<Child> {
 ///
 /// # Errors
 ///
-/// 
+/// Fails as [`start`].
 pub fn spawn(mut command: tokio::process::Command) -> io::Result<tokio::process::Child> {
     let runtime = Handle::current();
     on_the_lasting_thread(move || {

@@ -202,7 +202,7 @@ impl Search {
     ///
     /// # Errors
     ///
-    /// 
+    /// Fails as [`Search::what_is_left`].
     pub fn files(&mut self, what: &str, path: &Path) -> Result<()> {
         let mut place = SearchedPlace { what: what.to_owned(), ..SearchedPlace::default() };
         for FileHits { path: file, seen } in

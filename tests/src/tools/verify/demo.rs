@@ -1,4 +1,4 @@
-//! What the demo's report must say, read from its JSON as any other program would read it.
+//! Checks of the demo's report. They read its JSON as any other program would.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
