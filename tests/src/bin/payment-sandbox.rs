@@ -10,12 +10,12 @@ use bridge_tests::tools::command::end;
 use clap::Parser;
 
 const CONTROL: &str = "\
-While it runs it is told what to do at its own address, by POST with JSON:
-  /sandbox/next       [\"fail_after\", \"decline\"]: what is done to the next requests
-  /sandbox/rates      {\"fail_after\": 200}: as --rates, for all others
-  /sandbox/status     {\"order\": \"...\", \"status\": \"EXPIRED\"}: how a charge stands
-  /sandbox/authorise  {\"order\": \"...\", \"payment_key\": \"...\", \"amount\": 1000}: the shopper agreed
-GET /sandbox/charges shows its books, which are forgotten when it ends.
+It accepts commands at its own address, by POST with JSON:
+  /sandbox/next       [\"fail_after\", \"decline\"]: faults of the next requests
+  /sandbox/rates      {\"fail_after\": 200}: rates of faults, as with --rates, for all other requests
+  /sandbox/status     {\"order\": \"...\", \"status\": \"EXPIRED\"}: sets the status of a charge
+  /sandbox/authorise  {\"order\": \"...\", \"payment_key\": \"...\", \"amount\": 1000}: a shopper agrees to pay
+GET /sandbox/charges shows its books. They are lost when it ends.
 
 Example, for bridge-idc with payments.gateway = \"sandbox\" and the key that it prints in payments.secret_key_file:
   payment-sandbox --listen 127.0.0.1:9090

@@ -52,9 +52,9 @@ counts! {
     unknown
     /// Callers whose connection broke.
     connections_lost
-    /// Questions answered "still unknown".
+    /// Questions about an order that were answered with "still unknown".
     pending
-    /// Questions answered "no such order".
+    /// Questions about an order that were answered with "no such order".
     not_found
     /// Links that came up.
     links_up
@@ -170,7 +170,7 @@ counts! {
     gateway_errors
     /// Times that money moved.
     charges
-    /// Times that the gateway declined a charge.
+    /// Charges that the gateway declined.
     charges_declined
     /// Refunds that somebody requested.
     refunds
@@ -186,7 +186,7 @@ counts! {
     doubts
     /// Hints of the gateway, and forged ones.
     hints
-    /// Doubts that an operator ended.
+    /// Doubts about money that an operator resolved by hand.
     resolved_by_hand
     /// Times that an operator was told to wait because a request was under way.
     told_to_wait
@@ -214,23 +214,23 @@ counts! {
     positions_lost
     /// Subscriptions that were resumed.
     resumptions
-    /// Bootstraps begun.
+    /// Bootstraps that began.
     bootstraps
     /// Pages that a replica received to apply.
     pages
     /// Times that a replica learned its age.
     freshnesses
-    /// Feed links that died.
+    /// Links of the feed that died.
     feed_links_killed
-    /// Feed frames that died with their link.
+    /// Frames of the feed that died with their link.
     feed_frames_cut
-    /// Feed links that fell silent.
+    /// Links of the feed that fell silent.
     feed_silences
-    /// Data centres' publishers killed and started again.
+    /// Publishers of data centres that were killed and started again.
     publisher_restarts
-    /// Replicas started with a snapshot.
+    /// Replicas that started with a snapshot.
     replicas_warm
-    /// Replicas started with nothing.
+    /// Replicas that started without a snapshot.
     replicas_cold
     /// Replicas that applied slowly for a while.
     slow_applies

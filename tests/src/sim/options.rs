@@ -43,9 +43,9 @@ pub struct Options {
 /// Sabotages: each breaks one promise on purpose, and the simulation must find each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Sabotage {
-    /// P1: the database answers before a commit is durable, and now and then it crashes.
+    /// P1: the database answers before a commit is durable, and sometimes it crashes.
     AcknowledgeBeforeCommit,
-    /// P2: every attempt reaches the ledger under a key of its own, as if no key were remembered.
+    /// P2: every attempt reaches the ledger under a new key, as if no key were remembered.
     ForgetKeys,
     /// P4: the cloud agent takes a refusal as final although an earlier copy may have been
     /// committed.
@@ -54,7 +54,7 @@ pub enum Sabotage {
     DenyLostCommits,
     /// P1: an order is sealed with another caller's name and address.
     SealAnothersData,
-    /// P1: an order that is asked about by its key is looked up by its id alone.
+    /// P1: the look-up of a question by key uses only the order's id.
     LookUpByIdAlone,
     /// P4, P8: a cloud agent forgets requests without a waiting caller before its queue is full.
     ForgetUnsettled,
@@ -92,9 +92,9 @@ pub enum Sabotage {
     KeepMoney,
     /// Money: an operator may resolve a refund as not done while a request for it is under way.
     SpeakTooSoon,
-    /// P8: payments go on although the data centre's log does not take their entries.
+    /// P8: payments continue although the data centre's log does not accept their entries.
     PayUnlogged,
-    /// P1: a restore of the database leaves out the last transaction before its moment.
+    /// P1: a restore of the database omits the last transaction before its moment.
     RestoreTooEarly,
     /// P1: a cloud agent repeats its earlier answer to a key, even if a restore has removed the
     /// outcome since.

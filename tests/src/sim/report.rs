@@ -21,7 +21,7 @@ pub struct Report {
     pub violations: u64,
     /// Duration of the run.
     pub seconds: u64,
-    /// Orders a second.
+    /// Number of orders in a second.
     pub per_second: u128,
     /// Hash of all events.
     pub trace: u64,
@@ -40,13 +40,13 @@ pub struct Report {
 pub struct Violation {
     /// The broken promise.
     pub promise: &'static str,
-    /// What happened.
+    /// Description of the violation.
     pub what: String,
-    /// The schedule's seed.
+    /// Seed of the schedule.
     pub seed: u64,
-    /// The command that repeats it.
+    /// Command that repeats the schedule.
     pub repeat: String,
-    /// The last events before it.
+    /// Last events before the violation.
     pub story: Vec<String>,
 }
 

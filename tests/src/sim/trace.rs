@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
-/// One schedule's trace.
+/// Trace of one schedule.
 pub(super) struct Trace {
     hash: Hash,
     /// The last events; at most `story_max`.

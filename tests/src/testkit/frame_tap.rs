@@ -63,7 +63,7 @@ pub struct Credentials {
     pub key: PathBuf,
 }
 
-/// A running relay; it ends when this is dropped.
+/// A running relay. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct FrameTap {
     address: SocketAddr,
@@ -110,7 +110,7 @@ impl FrameTap {
     }
 }
 
-/// Any port of this machine.
+/// Any free loopback port.
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 async fn relay(near: Endpoint, far: Endpoint, target: SocketAddr, sides: [&'static str; 2], folder: PathBuf) {

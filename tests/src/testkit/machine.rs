@@ -21,9 +21,9 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// A program, and the Debian package that contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// The program's name.
+    /// Name of the program.
     pub program: &'static str,
-    /// The package's name.
+    /// Name of the package.
     pub package: &'static str,
 }
 

@@ -32,7 +32,7 @@ pub struct MemoryHits {
 /// A mapping with a match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// Its line in `/proc/PID/maps`.
+    /// The mapping's line in `/proc/PID/maps`.
     pub mapping: String,
     /// Number of matches in it.
     pub hits: u64,

@@ -61,7 +61,7 @@ pub struct Paid {
 
 /// A gateway for tests, which a site uses for payments.
 pub struct TestGateway {
-    /// The gateway.
+    /// The gateway with faults.
     pub sandbox: Sandbox,
 }
 

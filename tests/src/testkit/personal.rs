@@ -8,7 +8,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-/// The personal half of an order's body: `customer` and `delivery`.
+/// The personal part of an order's body: `customer` and `delivery`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Person {
     customer: Customer,

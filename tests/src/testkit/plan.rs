@@ -36,9 +36,9 @@ pub struct StockRow {
 /// One request of a caller.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Post an order.
+    /// Posts an order.
     Place(OrderStep),
-    /// Cancel an order that an earlier step placed.
+    /// Cancels an order that an earlier step placed.
     Cancel {
         /// The cancellation's own idempotency key.
         key: String,
@@ -50,9 +50,9 @@ pub enum Step {
 /// One order, ready to be posted.
 #[derive(Clone, Debug)]
 pub struct OrderStep {
-    /// Its idempotency key.
+    /// The order's idempotency key.
     pub key: String,
-    /// The JSON body.
+    /// The JSON body of the request.
     pub body: Bytes,
     /// Units that the order takes from the stock. A SKU occurs once.
     pub lines: Vec<Line>,
@@ -65,9 +65,9 @@ pub struct OrderStep {
 /// Units of one SKU in an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Index in [`Plan::stock`].
+    /// Index of the SKU in [`Plan::stock`].
     pub stock: usize,
-    /// Units, at least 1.
+    /// Number of units, at least 1.
     pub quantity: u64,
 }
 

@@ -244,7 +244,7 @@ impl Postgres {
     async fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.server.try_wait().context("look after PostgreSQL")? {
+            if let Some(status) = self.server.try_wait().context("check PostgreSQL")? {
                 bail!("PostgreSQL ended with {status}:\n{}", self.log());
             }
             match self.connect("postgres").await {

@@ -29,9 +29,9 @@ pub const BUILT: &str = "BRIDGE_AGENTS_ARE_BUILT";
 /// Paths of the two agents' programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// `bridge-cloud`.
+    /// Path of `bridge-cloud`.
     pub cloud: PathBuf,
-    /// `bridge-idc`.
+    /// Path of `bridge-idc`.
     pub idc: PathBuf,
 }
 
@@ -113,7 +113,7 @@ pub struct AgentCommand {
     pub name: String,
     /// Path of the program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub arguments: Vec<String>,
     /// File of its standard output and error. Restarts append to it.
     pub log: PathBuf,
@@ -193,7 +193,7 @@ impl Running {
         let deadline = Instant::now() + PATIENCE;
         let mut admin = Client::new(self.agent.admin);
         loop {
-            if let Some(status) = self.child.try_wait().context("look after the process")? {
+            if let Some(status) = self.child.try_wait().context("check the process")? {
                 bail!("{} ended with {status} before it was ready:\n{}", self.agent.name, self.log_end());
             }
             if matches!(admin.get("/readyz", None).await, Ok(answer) if answer.status.is_success()) {

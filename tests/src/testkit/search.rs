@@ -32,7 +32,7 @@ pub struct Needles {
 /// Matches in one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileHits {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
     /// The matches.
     pub seen: SearchHits,
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn every_form_of_a_value_is_found_wherever_it_stands() {
         let needles = Needles::new([NAME, PHONE]);
-        let known_base64 = "eHgrODItMTAtMTIzNC01Njc4"; // xx+82-10-1234-5678
+        let known_base64 = "eHgrODItMTAtMTIzNC01Njc4"; // encodes xx+82-10-1234-5678
         for leak in [
             format!("name={NAME}"),
             r#"{"name":"\ub0a8\uad81\ubdc1\ud73c\uc7ce"}"#.to_owned(),

@@ -296,7 +296,7 @@ impl Site {
     ///
     /// Fails if the file cannot be written.
     pub fn captured(&self) -> Result<PathBuf> {
-        self.line.flush().context("write out what was captured")?;
+        self.line.flush().context("write the captured bytes")?;
         Ok(self.dir.join("tunnel"))
     }
 

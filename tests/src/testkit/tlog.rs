@@ -136,7 +136,7 @@ fn check_tiles(dir: &Path, leaves: &[Hash]) -> Result<()> {
             let tile = read_tile(dir, &level.to_string(), index, hashes.len())?;
             ensure!(
                 tile.starts_with(&hashes.concat()),
-                "tile/{level}/{index} is not what the entries make it"
+                "tile/{level}/{index} does not match the entries"
             );
         }
         below = below.chunks_exact(256).map(tree).collect();

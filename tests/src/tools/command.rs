@@ -19,7 +19,7 @@ use crate::testkit::machine::NotReady;
 pub struct Usage(pub String);
 
 /// Returns the exit code for a command's result, and prints its error. `Ok(false)` means that the
-/// command ran, but what it tested failed.
+/// command itself ran, but found a failure.
 pub fn end(command: &str, ended: Result<bool>) -> ExitCode {
     let error = match ended {
         Ok(true) => return ExitCode::SUCCESS,

@@ -32,7 +32,7 @@ const STYLE: &str = "\
 .plot .s0{stroke:var(--c0)}.plot .s1{stroke:var(--c1)}.plot .s2{stroke:var(--c2)}.plot .s3{stroke:var(--c3)}\
 .plot .f0{fill:var(--c0)}.plot .f1{fill:var(--c1)}.plot .f2{fill:var(--c2)}.plot .f3{fill:var(--c3)}";
 
-/// One plot.
+/// A plot of one or more series.
 #[derive(Clone, Debug, Default)]
 pub struct Plot {
     /// Title of the plot.
@@ -65,9 +65,9 @@ pub enum Scale {
 /// One quantity over time.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Its name in the legend.
+    /// Name of the series in the legend.
     pub name: String,
-    /// How it is drawn.
+    /// Shape of the series.
     pub shape: Shape,
     /// Points in the order of time. Points that are not finite are left out.
     pub points: Vec<(f64, f64)>,

@@ -17,12 +17,12 @@ pub(super) struct Slot {
     pub(super) idc: usize,
 }
 
-/// One link.
+/// One link between a replica and a data centre.
 pub(super) struct Line {
     slot: usize,
     pub(super) replica: usize,
     pub(super) idc: usize,
-    /// The life of the replica's process that dialled.
+    /// Number of the replica's process that dialled.
     life: u32,
     /// `None` once the data centre knows that the link is down.
     publisher: Option<Publisher>,

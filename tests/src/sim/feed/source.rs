@@ -34,7 +34,7 @@ pub(super) struct Open {
     writes: Vec<(u64, EntityKey, Option<Bytes>)>,
 }
 
-/// The database.
+/// The source's database, with its open transactions, its backups and its history.
 #[derive(Default)]
 pub(super) struct Source {
     pub(super) kept: SourceBackup,

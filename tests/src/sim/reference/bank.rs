@@ -61,7 +61,7 @@ pub(in crate::sim) enum Shows {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Bank {
     agreements: BTreeMap<String, Agreement>,
-    /// The certain answer to each key.
+    /// Certain answers (done or refused), by idempotency key.
     answered: BTreeMap<Id, BankReply>,
     /// Number of requests under a key that had been refused for certain before.
     asked_after_refusal: BTreeMap<Id, u32>,
@@ -238,7 +238,7 @@ impl Bank {
         cancels.map(|(_, amount)| *amount).collect()
     }
 
-    /// Returns the certain answer to a key, if there is one.
+    /// Returns the certain answer (done or refused) to a key, if there is one.
     pub(in crate::sim) fn answered(&self, key: &Id) -> Option<BankReply> {
         self.answered.get(key).copied()
     }

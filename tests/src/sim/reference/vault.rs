@@ -24,7 +24,7 @@ const COLUMNS: [&str; 9] = [
     "delivery_note",
 ];
 
-/// A row of the table.
+/// A row of the vault's table.
 pub(in crate::sim) struct Stored<'a> {
     pub(in crate::sim) key_version: i32,
     pub(in crate::sim) wrapped_key: &'a [u8],

@@ -63,12 +63,12 @@ pub(super) enum CallerEnd {
     FoundAbsent,
 }
 
-/// One request of a caller.
+/// One attempt of a caller.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
     pub(super) write: usize,
     pub(super) request: Request,
-    /// Index of the cloud agent, and the life of its process.
+    /// Index of the cloud agent, and the number of its process.
     pub(super) cloud: usize,
     pub(super) cloud_life: u32,
     /// The id made for a new order, or the id of the order that the request is about.

@@ -15,7 +15,7 @@ use super::replies::{CallerReply, NoEffect};
 use super::{World, stored};
 
 impl World {
-    /// P7: every queue has a number.
+    /// P7: no queue is longer than its limit.
     pub(super) fn check_bounds(&mut self) {
         let mut broken = None;
         for (number, cloud) in self.clouds.iter_mut().enumerate() {
@@ -242,7 +242,7 @@ impl World {
         if existed {
             self.violate(
                 "P1",
-                format!("caller {id} asked for an order that is there, and is told it is not"),
+                format!("caller {id} asked for an order that exists, and is told that it does not"),
             );
         }
         let by_key = request == Request::Ask { by_key: true };

@@ -17,7 +17,7 @@ use super::look_ups::Question;
 use super::payments::Service;
 use super::{Event, World, note};
 
-/// One data centre's agent.
+/// The agent of one data centre.
 pub(super) struct DataCentre {
     /// Number of the process, counted from 0.
     pub(super) life: u32,
@@ -25,7 +25,7 @@ pub(super) struct DataCentre {
     pub(super) agent: OrderCore,
     /// The needs (keys, orders, SKUs) of the batch that each committer has under way.
     pub(super) committing: BTreeMap<usize, BTreeSet<String>>,
-    /// Its audit log on its host's disk.
+    /// The audit log on the disk of the agent's host.
     pub(super) log: Log,
     pub(super) clock: Clock,
     /// The core of payments, which routes requests and answers, and the service that carries

@@ -16,7 +16,7 @@ use super::{Event, World, note, stored};
 /// A batch that the database runs, and the agent that waits for its end.
 pub(super) struct Commit {
     idc: usize,
-    /// Life of the agent's process.
+    /// Number of the agent's process.
     life: u32,
     work: Pin<Box<dyn Future<Output = (Batch, BatchEnd)>>>,
     committer: usize,

@@ -34,11 +34,11 @@ pub(super) struct Slot {
     pub(super) link: Option<LinkId>,
 }
 
-/// One link.
+/// One link between two agents.
 pub(super) struct Line {
     pub(super) slot: usize,
-    /// The lives of the processes at the link's ends. A later process of the same agent does not
-    /// know the link.
+    /// Numbers of the processes at the link's ends. A later process of the same agent does not know
+    /// the link.
     cloud_life: u32,
     idc_life: u32,
     alive: bool,

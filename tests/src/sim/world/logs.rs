@@ -146,7 +146,7 @@ impl Log {
             found.add(&Entry::parse(entry).map_err(|error| error.to_string())?);
         }
         if !found.has_all(&self.acknowledged) {
-            return Err("what it acknowledged is not there".to_owned());
+            return Err("acknowledged entries are missing".to_owned());
         }
         (self.acknowledged, self.own) = (found, Keys::default());
         Ok(torn)

@@ -24,7 +24,7 @@ pub(super) struct Question {
 /// A look-up that the database runs.
 pub(super) struct LookUp {
     idc: usize,
-    /// Life of the process that asked.
+    /// Number of the process that asked.
     life: u32,
     token: Token,
     work: Pin<Box<dyn Future<Output = Result<Option<State>, LedgerError>>>>,

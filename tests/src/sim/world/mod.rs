@@ -1,7 +1,7 @@
-//! The world of one schedule: its inhabitants, its time, and its events in order of time.
+//! The world of one schedule: its parts, its time, and its events in order of time.
 //!
-//! The world takes one event off the queue and passes it to the inhabitant that it concerns. The
-//! reaction becomes later events. Each neighbour of this file is one inhabitant.
+//! The world takes the next event off the queue and passes it to the part that it concerns. The
+//! part's reaction becomes later events. Each other file of this folder is one part.
 
 /// A cloud agent: the real sender and sealing session, and a simulated driver.
 mod cloud;
@@ -131,13 +131,13 @@ pub(super) struct Ended {
 enum Event {
     /// Faults are drawn.
     Tick,
-    /// A cloud agent dials.
+    /// A cloud agent dials a link.
     Dial(usize),
     /// The last bytes of a frame arrive.
     Frame { link: LinkId, direction: Direction, lane: u8, bytes: Bytes },
     /// One end of a link learns that it is down.
     Down { link: LinkId, direction: Direction },
-    /// A silent peer is heard again.
+    /// A peer that was silent is active again.
     Heard(LinkId),
     /// A window returns to its normal size.
     Window(LinkId),
@@ -197,15 +197,15 @@ enum Event {
     Look { idc: usize, life: u32 },
     /// A hint arrives that the gateway knows more about an order's payment.
     Hint(OrderId),
-    /// The timer of a sender of payments.
+    /// The timer of a sender of payments expires.
     PayTimer { cloud: usize, at: Duration },
     /// A payer takes its next step.
     PayWake(usize),
-    /// A payer may run out of patience.
+    /// A payer that still waits may lose its patience.
     PayImpatient(usize),
     /// A caller takes its next step.
     Wake(usize),
-    /// A caller may run out of patience.
+    /// A caller that still waits may lose its patience.
     Impatient(usize),
 }
 
@@ -255,7 +255,7 @@ pub(super) struct World {
     dbas_made: u64,
     /// The database does not answer before this moment.
     database_down_until: Duration,
-    /// No data centre's agent is started before this moment: a DBA restores the database.
+    /// No data centre's agent starts before this moment, because a DBA restores the database.
     restored_at: Duration,
     /// True if any clock was set far off.
     clocks_jumped: bool,

@@ -59,7 +59,7 @@ pub(super) enum PayEnd {
     Refused(Refusal),
 }
 
-/// One request of a payer.
+/// One attempt of a payer.
 #[derive(Debug, Clone)]
 pub(super) struct PayAttempt {
     pub(super) write: usize,

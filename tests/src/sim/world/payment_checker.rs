@@ -108,7 +108,7 @@ impl World {
             return;
         }
         if self.payment_world.bank.back(token) > charged {
-            self.violate("P2", format!("more goes back of {} than was paid", refund.charge.payment));
+            self.violate("P2", format!("more is refunded of {} than was paid", refund.charge.payment));
         }
         if self.payment_world.bank.asked_after_refusal(id) > ASKED_AFTER_REFUSAL_MAX {
             self.violate(
@@ -149,7 +149,7 @@ impl World {
         let late = self.ledger.payment_row(&charge.payment.as_uuid()).is_some_and(|row| is_late(&row));
         let cancelled = self.ledger.state_of(&charge.order.as_uuid()) == Some("cancelled");
         if !late && !cancelled {
-            self.violate("P2", format!("money of {} goes back, and nobody asked for it", charge.payment));
+            self.violate("P2", format!("{} is refunded, and nobody asked for a refund", charge.payment));
         }
         let asked_back = self.payment_world.bank.asked_back(charge.payment_key.as_str());
         let (asked_for, automatic): (Vec<&Id>, Vec<&Id>) =
@@ -162,7 +162,7 @@ impl World {
             of_this && !asked_for.contains(id)
         });
         if automatic.len() > asked_for.len() + said_refused.count() + 1 {
-            self.violate("P2", format!("money of {} goes back by itself again and again", charge.payment));
+            self.violate("P2", format!("{} is refunded automatically again and again", charge.payment));
         }
     }
 
@@ -272,7 +272,7 @@ impl World {
         if matches!(state, "paid" | "declined" | "not_paid" | "charged_late")
             && !self.is_logged(self.key_of(&id), state)
         {
-            self.violate("P8", format!("{state} is told of a payment before a log has it"));
+            self.violate("P8", format!("a payment is reported as {state} before a log has it"));
         }
     }
 
@@ -294,7 +294,7 @@ impl World {
         let row = PaymentId::from_bytes(&stands.payment).ok();
         let Some(row) = row.and_then(|id| self.ledger.payment_row(&id.as_uuid())) else {
             return self
-                .violate("P1", format!("payer {write} is told of a payment that is not there: {stands:?}"));
+                .violate("P1", format!("payer {write} is told of a payment that does not exist: {stands:?}"));
         };
         let charged = self.payment_world.bank.is_charged(&row.payment_key);
         let told_paid = matches!(stands.state.as_str(), "paid" | "partially_refunded" | "refunded");
@@ -404,7 +404,7 @@ impl World {
                 return Err(format!("the refunds of {row:?} come to another sum"));
             }
             if matches!(row.state.as_str(), "confirming" | "unknown") {
-                return Err(format!("nobody can tell of {row:?}"));
+                return Err(format!("the outcome of {row:?} is still unknown"));
             }
         }
         Ok(())

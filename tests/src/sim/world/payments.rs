@@ -97,7 +97,7 @@ pub(super) struct PaymentWorld {
 /// A task that is under way at a data centre.
 struct PaymentTask {
     idc: usize,
-    /// Life of the agent's process.
+    /// Number of the agent's process.
     life: u32,
     kind: Kind,
     work: Pin<Box<dyn Future<Output = TaskResult>>>,

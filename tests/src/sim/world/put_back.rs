@@ -64,13 +64,13 @@ impl World {
         let ledger = self.ledger.restored_beside(to);
         let (named, counts) = match self.compared_with(&ledger) {
             Ok(compared) => compared,
-            Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
+            Err(what) => return self.violate("P8", format!("a log cannot be read: {what}")),
         };
         note!(self, "put back to {to:?}, the ledger would lack what {} findings name", named.len());
         self.counts.put_backs += 1;
         self.counts.unaccounted += counts.in_doubt;
         if let Some(what) = self.not_named(&ledger, &named) {
-            self.violate("P2", format!("were the ledger put back to {to:?}, {what}, and nothing names it"));
+            self.violate("P2", format!("after a restore to {to:?}, {what}, and no finding names it"));
         }
     }
 
@@ -83,10 +83,10 @@ impl World {
         }
         let (named, _) = match self.compared_with(&self.ledger) {
             Ok(compared) => compared,
-            Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
+            Err(what) => return self.violate("P8", format!("a log cannot be read: {what}")),
         };
         if let Some(what) = self.not_named(&self.ledger, &named) {
-            self.violate("P2", format!("the ledger is put back to {to:?}, {what}, and nothing names it"));
+            self.violate("P2", format!("after the restore to {to:?}, {what}, and no finding names it"));
         }
         // The agents ask the gateway about open payments by themselves, even if an operator had
         // resolved them before.
@@ -109,7 +109,7 @@ impl World {
                 }));
                 self.violate("P8", format!("the ledger and the logs differ: {counts:?}, {named:?}"));
             }
-            Err(what) => self.violate("P8", format!("a log is not to be read: {what}")),
+            Err(what) => self.violate("P8", format!("a log cannot be read: {what}")),
         }
     }
 
@@ -148,7 +148,7 @@ impl World {
         let is_missing = |word: &Spoken| is_missing(ledger, word) && !is_named(word.order, &["resolution"]);
         let words = self.spoken().unwrap_or_default();
         let word = words.into_iter().find(is_missing)?;
-        Some(format!("an operator's word about {:?} is gone", OrderId::from_bytes(&word.order)))
+        Some(format!("an operator's decision about {:?} is missing", OrderId::from_bytes(&word.order)))
     }
 
     /// Returns the token and order of all charges, and of all requests under way that may charge.

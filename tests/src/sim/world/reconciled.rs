@@ -143,7 +143,7 @@ impl World {
         let books = match self.books() {
             Ok(books) => books,
             Err(what) => {
-                return self.violate("P8", format!("a data centre's log is not to be read: {what}"));
+                return self.violate("P8", format!("a data centre's log cannot be read: {what}"));
             }
         };
         let told = compared(books.iter());

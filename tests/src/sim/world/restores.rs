@@ -74,7 +74,7 @@ impl World {
         self.check_restored();
         let names = match self.named_by_logs() {
             Ok(names) => names,
-            Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
+            Err(what) => return self.violate("P8", format!("a log cannot be read: {what}")),
         };
         for row in taken {
             let Some(id) = self.keys_sent.get(&row.key).copied() else { continue };

@@ -16,7 +16,7 @@ use crate::testkit::plan::{Plan, Step};
 pub enum Outcome {
     /// 201: committed under this id.
     Placed {
-        /// The order's id.
+        /// Id of the order.
         order: String,
     },
     /// 200: the order is cancelled.
@@ -63,9 +63,9 @@ pub struct Report {
 /// Number of steps by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Orders posted.
+    /// Orders that were posted.
     pub placed: u64,
-    /// Orders answered 201.
+    /// Orders that were answered with 201.
     pub committed: u64,
     /// Orders that were sold out.
     pub sold_out: u64,
@@ -82,7 +82,7 @@ pub struct Tally {
 }
 
 impl Report {
-    /// Counts the steps by outcome.
+    /// Counts the steps by their outcomes.
     #[must_use]
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();

@@ -101,7 +101,7 @@ impl Postgres {
         let output = dump.env("PGPASSWORD", &self.password).output().await.context("run pg_dump")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "pg_dump ended with {}:\n{said}", output.status);
-        let text = String::from_utf8(output.stdout).context("read what pg_dump wrote")?;
+        let text = String::from_utf8(output.stdout).context("read pg_dump's output")?;
         // Lines that begin with a backslash are commands for psql only.
         Ok(text.lines().filter(|line| !line.starts_with('\\')).map(|line| format!("{line}\n")).collect())
     }

@@ -58,7 +58,7 @@ pub struct Searched {
 /// A place that was searched.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SearchedPlace {
-    /// Its name.
+    /// Name of the place.
     pub what: String,
     /// Number of files, mappings or texts.
     pub files: usize,

@@ -18,11 +18,11 @@ pub struct Book {
 /// Class of one invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// An order of these units of these SKUs.
+    /// An order of units of SKUs.
     Order(Vec<Item>),
     /// Cancels the order at this index in the list of invoices.
     Cancels(usize),
-    /// Not replayed.
+    /// Left out of the replay, for this reason.
     LeftOut(Reason),
 }
 
@@ -33,7 +33,7 @@ pub struct Item {
     pub sku: String,
     /// Unit price in pence, above zero.
     pub price_pence: u64,
-    /// Units, above zero.
+    /// Number of units, above zero.
     pub quantity: u64,
 }
 
@@ -57,7 +57,7 @@ pub enum Reason {
 /// The reason for which a line of an order is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LineReason {
-    /// Zero units or fewer.
+    /// The quantity is zero or less.
     QuantityNotPositive,
     /// The price is zero.
     PriceZero,

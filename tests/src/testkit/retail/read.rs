@@ -36,7 +36,7 @@ pub struct Invoice {
     pub customer: String,
     /// Time of its first line, such as `2010-12-01 08:26:00`.
     pub at: String,
-    /// Its lines in file order.
+    /// Lines of the invoice in file order.
     pub lines: Vec<InvoiceLine>,
 }
 

@@ -12,7 +12,7 @@ pub(super) type SandboxAnswer = (StatusCode, Value);
 /// A payment in the sandbox's books.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
-    /// The shop's order id.
+    /// The shop's id of the order.
     pub order: String,
     /// The token of the payment.
     pub payment_key: String,
@@ -28,7 +28,7 @@ pub struct Charge {
 
 #[derive(Debug, Default)]
 pub(super) struct SandboxCharges {
-    /// By order and token.
+    /// Payments by order and token.
     charges: BTreeMap<(String, String), Charge>,
     /// The last token of each order.
     latest: HashMap<String, String>,

@@ -11,37 +11,38 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mischief {
-    /// No fault: it does what was asked and says so.
+    /// No fault: the sandbox carries out the request and says so.
     Fine,
-    /// It refuses, and moves nothing.
+    /// The sandbox refuses, and moves no money.
     Decline,
-    /// It never answers, and moves no money.
+    /// The sandbox never answers, and moves no money.
     HangBefore,
-    /// It does what was asked and never answers.
+    /// The sandbox carries out the request, and never answers.
     HangAfter,
-    /// It never answers, and does what was asked when the test releases it.
+    /// The sandbox never answers, and carries out the request when the test releases it.
     Held,
-    /// It waits until the test releases it, then does what was asked and says so.
+    /// The sandbox waits until the test releases the request, then carries it out and says so.
     Waits,
-    /// It answers with an error, and moves no money.
+    /// The sandbox answers with an error, and moves no money.
     FailBefore,
-    /// It does what was asked, and answers with an error.
+    /// The sandbox carries out the request, and answers with an error.
     FailAfter,
-    /// It does what was asked, and answers with an HTML page.
+    /// The sandbox carries out the request, and answers with an HTML page.
     Html,
-    /// It does what was asked, and answers with a redirect.
+    /// The sandbox carries out the request, and answers with a redirect.
     Redirect,
-    /// It does what was asked, and answers with ten megabytes.
+    /// The sandbox carries out the request, and answers with ten megabytes.
     Huge,
-    /// It does what was asked, and closes the connection without an answer.
+    /// The sandbox carries out the request, and closes the connection without an answer.
     Nothing,
-    /// It does what was asked, and answers with half a JSON object.
+    /// The sandbox carries out the request, and answers with half a JSON object.
     BrokenJson,
-    /// It does what was asked, and answers with another amount.
+    /// The sandbox carries out the request, and answers with another amount.
     WrongAmount,
-    /// It does what was asked, and answers with another order.
+    /// The sandbox carries out the request, and answers with another order.
     WrongOrder,
-    /// It does what was asked, and answers with a code that looks like a refusal but is not one.
+    /// The sandbox carries out the request, and answers with a code that looks like a refusal but
+    /// is not one.
     AlreadyProcessed,
 }
 

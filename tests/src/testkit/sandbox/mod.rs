@@ -95,7 +95,7 @@ impl Sandbox {
         self.address
     }
 
-    /// Returns its base URL.
+    /// Returns the base URL of the sandbox.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -146,12 +146,12 @@ impl Sandbox {
         }
     }
 
-    /// Returns its books.
+    /// Returns the books of the sandbox.
     pub fn charges(&self) -> Vec<Charge> {
         lock(&self.shared.books).charges()
     }
 
-    /// Runs until the process ends.
+    /// Serves until the process ends.
     pub async fn wait(mut self) {
         let _ended = (&mut self.server).await;
     }

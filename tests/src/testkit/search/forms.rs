@@ -5,7 +5,7 @@ use std::fmt;
 /// A form of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
-    /// The value itself.
+    /// The unchanged value.
     Plain,
     /// In lower or upper case.
     Recased,
@@ -65,14 +65,14 @@ pub(super) fn of(value: &str) -> Vec<(Form, Vec<u8>)> {
     if !value.is_ascii() {
         forms.push((Form::JsonEscaped, json_escaped(value, |unit| format!("\\u{unit:04x}"))));
         forms.push((Form::JsonEscaped, json_escaped(value, |unit| format!("\\u{unit:04X}"))));
-        // `{:?}` of `Bytes`: b"\xea\xb9\x80"
+        // `{:?}` of `Bytes` gives b"\xea\xb9\x80".
         forms.push((Form::ByteEscaped, bytes.escape_ascii().collect()));
     }
     forms.extend(percent_encoded(bytes).map(|text| (Form::PercentEncoded, text)));
     for digits in ["0123456789abcdef", "0123456789ABCDEF"] {
         forms.push((Form::Hexadecimal, hex(bytes, digits)));
     }
-    // `{:?}` of a byte vector: [80, 69, ...]; `{:02x?}`: [50, 45, ...].
+    // `{:?}` of a byte vector gives [80, 69, ...], and `{:02x?}` gives [50, 45, ...].
     for list in [joined(bytes, |byte| byte.to_string()), joined(bytes, |byte| format!("{byte:02x}"))] {
         forms.push((Form::Numbers, list));
     }

@@ -11,11 +11,11 @@ use crate::testkit::histogram::Histogram;
 pub enum Flaw {
     /// The generator's own queue was full, so the page view was never sent.
     QueueFull,
-    /// No connection.
+    /// The connection could not be opened.
     NoConnection,
     /// The connection broke before the answer was complete.
     NoAnswer,
-    /// No answer in time.
+    /// The answer did not come in time.
     Late,
     /// The answer is no HTTP answer with a length.
     Unreadable,
@@ -23,13 +23,13 @@ pub enum Flaw {
     Status(u16),
     /// An answer about another page, or not in UTF-8.
     WrongAnswer,
-    /// A body that is not JSON.
+    /// The body is not JSON.
     NoJson,
-    /// No `Bridge-Seq` header.
+    /// The answer has no `Bridge-Seq` header.
     NoPosition,
     /// A lower `Bridge-Seq` than an earlier answer on the same connection.
     PositionFell,
-    /// No `Age` header in seconds.
+    /// The answer has no `Age` header in seconds.
     NoAge,
 }
 

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Larger than any answer of the catalogue, in bytes.
+/// Largest answer that is read, in bytes. No answer of the catalogue is as large.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// A connection that is opened on demand.
@@ -26,7 +26,7 @@ pub(super) struct Connection {
 /// The reason for which there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
-    /// No connection.
+    /// The connection could not be opened.
     #[error("no connection: {0}")]
     Connect(io::Error),
     /// The connection broke before the answer was complete.
@@ -37,7 +37,7 @@ pub(super) enum NoAnswer {
     Unreadable,
 }
 
-/// One answer.
+/// An answer to a read.
 pub(super) struct ViewAnswer<'a> {
     pub(super) status: u16,
     /// Value of `Bridge-Seq`.

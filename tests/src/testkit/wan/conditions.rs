@@ -14,18 +14,18 @@ pub const MILLION: u32 = 1_000_000;
 /// the far end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From the near end to the far end.
+    /// The direction from the near end to the far end.
     There,
-    /// From the far end to the near end.
+    /// The direction from the far end to the near end.
     Back,
 }
 
 /// Conditions of both directions of a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
-    /// From the near end to the far end.
+    /// Conditions from the near end to the far end.
     pub there: OneWay,
-    /// From the far end to the near end.
+    /// Conditions from the far end to the near end.
     pub back: OneWay,
 }
 
@@ -66,9 +66,9 @@ pub struct Mtu {
 /// A protocol above IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// UDP, and so QUIC.
+    /// UDP, which carries QUIC.
     Udp,
-    /// TCP.
+    /// TCP, which carries TLS.
     Tcp,
     /// Any other protocol, such as ICMP.
     Other,
@@ -159,7 +159,7 @@ impl Conditions {
 }
 
 impl Cut {
-    /// Everything.
+    /// All packets.
     pub const ALL: Cut = Cut { protocol: None, larger_than: None, is_behind_handshake: false };
     /// All UDP packets, as a firewall for web traffic only drops them.
     pub const UDP: Cut = Cut { protocol: Some(Protocol::Udp), ..Cut::ALL };

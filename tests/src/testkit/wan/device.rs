@@ -78,7 +78,7 @@ impl Device {
         let mut attached = tied::start(attach).context("start perl")?;
         let mut line = String::new();
         let stdout = attached.stdout.take().context("its output is a pipe")?;
-        BufReader::new(stdout).read_line(&mut line).context("hear from perl")?;
+        BufReader::new(stdout).read_line(&mut line).context("read perl's output")?;
         let told =
             line.trim().split_once(' ').and_then(|(index, fd)| Some((index.parse().ok()?, fd.parse().ok()?)));
         let copied = told.map(|(index, fd)| -> Result<(u16, File)> {

@@ -20,7 +20,7 @@ use super::flows::Flows;
 use super::line::Line;
 use super::packet::{Network, cross, too_large, traffic};
 
-/// Larger than any IP packet, in bytes.
+/// Size of the read buffer in bytes. No IP packet is larger.
 const PACKET_BYTES_MAX: usize = 65_536;
 /// Most packets that are read before due packets are written.
 const READS: usize = 64;

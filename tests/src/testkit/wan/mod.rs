@@ -95,7 +95,7 @@ impl Wan {
         if let Some(lack) = lacks() {
             bail!("there is no WAN of IP packets without {lack}");
         }
-        let line = Line::new(capture).context("make the file for what is captured")?;
+        let line = Line::new(capture).context("make the file for captured packets")?;
         let Device { file, name, network } = Device::open().context("make a device for the WAN")?;
         let (stop, stopped) = UnixStream::pair()?;
         let driver = Driver { device: file, stop: stopped, network, line: line.clone(), seed };

@@ -216,7 +216,7 @@ impl Display for Precision {
             ("an echo over loopback, one at a time", self.loopback),
             ("the same over a perfect line", self.perfect_line),
             ("an echo over loopback, at the rate below", self.loaded_loopback),
-            ("over a line of 10 ms, what it took above 10 ms", self.over_10_ms),
+            ("over a line of 10 ms, time above 10 ms", self.over_10_ms),
             ("packets left the line later than they should", self.left_late),
         ];
         for (what, figures) in rows {

@@ -23,7 +23,7 @@ use super::line::Line;
 use super::packet::is_quic_data;
 use crate::testkit::relay_thread::RelayThread;
 
-/// Larger than any UDP datagram, in bytes.
+/// Size of the read buffer in bytes. No UDP datagram is larger.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
 /// Headers of IP and UDP in bytes. They are added because sizes are those of IP packets.
 const HEADER_BYTES: usize = 28;

@@ -18,7 +18,7 @@ const UNITS: u64 = 10;
 /// The root category of a brand.
 const ALL: &str = "all";
 
-/// A word in both languages.
+/// A word in English and Korean.
 type Word = (&'static str, &'static str);
 
 /// A brand of the catalogue.

@@ -160,13 +160,13 @@ async fn play(options: &Options) -> Result<Show> {
     let launch = Box::pin(launch::run(options, &site, &shop, plan, probe)).await?;
     let commits = measure::commits(&bridge.idc).await?.since(&idle);
     let paid = Box::pin(paying(&gateway, &site, &bridge.cloud, plan, &launch.orders)).await?;
-    tell("the same steps again, under the same keys");
+    tell("repeating the same steps under the same keys");
     let again = replay(plan, &callers(&site, plan, options.callers, "again")).await;
 
     tell("a hot SKU, spread SKUs, and one lonely caller");
     let rates = measure::rates(&site, &bridge, [hot, spread, lonely], options.callers).await?;
 
-    tell("comparing the ledger with what the callers were told, and with what is served");
+    tell("comparing the ledger with the answers to callers and with the replica");
     let actual = LedgerTotals::read(site.database(), &plan.brand).await?;
     let differences = LedgerTotals::expected(&launch.orders).differences(&actual);
     let replica_differences = replica::differences(&site, plan, &actual).await?;

@@ -311,11 +311,11 @@ fn tables(page: &mut String, report: &Report) {
         "Checks",
         ["", ""],
         &[
-            row("the ledger is what the callers were told", [String::new(), yes(report.stock_balanced)]),
+            row("the ledger agrees with the answers to callers", [String::new(), yes(report.stock_balanced)]),
             row("the stock that is served is the ledger's", [String::new(), yes(report.replica_equal)]),
             row("payments asked for", [String::new(), count(report.payments.asked)]),
             row("paid, and the gateway says the same", [String::new(), count(report.payments.paid)]),
-            row("payments that nobody knows about", [String::new(), count(report.payments.unknown)]),
+            row("payments of unknown outcome", [String::new(), count(report.payments.unknown)]),
             row("both audit logs verify and say the same", [String::new(), yes(report.audit_verified)]),
             row(
                 "personal values found where none may be",

@@ -19,7 +19,7 @@ use crate::tools::command::Usage;
 const LAUNCHED: usize = 3;
 /// Most SKUs of a product whose stock a page reads. It is the API's limit.
 const SKUS_MAX: usize = 100;
-/// Units of a SKU that nobody orders.
+/// Units of each SKU for which the plan sets no other quantity.
 const UNSOLD: u64 = 10;
 /// The brand of the real catalogue.
 const RETAIL: &str = "retail";

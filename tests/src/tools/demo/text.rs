@@ -117,7 +117,7 @@ impl Report {
     fn write_checks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nLedger against what the callers were told: {}",
+            "\nLedger against the answers to callers: {}",
             if self.stock_balanced { "equal" } else { "NOT equal" }
         )?;
         write_some(f, &self.differences)?;

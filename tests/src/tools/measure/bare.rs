@@ -58,7 +58,7 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedAnswer {
     headers: Vec<(String, String)>,
-    /// Body of the answer.
+    /// The body of every response.
     pub body: String,
 }
 

@@ -1,5 +1,5 @@
-//! `cargo measure`: what a user has today and Bridge, measured in turns in one run, on this
-//! machine.
+//! `cargo measure`: comparison of Bridge with the software that a user has today, in turns in one
+//! run, on this machine.
 //!
 //! [`run`] prepares the machine, runs one bench after the other and collects their [`Row`]s. An
 //! absolute time means nothing on a shared machine, so each row has both sides and their ratio. All

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::bare;
 use crate::tools::command::Usage;
 
-/// What a user has today and Bridge, measured in turns in one run, on this machine.
+/// Measures what a user has today and Bridge, in turns in one run, on this machine.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo measure", args_conflicts_with_subcommands = true)]
 pub struct Options {

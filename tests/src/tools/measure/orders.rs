@@ -150,7 +150,7 @@ impl Side {
         for agent in [&self.site.cloud, &self.site.idc] {
             let status = Client::new(agent.admin).get("/status", None).await.context("ask for the status")?;
             let own = status.json()["audit"]["entries"].as_u64();
-            entries += own.with_context(|| format!("{} tells no entries", agent.name))?;
+            entries += own.with_context(|| format!("{} reports no number of entries", agent.name))?;
         }
         Ok(entries)
     }

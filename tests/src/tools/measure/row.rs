@@ -4,10 +4,10 @@
 //! Every figure is a whole number of thousandths of the row's unit, and ratios are in thousandths.
 //! Only the report uses floats.
 
-/// Thousandths of the row's unit.
+/// A figure in thousandths of the row's unit.
 pub type Thousandths = u64;
 
-/// One round, with both sides.
+/// One round: a figure of each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// Figure of the baseline.

@@ -64,7 +64,7 @@ impl Subject {
         let request = Request::get(path).header(HOST, address.to_string()).body(Full::default())?;
         let got = Client::new(*address).send(request).await.context(NoAnswer)?;
         let wrong = differences(&answer.headers()?, answer.body.as_bytes(), &got);
-        ensure!(wrong.is_empty(), "{path} is answered otherwise than it should be: {}", wrong.join("; "));
+        ensure!(wrong.is_empty(), "{path} has a wrong answer: {}", wrong.join("; "));
         Ok(())
     }
 }
@@ -186,7 +186,7 @@ impl Server {
 
     /// Checks that the server still runs.
     pub(super) fn still_runs(&mut self) -> Result<()> {
-        let ended = self.child.try_wait().with_context(|| format!("look after {}", self.name))?;
+        let ended = self.child.try_wait().with_context(|| format!("check {}", self.name))?;
         match ended {
             Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.said()),
             None => Ok(()),

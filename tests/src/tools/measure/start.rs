@@ -73,7 +73,7 @@ pub(super) async fn measure(dir: &Path, products: usize, rounds: usize, draw: &m
     site.line.delay(ROUND_TRIP);
     let line = TcpRelay::start(cluster.address(), ROUND_TRIP).context("start PostgreSQL's line")?;
 
-    tell("starting once, to know what is right");
+    tell("starting once, for the expected answer");
     let mut agents = site.start().await?;
     let product = bridge::product_of(&site, &mut agents.cloud, 1_400).await?;
     agents.cloud.terminate().await?;

@@ -49,7 +49,7 @@ pub(super) async fn load(
     let output = output.context("wrk does not end")?.context("run wrk")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk ended with {}:\n{said}", output.status);
-    let load = Load::parse(&said).with_context(|| format!("wrk says something new:\n{said}"))?;
+    let load = Load::parse(&said).with_context(|| format!("wrk's report cannot be read:\n{said}"))?;
     ensure!(load.requests > 0, "wrk got no answer:\n{said}");
     ensure!(load.bad == 0 && load.broken == 0, "wrk got errors:\n{said}");
     Ok(load)

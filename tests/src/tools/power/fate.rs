@@ -104,7 +104,7 @@ impl Display for Fate {
         let unit = if *whole_files { "files" } else { "sectors" };
         write!(
             f,
-            "before event {at}; of what no fsync covers, {sectors} % of the {unit} and {names} % of the names are there"
+            "before event {at}; of the changes that no fsync covers, {sectors} % of the {unit} and {names} % of the names survive"
         )
     }
 }

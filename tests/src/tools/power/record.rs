@@ -24,44 +24,44 @@ pub struct Recording {
 pub enum Event {
     /// A file was created.
     Made {
-        /// The file.
+        /// Node of the file.
         node: u64,
-        /// Its permissions.
+        /// Permissions of the file.
         mode: u32,
-        /// Its path.
+        /// Path of the file.
         path: String,
     },
     /// A folder was created.
     FolderMade {
-        /// The folder.
+        /// Node of the folder.
         node: u64,
-        /// Its permissions.
+        /// Permissions of the folder.
         mode: u32,
-        /// Its path; empty for the disk's own folder.
+        /// Path of the folder; empty for the disk's own folder.
         path: String,
     },
     /// A name was removed.
     Removed {
-        /// The path.
+        /// Path of the removed name.
         path: String,
     },
     /// A file or folder was renamed.
     Renamed {
-        /// Its old path.
+        /// Path before the rename.
         from: String,
-        /// Its new path. A file that had this path loses it.
+        /// Path after the rename. A file that had this path loses it.
         to: String,
     },
     /// A file got a further name.
     Linked {
-        /// Its first path.
+        /// Path of the existing name.
         from: String,
-        /// Its second path.
+        /// Path of the new name.
         to: String,
     },
-    /// Bytes were written.
+    /// Bytes were written to a file.
     Written {
-        /// The file.
+        /// Node of the file.
         node: u64,
         /// Position in the file.
         at: u64,
@@ -73,21 +73,21 @@ pub enum Event {
     },
     /// A file was truncated or extended to this length.
     Cut {
-        /// The file.
+        /// Node of the file.
         node: u64,
-        /// The new length.
+        /// Length of the file after the change.
         length: u64,
     },
     /// A file was extended to at least this length.
     Room {
-        /// The file.
+        /// Node of the file.
         node: u64,
-        /// The smallest length.
+        /// Smallest length of the file after the change.
         length: u64,
     },
     /// An fsync has begun.
     SyncBegun {
-        /// The file or folder to sync.
+        /// Node of the file or folder to sync.
         node: u64,
         /// Number of the fsync.
         id: u64,
@@ -96,7 +96,7 @@ pub enum Event {
     SyncEnded {
         /// Number of the fsync.
         id: u64,
-        /// Its result.
+        /// Result of the fsync.
         end: SyncEnd,
     },
     /// An acknowledgement: a text that the store's own check understands.

@@ -16,7 +16,7 @@ pub struct Report {
 /// Result for one store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreReport {
-    /// The store.
+    /// Name of the store.
     pub store: &'static str,
     /// Number of power losses.
     pub schedules: u64,
@@ -43,7 +43,7 @@ pub struct Loss {
     pub fate: String,
     /// Seed of the power loss.
     pub seed: u64,
-    /// The command that repeats it.
+    /// Command that repeats the power loss.
     pub repeat: String,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Adopter {
 
 impl Adopter {
     pub(super) fn from_now_on() -> Result<Adopter> {
-        set_child_subreaper(Some(getpid())).context("adopt what tests leave behind")?;
+        set_child_subreaper(Some(getpid())).context("become a subreaper")?;
         Ok(Adopter { before: children_of(getpid()) })
     }
 
@@ -102,7 +102,7 @@ mod tests {
         };
         step("sleep 0.2 & exit 0");
         adopter.check().expect("it ends by itself");
-        // It has its own session, an empty environment, and a parent that has ended.
+        // The process has its own session, an empty environment, and a parent that has ended.
         step("setsid env -i /bin/sleep 600 & exit 0");
         let error = adopter.nothing_is_left(Duration::from_millis(100)).expect_err("it sleeps").to_string();
         assert!(

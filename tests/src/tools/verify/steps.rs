@@ -140,7 +140,7 @@ fn test(mut tests: Command) -> Result<Done> {
     let skips = Skips::read(&file)?;
     skips.tell()?;
     passed?;
-    skips.judge(&Machine::this().context("ask what this machine has")?)?;
+    skips.judge(&Machine::this().context("examine this machine")?)?;
     Ok(if skips.count() == 0 { Done::Whole } else { Done::Skipped(skips) })
 }
 
@@ -194,7 +194,7 @@ fn no_ring() -> Result<Done> {
     let output = tree.stdin(Stdio::null()).output().context("run cargo tree")?;
     let (found, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success() || said.contains("did not match any packages"), "{}", said.trim());
-    ensure!(found.is_empty(), "ring is built, see who asks for it:\n{found}");
+    ensure!(found.is_empty(), "ring is built; these crates depend on it:\n{found}");
     Ok(Done::Whole)
 }
 

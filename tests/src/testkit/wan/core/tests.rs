@@ -184,7 +184,7 @@ proptest! {
         let line = OneWay { loss, ..OneWay::default() };
         let lost = PACKETS - carry(&line, seed, PACKETS as usize, 100, Duration::ZERO).len() as u64;
         let expected = PACKETS * u64::from(loss) / u64::from(MILLION);
-        // Eight standard deviations.
+        // Eight standard deviations: chance alone does not exceed them.
         let most = 8 * expected.isqrt() + 1;
         prop_assert!(lost.abs_diff(expected) <= most, "{lost} lost, {expected} expected");
     }

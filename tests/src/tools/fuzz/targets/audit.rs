@@ -71,7 +71,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
         let mut again = Vec::new();
         entries.iter().for_each(|entry| tile::push_entry(&mut again, entry));
         let fits = entries.iter().all(|entry| entry.len() <= ENTRY_BYTES_MAX);
-        demand(!fits || again == input, "a bundle that is written otherwise than it is read")?;
+        demand(!fits || again == input, "a bundle is encoded differently from its input")?;
         accepted |= !entries.is_empty();
     }
     if let Ok((_, mut reader)) = Reader::open(input) {
@@ -91,7 +91,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
         if let Ok(proven) = prove::check(text, signer().verifier()) {
             let (checkpoint, _, entry) = &*SIGNED;
             let same = proven.entry == *entry && proven.index == 0 && proven.checkpoint == *checkpoint;
-            demand(same, "a proof of what is not in the log")?;
+            demand(same, "a proof of an entry that is not in the log")?;
             accepted = true;
         }
     }

@@ -175,7 +175,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
     let max = [ORDER_FRAME_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, 64][usize::from(*limit) % 3];
     let whole = read(lane, lane.len().max(1), max)?;
     let cut = read(lane, usize::from(*cuts) + 1, max)?;
-    demand(whole == cut, "how the bytes are cut decides what is read")?;
+    demand(whole == cut, "the cuts between bytes change the frames")?;
     let (frames, end) = whole;
     let mut receiver = Receiver::new(WINDOW);
     let mut known = true;
@@ -211,7 +211,7 @@ fn read(lane: &[u8], step: usize, max: usize) -> Result<(Vec<Bytes>, Option<Fram
         // that doubles as it grows.
         demand(
             decoder.buffer_mut().capacity() <= 2 * lane.len() + 64,
-            "memory was taken for what has not come",
+            "memory was allocated for bytes that have not arrived",
         )?;
     }
     Ok((frames, None))
@@ -228,7 +228,7 @@ fn to_idc(frame: &Bytes, receiver: &mut Receiver) -> Result<bool, String> {
     match receiver.handle_message(link, lane, message) {
         Received::Deliver(..) => demand(receiver.under_way() == before + 1, "delivered and not under way")?,
         Received::Answer(reply) => {
-            demand((reply.link, reply.lane) == (link, lane), "an answer goes elsewhere")?
+            demand((reply.link, reply.lane) == (link, lane), "an answer goes to another link or lane")?
         }
         Received::Duplicate => {}
     }
@@ -262,7 +262,7 @@ fn control(frame: &Bytes) -> Result<bool, String> {
         if let Ok(version) = Versions::OURS.agree(hello.versions()) {
             demand(
                 (hello.version_oldest..=hello.version_newest).contains(&version),
-                "a version that nobody speaks",
+                "an agreed version that the peer does not offer",
             )?;
         }
         if let Ok(manifest) = Manifest::verify(&hello.manifest, &pinned(), NOW) {

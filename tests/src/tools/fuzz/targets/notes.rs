@@ -36,7 +36,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
         verdict = Verdict::Accepted;
         demand(
             key.to_string().as_bytes() == input.trim_ascii(),
-            "a verifier key written otherwise than it is",
+            "a verifier key is encoded differently from its input",
         )?;
     }
     Ok(verdict)

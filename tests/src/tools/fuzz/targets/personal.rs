@@ -49,7 +49,7 @@ fn change(rng: &mut ChaCha8Rng, input: &[u8], _: &[u8]) -> Vec<u8> {
 
 fn check(input: &[u8]) -> Result<Verdict, String> {
     let Ok(data) = PersonalData::from_bytes(input) else { return Ok(Verdict::Refused) };
-    demand(data.to_bytes().as_slice() == input, "what was read is not what would be written")?;
+    demand(data.to_bytes().as_slice() == input, "the data is not in its canonical form")?;
     demand(data.iter().count() <= PersonalField::ALL.len(), "a field was read twice")?;
     Ok(Verdict::Accepted)
 }

@@ -84,7 +84,7 @@ fn place(number: u64) -> Result<Request> {
     Ok(Request { brand, key, fingerprint: [1; 32], action: Action::Place(Box::new(placement)) })
 }
 
-/// A clock that never stands still.
+/// Returns a time that is later than each one before.
 fn now() -> UnixMicros {
     static CLOCK: AtomicI64 = AtomicI64::new(1_795_343_485_000_000);
     UnixMicros::new(CLOCK.fetch_add(1, Ordering::Relaxed))

@@ -82,21 +82,21 @@ impl Bench {
             return Ok(());
         }
         fs::create_dir_all(own.join("deps")).with_context(|| format!("make {}", own.display()))?;
-        for entry in fs::read_dir(&deps).context("list what is compiled")? {
+        for entry in fs::read_dir(&deps).context("list the compiled files")? {
             let entry = entry?;
             let name = entry.file_name();
             let text = name.to_string_lossy();
             if text.starts_with("lib") && !text.starts_with("libbridge") {
-                fs::hard_link(entry.path(), own.join("deps").join(&name)).context("link what is compiled")?;
+                fs::hard_link(entry.path(), own.join("deps").join(&name)).context("link the compiled files")?;
             }
         }
         for part in [".fingerprint", "build"] {
             let copied = Command::new("cp").arg("--archive").arg(compiled.join(part)).arg(&own).status();
             ensure!(copied.context("run cp")?.success(), "{part} cannot be copied");
-            for entry in fs::read_dir(own.join(part)).context("list what is copied")? {
+            for entry in fs::read_dir(own.join(part)).context("list the copied files")? {
                 let entry = entry?;
                 if entry.file_name().to_string_lossy().starts_with("bridge") {
-                    fs::remove_dir_all(entry.path()).context("remove what is ours")?;
+                    fs::remove_dir_all(entry.path()).context("remove the workspace's own files")?;
                 }
             }
         }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 pub(super) struct Mutant {
     /// Name of its file, without the extension.
     pub(super) name: String,
-    /// What the mutant breaks, for the table.
+    /// Description of the damage, for the table.
     pub(super) breaks: String,
     /// The tests and commands that must detect it; at least one.
     pub(super) checks: Vec<Check>,

@@ -189,7 +189,7 @@ impl Survivors {
             return Ok(());
         }
         bail!(
-            "{} changes fare otherwise than tests/mutants/survivors.txt says:\n{}",
+            "{} changes differ from tests/mutants/survivors.txt:\n{}",
             wrong.len(),
             wrong.join("\n")
         )
