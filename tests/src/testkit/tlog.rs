@@ -134,10 +134,7 @@ fn check_tiles(dir: &Path, leaves: &[Hash]) -> Result<()> {
     for level in 0.. {
         for (index, hashes) in below.chunks(256).enumerate() {
             let tile = read_tile(dir, &level.to_string(), index, hashes.len())?;
-            ensure!(
-                tile.starts_with(&hashes.concat()),
-                "tile/{level}/{index} does not match the entries"
-            );
+            ensure!(tile.starts_with(&hashes.concat()), "tile/{level}/{index} does not match the entries");
         }
         below = below.chunks_exact(256).map(tree).collect();
         if below.is_empty() {

@@ -293,8 +293,10 @@ impl World {
         }
         let row = PaymentId::from_bytes(&stands.payment).ok();
         let Some(row) = row.and_then(|id| self.ledger.payment_row(&id.as_uuid())) else {
-            return self
-                .violate("P1", format!("payer {write} is told of a payment that does not exist: {stands:?}"));
+            return self.violate(
+                "P1",
+                format!("payer {write} is told of a payment that does not exist: {stands:?}"),
+            );
         };
         let charged = self.payment_world.bank.is_charged(&row.payment_key);
         let told_paid = matches!(stands.state.as_str(), "paid" | "partially_refunded" | "refunded");

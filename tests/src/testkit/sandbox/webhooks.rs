@@ -19,7 +19,7 @@ pub struct Webhooks {
     /// If true, each webhook is sent twice.
     #[serde(default)]
     pub duplicate: bool,
-    /// If true, each two webhooks change places.
+    /// If true, the order of each pair of webhooks is reversed.
     #[serde(default)]
     pub reorder: bool,
 }

@@ -163,7 +163,7 @@ async fn play(options: &Options) -> Result<Show> {
     tell("repeating the same steps under the same keys");
     let again = replay(plan, &callers(&site, plan, options.callers, "again")).await;
 
-    tell("a hot SKU, spread SKUs, and one lonely caller");
+    tell("measuring a hot SKU, spread SKUs, and a single caller");
     let rates = measure::rates(&site, &bridge, [hot, spread, lonely], options.callers).await?;
 
     tell("comparing the ledger with the answers to callers and with the replica");
@@ -284,7 +284,7 @@ impl Show {
             (end(&mut self.bridge.cloud, options).await?, end(&mut self.bridge.idc, options).await?);
         tell("verifying and comparing both audit logs");
         let audits = Audits::of(&self.site).await?;
-        tell("searching for them in the frames before TLS and in every file");
+        tell("searching the frames before TLS and every file for the planted values");
         self.privacy.what_is_left(&self.site, self.cluster.as_ref())?;
         let html = options.html.clone().map_or_else(default_html, Ok)?;
         let timeline = page::Timeline::of(&self.launch);

@@ -3,7 +3,24 @@
 use super::{is_rust, lines, within};
 
 /// Folders whose comments keep the rules. The list grows until it has every crate.
-const FOLDERS: &[&str] = &["bridge-cloud/", "certs/", "shared/"];
+const FOLDERS: &[&str] = &[
+    "bridge-cloud/",
+    "certs/",
+    "shared/",
+    "tests/src/bin/",
+    "tests/src/lib.rs",
+    "tests/src/sim/",
+    "tests/src/testkit/",
+    "tests/src/tools/command.rs",
+    "tests/src/tools/demo/",
+    "tests/src/tools/fuzz/",
+    "tests/src/tools/measure/",
+    "tests/src/tools/mod.rs",
+    "tests/src/tools/plot.rs",
+    "tests/src/tools/power/",
+    "tests/src/tools/verify/",
+    "tests/src/tools/wan.rs",
+];
 
 const COLUMNS_MAX: usize = 100;
 

@@ -171,8 +171,8 @@ pub(super) async fn check(root: &Path, acknowledged: &[String]) -> Result<()> {
         }
     }
     ensure!(goes_on == Ok(entries.len() as u64 - 1), "the log does not go on: {goes_on:?}");
-    let verified =
-        verify(&disk, load_key(&config.key_file)?.verifier(), None).context("verify the log after more appends")?;
+    let verified = verify(&disk, load_key(&config.key_file)?.verifier(), None)
+        .context("verify the log after more appends")?;
     ensure!(verified.checkpoint.size == entries.len() as u64, "not everything is published in the end");
     Ok(())
 }

@@ -87,7 +87,8 @@ impl Bench {
             let name = entry.file_name();
             let text = name.to_string_lossy();
             if text.starts_with("lib") && !text.starts_with("libbridge") {
-                fs::hard_link(entry.path(), own.join("deps").join(&name)).context("link the compiled files")?;
+                fs::hard_link(entry.path(), own.join("deps").join(&name))
+                    .context("link the compiled files")?;
             }
         }
         for part in [".fingerprint", "build"] {

@@ -188,11 +188,7 @@ impl Survivors {
         if wrong.is_empty() {
             return Ok(());
         }
-        bail!(
-            "{} changes differ from tests/mutants/survivors.txt:\n{}",
-            wrong.len(),
-            wrong.join("\n")
-        )
+        bail!("{} changes differ from tests/mutants/survivors.txt:\n{}", wrong.len(), wrong.join("\n"))
     }
 }
 
