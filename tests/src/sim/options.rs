@@ -56,7 +56,8 @@ pub enum Sabotage {
     SealAnothersData,
     /// P1: the look-up of a question by key uses only the order's id.
     LookUpByIdAlone,
-    /// P4, P8: a cloud agent forgets requests without a waiting caller before their limit is reached.
+    /// P4, P8: a cloud agent forgets requests without a waiting caller before their limit is
+    /// reached.
     ForgetUnsettled,
     /// P3: a cancellation that overtakes its order on another agent gives no stock back.
     OvertakingCancels,

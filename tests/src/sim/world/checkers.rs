@@ -23,8 +23,8 @@ impl World {
                 self.slots.iter().filter(|slot| slot.cloud == number).count() * self.window as usize;
             let limits = self.sender_limits;
             let (queued, unsettled) = (cloud.sender.queued(), cloud.sender.unsettled());
-            // Requests without a waiting caller. After a key has been removed, requests that no
-            // link opens are counted beside the queue.
+            // Requests without a waiting caller. If keys rotate, those that no link opens may
+            // exceed the queue's limit by this number.
             let settling = unsettled - cloud.waiting.len();
             let beside = if self.counts.rotations > 0 { settling } else { 0 };
             if settling >= limits.settling_max {

@@ -142,8 +142,8 @@ impl World {
         }
     }
 
-    /// P2 at an automatic refund: the order must be cancelled or the charge late. There is one, and
-    /// one more for each refund that was refused.
+    /// P2 at an automatic refund: the order must be cancelled or the charge late. A payment has at
+    /// most one automatic refund, and one more for each refund that was refused.
     fn check_automatic(&mut self, refund: &GiveBack) {
         let charge = &refund.charge;
         let late = self.ledger.payment_row(&charge.payment.as_uuid()).is_some_and(|row| is_late(&row));
