@@ -147,7 +147,7 @@ async fn link(incoming: Incoming, endpoint: Endpoint, target: SocketAddr, kept: 
     }
 }
 
-/// Closes one half with the reason for which the other half was closed.
+/// Closes one half with the reason why the other half was closed.
 fn close(half: &Connection, why: &ConnectionError) {
     match why {
         ConnectionError::ApplicationClosed(close) => half.close(close.error_code, &close.reason),

@@ -36,7 +36,7 @@ pub struct HttpAnswer {
     pub body: Bytes,
 }
 
-/// The reason for which there is no answer. The request may have arrived, except for
+/// The reason why there is no answer. The request may have arrived, except for
 /// [`CallError::Connect`].
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {

@@ -27,7 +27,7 @@ pub struct Need {
     pub package: &'static str,
 }
 
-/// The reason for which the machine is not ready, and the remedy.
+/// The reason why the machine is not ready, and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("the machine is not ready: {0}")]
 pub struct NotReady(pub String);

@@ -33,7 +33,7 @@ pub struct Curve {
     after: Vec<u64>,
 }
 
-/// The reason for which a file gives no curve.
+/// The reason why a file gives no curve.
 #[derive(Debug, thiserror::Error)]
 pub enum CurveError {
     /// The file cannot be read.

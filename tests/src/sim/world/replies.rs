@@ -36,7 +36,7 @@ pub(super) enum CallerReply {
     Lost,
 }
 
-/// The reason for which nothing happened.
+/// The reason why nothing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoEffect {
     NobodyThere,

@@ -37,7 +37,7 @@ pub struct Item {
     pub quantity: u64,
 }
 
-/// The reason for which an invoice is left out.
+/// The reason why an invoice is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// Units written off: every line has a negative quantity, but the invoice is no cancellation.
@@ -54,7 +54,7 @@ pub enum Reason {
     CancellationWithoutItsOrder,
 }
 
-/// The reason for which a line of an order is left out.
+/// The reason why a line of an order is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LineReason {
     /// The quantity is zero or less.
@@ -161,7 +161,7 @@ fn items(retail: &Retail, lines: &[InvoiceLine], sign: i64) -> Vec<Item> {
     units.into_iter().map(|((sku, price_pence), quantity)| Item { sku, price_pence, quantity }).collect()
 }
 
-/// Returns price and quantity of a valid line, or the reason for which the line is left out.
+/// Returns price and quantity of a valid line, or the reason why the line is left out.
 fn judge(line: &InvoiceLine, sign: i64) -> Result<(u64, u64), LineReason> {
     let quantity = u64::try_from(line.quantity * sign).unwrap_or(0);
     match line.price_pence {

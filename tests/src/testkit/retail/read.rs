@@ -51,7 +51,7 @@ pub struct InvoiceLine {
     pub price_pence: Option<i64>,
 }
 
-/// The reason for which the data could not be read.
+/// The reason why the data could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A file or folder could not be opened or read.

@@ -23,7 +23,7 @@ pub(super) struct Connection {
     position: u64,
 }
 
-/// The reason for which there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
     /// The connection could not be opened.

@@ -58,7 +58,7 @@ pub struct Counts {
     pub too_large: u64,
 }
 
-/// The reason for which a packet was dropped.
+/// The reason why a packet was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DropReason {
     Lost,
@@ -99,7 +99,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// Accepts a packet, or returns it with the reason for which it is dropped. `now` must not go
+    /// Accepts a packet, or returns it with the reason why it is dropped. `now` must not go
     /// back.
     pub(super) fn handle_packet(
         &mut self,
