@@ -25,7 +25,7 @@ impl World {
 
     fn heal(&mut self) {
         if self.healed_at == Duration::ZERO {
-            note!(self, "from here on nothing goes wrong");
+            note!(self, "all faults end");
             (self.healed_at, self.read_fails) = (self.now, 0);
         }
     }

@@ -262,7 +262,7 @@ impl World {
     pub(super) fn cloud_answered(&mut self, cloud: usize, link: LinkId, payload: &[u8], message: ToCloud) {
         note!(self, "cloud {cloud} is answered request {}, link {}", message.request, link.0);
         let Some(heard) = reference::answer::read(payload) else {
-            return self.violate("FRAMES", "an answer is in no form that the documents know".to_owned());
+            return self.violate("FRAMES", "an answer cannot be decoded".to_owned());
         };
         let request = RequestId(message.request);
         if heard != reference::answer::DecodedAnswer::Other

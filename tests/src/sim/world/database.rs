@@ -169,7 +169,7 @@ impl World {
         let sku_id = if hot { 1 } else { sku_id };
         let Some(holder) = self.ledger.hold(sku_id) else { return };
         self.counts.rows_held += 1;
-        note!(self, "somebody holds the stock of SKU row {sku_id}");
+        note!(self, "a session holds the stock of SKU row {sku_id}");
         self.holders_made += 1;
         self.holders.insert(self.holders_made, holder);
         let delay = self.dice.millis(5..=1_500);

@@ -61,7 +61,7 @@ impl World {
 
     /// Ends all faults. Processes that are down come back by themselves.
     pub(super) fn heal(&mut self) {
-        note!(self, "from here on nothing goes wrong");
+        note!(self, "all faults end");
         self.fault_rates = FaultRates::default();
         self.set_clocks_right();
     }

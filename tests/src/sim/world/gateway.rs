@@ -249,7 +249,11 @@ impl World {
                 let declines = self.dice.happens(self.payment_world.declines);
                 let before = self.payment_world.bank.is_charged(token);
                 let said = self.payment_world.bank.charge(key, token, declines, self.now);
-                note!(self, "the gateway is to charge by {token} of {}, and says {said:?}", charge.payment);
+                note!(
+                    self,
+                    "the gateway gets a charge by {token} of {}, and answers {said:?}",
+                    charge.payment
+                );
                 if !before && self.payment_world.bank.is_charged(token) {
                     self.counts.charges += 1;
                     self.check_charged(charge);
@@ -262,7 +266,11 @@ impl World {
                 let (key, token) = (*refund.refund.as_bytes(), refund.charge.payment_key.as_str());
                 let refuses = self.dice.happens(self.payment_world.refuses_refunds);
                 let said = self.payment_world.bank.give_back(key, token, refund.amount.amount(), refuses);
-                note!(self, "the gateway is to give {} of {token} back, and says {said:?}", refund.amount);
+                note!(
+                    self,
+                    "the gateway gets a refund of {} of {token}, and answers {said:?}",
+                    refund.amount
+                );
                 self.counts.refunds_refused += u64::from(matches!(said, BankReply::Refused(_)));
                 self.check_given_back(refund);
                 GatewayReply::Answer(answered(said))

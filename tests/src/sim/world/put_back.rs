@@ -66,7 +66,7 @@ impl World {
             Ok(compared) => compared,
             Err(what) => return self.violate("P8", format!("a log cannot be read: {what}")),
         };
-        note!(self, "put back to {to:?}, the ledger would lack what {} findings name", named.len());
+        note!(self, "after a restore to {to:?}, {} findings name what the ledger would lack", named.len());
         self.counts.put_backs += 1;
         self.counts.unaccounted += counts.in_doubt;
         if let Some(what) = self.not_named(&ledger, &named) {

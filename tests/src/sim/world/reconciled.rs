@@ -151,7 +151,7 @@ impl World {
         self.counts.requests_agreed += told.agreed;
         note!(self, "{} logs agree on {}, {} are lost", books.len(), told.agreed, told.lost);
         if !told.not_given.is_empty() || !told.missing.is_empty() {
-            self.violate("P8", format!("all logs are given, and {:?} are missed", told.missing));
+            self.violate("P8", format!("all logs are given, and {:?} are reported as missing", told.missing));
         }
         self.check_differences(told.differences.iter().chain(&told.in_doubt));
         self.check_without_one(&books);
@@ -169,7 +169,7 @@ impl World {
         let (one, linked) = (peer(*host), books.iter().any(|(_, entries)| names(entries, *host)));
         let told = compared(books.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, book)| book));
         self.counts.logs_left_out += 1;
-        note!(self, "without that of {host:?}, {} cannot be told", told.not_given.len());
+        note!(self, "without the log of {host:?}, {} requests cannot be decided", told.not_given.len());
         if linked != told.missing.contains(&one) || told.missing.len() > 1 {
             self.violate(
                 "P8",
