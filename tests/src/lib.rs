@@ -1,14 +1,15 @@
-//! What proves Bridge: real processes, real databases, real invoices, and a line that can be cut between them.
+//! The test harness, the simulation and the commands of Bridge.
 //!
-//! `testkit` is the harness: it speaks to the agents as anyone would, over HTTP, configuration files and the database, so
-//! that what it finds is what a user gets. The end-to-end tests are built of it, and so are the commands in `tools`. `sim` is
-//! a world of its own, without a process or a socket, and uses neither.
+//! `testkit` is the harness. Its tests run real processes and real databases, and reach the agents
+//! only through HTTP, configuration files and the database, as a user does. The end-to-end tests
+//! and the commands in `tools` are built on it. `sim` is a simulation without a process or a
+//! socket, and uses neither of them.
 
-// What tests and commands are built of.
+// Harness for tests and commands.
 pub mod testkit;
 
-// What looks for the schedule that breaks a promise.
+// Search for a schedule of faults that breaks a promise.
 pub mod sim;
 
-// What a contributor starts by `cargo NAME`.
+// Commands that a contributor starts by `cargo NAME`.
 pub mod tools;

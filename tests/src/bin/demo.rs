@@ -7,7 +7,7 @@ use bridge_tests::tools::command::{end, tell};
 use bridge_tests::tools::demo::{Options, run};
 use clap::Parser;
 
-/// One thread: the callers share the processors with the agents and the database they call.
+/// One thread, because the callers share the CPU with the agents and the database.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     end("demo", Box::pin(demo(&Options::parse())).await)

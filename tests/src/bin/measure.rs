@@ -9,7 +9,8 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
-/// The agents': the bare server is this program, and is to have nothing that they have not.
+/// The same allocator as the agents have, because this program is also the bare server that Bridge
+/// is compared with.
 #[global_allocator]
 static MEMORY: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
@@ -21,7 +22,7 @@ fn measure(options: &Options) -> Result<bool> {
     if let Some(command) = &options.inner {
         return inner(command).map(|()| true);
     }
-    // One thread: it shares the processors with what it measures.
+    // One thread, because it shares the CPU with what it measures.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(run(options))?;
     if let Some(file) = &options.html {

@@ -1,4 +1,4 @@
-//! The payment gateway to test with, as a process: see `bridge_tests::testkit::sandbox`.
+//! The payment gateway for tests, as a process: see `bridge_tests::testkit::sandbox`.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -10,26 +10,27 @@ use bridge_tests::tools::command::end;
 use clap::Parser;
 
 const CONTROL: &str = "\
-While it runs it is told what to do at its own address, by POST with JSON:
-  /sandbox/next       [\"fail_after\", \"decline\"]: what is done to the next requests
-  /sandbox/rates      {\"fail_after\": 200}: as --rates, for all others
-  /sandbox/status     {\"order\": \"...\", \"status\": \"EXPIRED\"}: how a charge stands
-  /sandbox/authorise  {\"order\": \"...\", \"payment_key\": \"...\", \"amount\": 1000}: the shopper agreed
-GET /sandbox/charges shows its books, which are forgotten when it ends.
+It accepts commands at its own address, by POST with JSON:
+  /sandbox/next       [\"fail_after\", \"decline\"]: faults of the next requests
+  /sandbox/rates      {\"fail_after\": 200}: rates of faults, as with --rates, for all other requests
+  /sandbox/status     {\"order\": \"...\", \"status\": \"EXPIRED\"}: sets the status of a charge
+  /sandbox/authorise  {\"order\": \"...\", \"payment_key\": \"...\", \"amount\": 1000}: a shopper agrees to pay
+GET /sandbox/charges shows its books. They are lost when it ends.
 
 Example, for bridge-idc with payments.gateway = \"sandbox\" and the key that it prints in payments.secret_key_file:
   payment-sandbox --listen 127.0.0.1:9090
   curl --data '[\"fail_after\"]' http://127.0.0.1:9090/sandbox/next";
 
-/// Speaks Toss Payments' protocol on this machine, keeps books, and misbehaves when told to.
+/// Speaks the protocol of Toss Payments on this machine, keeps books, and makes errors on request.
 #[derive(Parser)]
 #[command(after_help = CONTROL)]
 struct Options {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:9090")]
     listen: SocketAddr,
-    /// How often it misbehaves, of a thousand requests each, as in {"fail_after": 200, "hang_after": 50}: `decline`, `hang_before`,
-    /// `hang_after`, `fail_before` and `fail_after` (before or after money moved); `seed` decides which requests.
+    /// Rates of faults in a thousand requests, as in {"fail_after": 200, "hang_after": 50}:
+    /// `decline`, `hang_before`, `hang_after`, `fail_before` and `fail_after` (before or after
+    /// money moved). `seed` decides which requests.
     #[arg(long, default_value = "{}", value_parser = |text: &str| serde_json::from_str::<Rates>(text))]
     rates: Rates,
 }

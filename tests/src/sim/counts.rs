@@ -1,20 +1,21 @@
-//! What the simulation counts: that each fault really happened is half of what a clean run says.
+//! Counts of the simulation's events. A clean run proves something only if each fault really
+//! happened.
 
 use serde::Serialize;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident)*) => {
-        /// How often each thing happened.
+        /// Number of times that each thing happened.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
         pub struct Counts { $($(#[doc = $doc])+ pub $name: u64,)* }
 
         impl Counts {
-            /// Every count with its name.
+            /// Returns each count with its name.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),*].into_iter()
             }
 
-            /// Adds another schedule's.
+            /// Adds the counts of another schedule.
             pub fn add(&mut self, other: &Self) { $(self.$name += other.$name;)* }
         }
     };
@@ -23,37 +24,37 @@ macro_rules! counts {
 counts! {
     /// Requests that callers made: attempts at placing and cancelling, and questions.
     calls
-    /// Questions among them.
+    /// Questions of callers about an order.
     asks
     /// Orders whose receipt says placed.
     placed
     /// Orders whose receipt says sold out.
     sold_out
-    /// Orders whose receipt says that the price is another.
+    /// Orders whose receipt says that the price has changed.
     price_changed
     /// Orders of a SKU that nobody sells.
     unknown_sku
-    /// Cancellations with a receipt that says so.
+    /// Cancellations with a receipt that says cancelled.
     cancelled
-    /// Cancellations of orders of which their callers did not know whether they were placed.
+    /// Cancellations by callers who did not know if their order was placed.
     cancelled_unseen
-    /// Cancellations of what was never placed.
+    /// Cancellations of orders that were never placed.
     not_cancellable
     /// Receipts for an outcome that was committed before.
     replayed
-    /// A key that came again with another body.
+    /// Requests under a key that was used with another body.
     key_reused
-    /// A key that came again while it was in progress.
+    /// Requests under a key that was still in progress.
     in_progress
-    /// Callers told that nothing happened.
+    /// Callers who were told that nothing happened.
     nothing_happened
-    /// Callers told 202.
+    /// Callers who got 202 (outcome unknown).
     unknown
     /// Callers whose connection broke.
     connections_lost
-    /// Questions answered "still unknown".
+    /// Questions about an order that were answered with "still unknown".
     pending
-    /// Questions answered "no such order".
+    /// Questions about an order that were answered with "no such order".
     not_found
     /// Links that came up.
     links_up
@@ -61,15 +62,15 @@ counts! {
     links_killed
     /// Frames that died with their link.
     frames_cut
-    /// Frames lost alone.
+    /// Frames that were lost although their link lived on.
     frames_lost
-    /// Frames that came twice.
+    /// Frames that arrived twice.
     frames_doubled
-    /// Frames that came after later ones.
+    /// Frames that arrived after later ones.
     frames_late
-    /// Frames that came in pieces.
+    /// Frames that arrived in pieces.
     frames_in_pieces
-    /// Frames of which a part came before their link died.
+    /// Frames of which only a part arrived before their link died.
     frames_torn
     /// Links that fell silent for a while.
     silences
@@ -79,7 +80,7 @@ counts! {
     cloud_restarts
     /// IDC agents killed and started again.
     idc_restarts
-    /// Databases that went away and came back.
+    /// Outages of the database.
     database_restarts
     /// Sealing sessions started.
     sealing_sessions
@@ -89,33 +90,33 @@ counts! {
     rotations
     /// Sealing keys that an operator took away from a host.
     keys_retired
-    /// Orders given back to be sealed again.
+    /// Orders that were returned to their caller to be sealed again.
     sealed_again
     /// Envelopes whose key the IDC did not have.
     keys_unknown
-    /// Batches of a committer that began while another one of the same agent had one under way.
+    /// Batches that began while another committer of the same agent had one under way.
     batches_side_by_side
-    /// Batches of which something was committed.
+    /// Batches of which at least one request was committed.
     commits
-    /// Batches of which nothing was committed, for certain, since the database could not work.
+    /// Batches of which nothing was committed, for certain, because the database could not work.
     commits_denied
-    /// Batches of which a part was committed, and the rest was not, or nobody can tell.
+    /// Batches of which a part was committed, and the rest was not or is in doubt.
     commits_in_part
-    /// Batches of which nobody could tell how they ended.
+    /// Batches whose whole outcome is unknown.
     commits_in_doubt
-    /// COMMITs that were done, the reply lost.
+    /// COMMITs that were done, but whose reply was lost.
     commits_reply_lost
-    /// COMMITs that were not done, and nobody told so.
+    /// COMMITs that were not done, and whose reply was lost.
     commits_lost
-    /// COMMITs that were done or not long after their reply was lost.
+    /// COMMITs that ended, either way, some time after their reply was lost.
     commits_late
-    /// Times that a statement waited for a row.
+    /// Statements that waited for a row.
     row_waits
-    /// Stock rows that somebody beside the agents held.
+    /// Stock rows that a session other than an agent's held.
     rows_held
-    /// Statements refused since they would have closed a circle of waiting transactions.
+    /// Statements refused because they would have caused a deadlock.
     deadlocks
-    /// Statements refused since they waited for too long.
+    /// Statements refused because they waited too long.
     lock_timeouts
     /// Transactions of DBAs that were committed.
     dba_commits
@@ -123,19 +124,19 @@ counts! {
     dba_rollbacks
     /// Restores of the ledger to an earlier moment.
     ledger_restores
-    /// Outcomes that they took.
+    /// Outcomes that a restore of the ledger removed.
     outcomes_taken
-    /// Those among them of which a caller had a receipt.
+    /// Outcomes that a restore removed although a caller had a receipt for them.
     receipts_taken
-    /// Times that somebody looked what a restore at that moment would lack.
+    /// Comparisons of a ledger as a restore would leave it with the logs.
     put_backs
-    /// Requests about money that such a ledger and the logs leave in doubt.
+    /// Requests about money that such a comparison leaves in doubt.
     unaccounted
     /// Orders whose money was settled by hand after a restore.
     settled_by_hand
-    /// Times that a DBA's statement waited for a row.
+    /// Statements of a DBA that waited for a row.
     dba_waits
-    /// Requests set apart because somebody held what they need.
+    /// Requests set apart because another session held a row that they need.
     requests_set_apart
     /// Batches whose agent was killed before they ended.
     commits_orphaned
@@ -145,102 +146,102 @@ counts! {
     audit_rounds_failed
     /// Logs of data centres that were read again after a crash.
     logs_recovered
-    /// Rounds among them that were not written to their end.
+    /// Recovered rounds that were written only in part.
     rounds_torn
-    /// Times that the disk under a cloud agent's log took nothing for a while.
+    /// Times that the disk under a cloud agent's log was full for a while.
     cloud_disks_full
-    /// Entries that it did not take.
+    /// Entries that a cloud agent's log refused.
     cloud_entries_refused
     /// Clocks that were set.
     clock_steps
     /// Requests that payers made.
     pay_calls
-    /// Of payments, while their agent was still placing the order.
+    /// Requests to pay for an order whose agent was still placing it.
     paid_early
     /// Requests to the gateway.
     gateway_calls
-    /// Those that never came there.
+    /// Requests that never reached the gateway.
     gateway_calls_lost
-    /// Those that came late.
+    /// Requests that reached the gateway late.
     gateway_calls_late
-    /// Those that were held up for minutes or hours.
+    /// Requests to the gateway that were held up for minutes or hours.
     gateway_calls_held_up
-    /// Answers of the gateway that say nothing.
+    /// Answers of the gateway that prove nothing.
     gateway_errors
     /// Times that money moved.
     charges
-    /// Times that the gateway declined a charge.
+    /// Charges that the gateway declined.
     charges_declined
-    /// Times that money went back since somebody asked for it.
+    /// Refunds that somebody requested.
     refunds
-    /// Times that money went back by itself.
+    /// Refunds that Bridge made by itself.
     refunds_automatic
-    /// Times that the gateway refused to give back.
+    /// Refunds that the gateway refused.
     refunds_refused
-    /// Times that it was looked whether what had been refused went back all the same.
+    /// Queries to the gateway that check if a refused refund was done after all.
     looks_at_refused
-    /// Payments charged after they had been given up.
+    /// Payments that were charged after Bridge had given them up.
     charged_late
-    /// Payments and refunds in doubt that were asked about.
+    /// Queries to the gateway about a payment or a refund in doubt.
     doubts
-    /// Hints of the gateway, and of whoever makes them up.
+    /// Hints of the gateway, and forged ones.
     hints
-    /// Doubts that an operator ended.
+    /// Doubts about money that an operator resolved by hand.
     resolved_by_hand
-    /// Times that an operator was told to wait, since a request was on its way.
+    /// Times that an operator was told to wait because a request was under way.
     told_to_wait
     /// Commands of operators that were killed before they ended.
     operators_killed
-    /// Times that the logs of all agents were compared.
+    /// Comparisons of the logs of all agents.
     logs_compared
-    /// Times that one of them was not given.
+    /// Comparisons in which one log was missing.
     logs_left_out
-    /// Requests that both sides tell the same of.
+    /// Requests that both sides log alike.
     requests_agreed
-    /// Transactions on the catalogue.
+    /// Transactions that change the catalogue.
     transactions
-    /// Those committed after one that had written later.
+    /// Transactions committed after one that had written later.
     commits_out_of_order
-    /// Changes that retention took away.
+    /// Changes that retention removed.
     changes_trimmed
-    /// Sequencers that paused.
+    /// Pauses of the sequencer.
     sequencer_pauses
     /// Databases restored to an older backup.
     restores
-    /// Reads for a publisher that the database did not answer.
+    /// Reads of a publisher that failed.
     reads_failed
-    /// Positions that could not be resumed.
+    /// Positions that a publisher could not resume.
     positions_lost
     /// Subscriptions that were resumed.
     resumptions
-    /// Bootstraps begun.
+    /// Bootstraps that began.
     bootstraps
-    /// Pages put out to a replica.
+    /// Pages that a replica received to apply.
     pages
-    /// Times that a replica knew how old it is.
+    /// Times that a replica learned its age.
     freshnesses
-    /// Feed links that died.
+    /// Links of the feed that died.
     feed_links_killed
-    /// Feed frames that died with their link.
+    /// Frames of the feed that died with their link.
     feed_frames_cut
-    /// Feed links that fell silent.
+    /// Links of the feed that fell silent.
     feed_silences
-    /// Data centres' publishers killed and started again.
+    /// Publishers of data centres that were killed and started again.
     publisher_restarts
-    /// Replicas started with a snapshot.
+    /// Replicas that started with a snapshot.
     replicas_warm
-    /// Replicas started with nothing.
+    /// Replicas that started without a snapshot.
     replicas_cold
     /// Replicas that applied slowly for a while.
     slow_applies
-    /// Rows changed behind a replica's back.
+    /// Rows of a replica that the simulation changed on purpose.
     drifts_planted
-    /// Replicas that found themselves drifted.
+    /// Replicas that detected a drift.
     drifts_found
 }
 
 impl Counts {
-    /// What never happened.
+    /// Returns the names of the counts that are 0.
     pub fn zeros(&self) -> Vec<&'static str> {
         self.iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }

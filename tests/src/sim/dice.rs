@@ -1,4 +1,4 @@
-//! Chance: one seeded generator, asked in integers only.
+//! The seeded random generator of a schedule. Its methods take and return integers only.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// The only source of chance in a schedule.
+/// The only source of randomness in a schedule.
 pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
@@ -14,42 +14,42 @@ impl Dice {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// For the code that wants a generator of its own.
+    /// Returns the generator itself, for code that needs one.
     pub(super) fn rng(&mut self) -> &mut ChaCha8Rng {
         &mut self.0
     }
 
-    /// True so many times in 10,000.
+    /// Returns true with a chance of `in_10_000` in 10,000.
     pub(super) fn happens(&mut self, in_10_000: u32) -> bool {
         in_10_000 > 0 && self.0.random_ratio(in_10_000.min(10_000), 10_000)
     }
 
-    /// A number in a range.
+    /// Returns a number in a range.
     pub(super) fn between(&mut self, range: RangeInclusive<u64>) -> u64 {
         self.0.random_range(range)
     }
 
-    /// An index below `len`, which is not 0.
+    /// Returns an index below `len`, which must not be 0.
     pub(super) fn index(&mut self, len: usize) -> usize {
         self.0.random_range(0..len.max(1))
     }
 
-    /// A time in a range of microseconds.
+    /// Returns a duration from a range of microseconds.
     pub(super) fn micros(&mut self, range: RangeInclusive<u64>) -> Duration {
         Duration::from_micros(self.between(range))
     }
 
-    /// A time in a range of milliseconds.
+    /// Returns a duration from a range of milliseconds.
     pub(super) fn millis(&mut self, range: RangeInclusive<u64>) -> Duration {
         self.micros(range.start() * 1_000..=range.end() * 1_000)
     }
 
-    /// Chance of its own, for whoever cannot ask here.
+    /// Returns a generator of its own, for code that cannot borrow this one.
     pub(super) fn fork(&mut self) -> ChaCha8Rng {
         ChaCha8Rng::from_rng(&mut self.0)
     }
 
-    /// The random part of an order's id.
+    /// Returns the random part of an order's id.
     pub(super) fn id(&mut self) -> [u8; 10] {
         self.0.random()
     }

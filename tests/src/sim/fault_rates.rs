@@ -1,17 +1,18 @@
-//! Which faults a schedule has, and how many: some are off in each schedule, so that the others are seen alone as well.
+//! Rates of the faults of a schedule. In each schedule some faults are off, so that the others also
+//! happen alone.
 
 use super::dice::Dice;
 use super::options::Sabotage;
 
-/// Chances in 10,000: of each frame, of each thing at each tick, of each commit.
+/// Chances in 10,000, unless the field says otherwise.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FaultRates {
-    // Of each frame.
+    // For each frame.
     pub(super) frame_lost: u32,
     pub(super) frame_doubled: u32,
     pub(super) frame_late: u32,
     pub(super) frame_in_pieces: u32,
-    // Of each link or agent, a tick.
+    // For each link or agent, at each tick.
     pub(super) link_dies: u32,
     pub(super) link_silent: u32,
     pub(super) window_shrinks: u32,
@@ -22,32 +23,33 @@ pub(super) struct FaultRates {
     pub(super) dba_writes: u32,
     pub(super) cloud_disk_full: u32,
     pub(super) clock_steps: u32,
-    /// Restores of the database in a schedule.
+    /// Number of restores of the database in a schedule.
     pub(super) restores: u32,
-    // Of each statement, COMMIT or look-up.
+    // For each statement, COMMIT or look-up.
     pub(super) statement_cancelled: u32,
     pub(super) commit_reply_lost: u32,
     pub(super) commit_lost: u32,
     pub(super) commit_late: u32,
     pub(super) look_up_fails: u32,
-    // Of each attempt at placing, and of each further one after a caller was told that nobody knows.
+    // For each attempt at placing an order, and for each further attempt after a caller got
+    // "unknown".
     pub(super) cancels_at_once: u32,
     pub(super) cancels_unseen: u32,
-    // Of each order that was placed.
+    // For each order that was placed.
     pub(super) pays: u32,
-    // Of each request to the gateway, and of each of its answers.
+    // For each request to the gateway, and for each of its answers.
     pub(super) gateway_loses: u32,
     pub(super) gateway_late: u32,
     pub(super) gateway_holds_up: u32,
     pub(super) gateway_errs: u32,
-    // Of each tick, where there is an operator.
+    // For each tick, if there is an operator.
     pub(super) operator_speaks: u32,
-    // Of each round of a data centre's audit log.
+    // For each round of a data centre's audit log.
     pub(super) audit_fails: u32,
 }
 
 impl FaultRates {
-    /// Draws a schedule's rates of faults.
+    /// Draws the rates of faults for a schedule.
     pub(super) fn drawn(dice: &mut Dice, sabotage: Option<Sabotage>) -> Self {
         let mut often = |most: u32| match dice.index(3) {
             0 => 0,
@@ -93,9 +95,11 @@ impl FaultRates {
             fault_rates.restores = if sabotage.is_of_restores() { 2 } else { 0 };
         }
         match sabotage {
-            // A batch that writes over what a DBA changed leaves sums that add up.
+            // If a batch overwrites the changes of a DBA, the sums still add up and hide the
+            // sabotage.
             Some(Sabotage::OverwriteStock) => fault_rates.dba_writes = 0,
-            // A crash takes what a DBA was told as well, who is no caller.
+            // A crash also takes changes that a DBA was told are committed. No checker watches
+            // those.
             Some(Sabotage::AcknowledgeBeforeCommit) => {
                 (fault_rates.database_dies, fault_rates.dba_writes) = (200, 0);
             }

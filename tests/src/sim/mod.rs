@@ -1,40 +1,45 @@
-//! The deterministic simulation: cloud agents, data centres, lines, a ledger and callers in one thread, under one seed.
+//! The deterministic simulation: cloud agents, data centres, lines, a ledger and callers in one
+//! thread, under one seed.
 //!
-//! Everything that decides is the real code: the order link's sender and receiver, sealing and opening, the IDC's agent
-//! with its planner, the flow that commits, receipts and their verification. What is made up is the world between them: time, lines
-//! that die and lose a suffix, a database whose statements interleave, rows that somebody holds, commits whose reply is lost,
-//! processes that end at any moment, an operator who rotates sealing keys, a DBA who changes rows. Two oracles watch: checkers of the
-//! promises P1 to P4 at every step, and a small reference model at the end of each schedule.
+//! All code that decides is the real code: the order link's sender and receiver, sealing and
+//! opening, the IDC's agent with its planner, the flow that commits, receipts and their
+//! verification. Only the environment is simulated: time, lines that die and lose a suffix, a
+//! database whose statements interleave, rows that another session holds, commits whose reply is
+//! lost, processes that end at any moment, an operator who rotates sealing keys, a DBA who changes
+//! rows. Two oracles judge each schedule: checkers of the promises P1 to P4 at every step, and a
+//! small reference model at the end.
 //!
-//! The feed of the catalogue follows in a world of its own (`feed`), whose oracles know the source's whole history.
+//! The feed of the catalogue is simulated after the orders, in a world of its own (`feed`). Its
+//! oracles know the source's whole history.
 //!
-//! A run is many short schedules; each follows from its own seed alone, so a violation is repeated by one command.
+//! A run consists of many short schedules. Each schedule depends on its own seed alone, so one
+//! command repeats a violation.
 
-/// What the simulation is told on its command line.
+/// Options of the command line.
 mod options;
 
-/// What it counts.
+/// Counts of the events of a run.
 mod counts;
 
-/// What it reports.
+/// Report of a run.
 mod report;
 
-/// Chance, and nothing else that is random.
+/// The seeded random generator. Nothing else is random.
 mod dice;
 
-/// Which faults a schedule has, and how many.
+/// Rates of the faults of a schedule.
 mod fault_rates;
 
-/// What is sold and what is ordered.
+/// The offers, and the bodies of orders.
 mod shop;
 
-/// What happened, as a hash and as the last lines of a story.
+/// Events of a schedule, as a hash and as the last lines of a story.
 mod trace;
 
-/// What is right, decided by code of its own.
+/// The reference model: an independent implementation that decides which results are right.
 mod reference;
 
-/// The world: its agents, lines, ledger, callers, and who watches them.
+/// The world of orders: its agents, lines, ledger, callers and checkers.
 mod world;
 
 /// The feed's part of each schedule.
@@ -48,17 +53,18 @@ pub use options::{Options, Sabotage};
 pub use report::{Report, Violation};
 use world::{Ended, World};
 
-/// Runs below this many orders are too short to demand every kind of fault of them.
+/// A run with fewer orders than this is too short to contain every kind of fault.
 const ORDERS_FOR_EVERY_FAULT: u64 = 20_000;
 
-/// What happens in so few schedules that only runs of as many orders must have it: an operator who speaks of a refund while a request
-/// for that is on its way.
+/// A count that is 0 in most schedules: an operator speaks about a refund while a request for that
+/// refund is under way. Only runs of at least [`ORDERS_FOR_WHAT_IS_RARE`] orders must have it.
 const RARE: &str = "told_to_wait";
 const ORDERS_FOR_WHAT_IS_RARE: u64 = 100_000;
 
-/// Runs schedules until as many orders were simulated as asked for, time is over, or a violation is found.
+/// Runs schedules until the number of orders is reached, the time is over, or a violation is found.
 pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
-    // The ledger's flow sets timers, which nobody drives here: the model tells when a row was waited for too long.
+    // The ledger's code sets timers, and nothing drives them here: the model of the database
+    // decides when a statement has waited for a row too long.
     let timers = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let _timers = timers.enter();
     let started = Instant::now();
@@ -69,7 +75,7 @@ pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
         let ended = schedule(seed, options.sabotage, 0);
         report.add(&ended);
         if ended.violation.is_some() {
-            // Told again from the start, this time with its story.
+            // The schedule runs again from its start, this time with its story.
             report.found = schedule(seed, options.sabotage, options.story).found(seed, options.sabotage);
             break;
         }
@@ -89,7 +95,7 @@ pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
     Ok(report)
 }
 
-/// One schedule: its orders, then the feed of the same seed.
+/// Runs one schedule: its orders, then the feed of the same seed.
 fn schedule(seed: u64, sabotage: Option<Sabotage>, story: usize) -> Ended {
     let orders = World::new(seed, sabotage, story).run();
     if orders.violation.is_some() {
@@ -101,7 +107,7 @@ fn schedule(seed: u64, sabotage: Option<Sabotage>, story: usize) -> Ended {
     Ended { orders: orders.orders, counts, trace: orders.trace.rotate_left(32) ^ feed.trace, ..feed }
 }
 
-/// The next schedule's seed (SplitMix64).
+/// Returns the next schedule's seed (SplitMix64).
 fn following(seed: u64) -> u64 {
     let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

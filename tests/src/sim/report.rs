@@ -1,4 +1,4 @@
-//! What a run reports, as text and as one JSON object.
+//! Report of a run, as text and as one JSON object.
 
 use std::fmt;
 
@@ -8,44 +8,45 @@ use super::counts::Counts;
 use super::options::{Options, Sabotage};
 use super::world::Ended;
 
-/// What a run came to.
+/// Result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The run's seed, and its first schedule's.
+    /// Seed of the run, which is the seed of its first schedule.
     pub seed: u64,
     /// Orders that callers placed, each under its own key.
     pub orders: u64,
-    /// Schedules run.
+    /// Number of schedules.
     pub schedules: u64,
-    /// Violations found; a run ends with the first.
+    /// Number of violations; a run ends with the first.
     pub violations: u64,
-    /// How long it took.
+    /// Duration of the run.
     pub seconds: u64,
-    /// Orders a second.
+    /// Number of orders in a second.
     pub per_second: u128,
-    /// The hash of everything that happened.
+    /// Hash of all events.
     pub trace: u64,
-    /// How often each thing happened.
+    /// Number of times that each thing happened.
     pub counts: Counts,
-    /// Kinds of events that a run of this length must have and this one did not: the simulation's own fault.
+    /// Kinds of events that a run of this length must have, and this run did not have. Then the
+    /// simulation itself is at fault.
     pub missing: Vec<&'static str>,
     /// The violation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<Violation>,
 }
 
-/// A violation, and how to see it again.
+/// A violation, and the command that repeats it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Which promise.
+    /// The broken promise.
     pub promise: &'static str,
-    /// What happened.
+    /// Description of the violation.
     pub what: String,
-    /// The schedule's seed.
+    /// Seed of the schedule.
     pub seed: u64,
-    /// The command that repeats it.
+    /// Command that repeats the schedule.
     pub repeat: String,
-    /// The last events before it.
+    /// Last events before the violation.
     pub story: Vec<String>,
 }
 
@@ -73,14 +74,14 @@ impl Report {
         self.counts.add(&ended.counts);
     }
 
-    /// Whether no promise was broken and every kind of fault was there to break one.
+    /// Returns true if no promise was broken and each kind of fault happened.
     pub fn passed(&self) -> bool {
         self.violations == 0 && self.missing.is_empty()
     }
 }
 
 impl Ended {
-    /// The violation with its story, if there is one.
+    /// Returns the violation with its story, if there is one.
     pub(super) fn found(self, seed: u64, sabotage: Option<Sabotage>) -> Option<Violation> {
         let (promise, what) = self.violation?;
         let mut repeat = format!("cargo simulate --seed {seed} --schedules 1");

@@ -1,4 +1,5 @@
-//! What is sold and what is ordered: two brands, few hot SKUs with too little stock, many cold ones.
+//! The offers and the orders of the simulation: two brands, a few hot SKUs with too little stock,
+//! many cold ones.
 
 use std::collections::BTreeMap;
 
@@ -17,26 +18,27 @@ const BRANDS: [&str; 2] = ["shoes", "tea"];
 const CURRENCY: &str = "KRW";
 const HOT_SKUS: usize = 3;
 const COLD_SKUS: usize = 60;
-/// Lines an order has at most here.
+/// Most lines of an order in the simulation.
 pub(super) const LINES_MAX: usize = 4;
 
-/// What is sold.
+/// The offers of all brands.
 pub(super) struct Shop {
-    /// In the order of the ledger's rows, which it numbers from 1.
+    /// In the order of the ledger's rows, which are numbered from 1.
     pub(super) stock: Vec<Offer>,
     brands: Vec<Brand>,
 }
 
-/// An order's body: what a caller may send under its key, and the same as an agent has it.
+/// An order's body, twice: as the caller sends it, and as an agent reads it.
 pub(super) struct Body {
     pub(super) sent: reference::Body,
-    /// The terms as the wire has them.
+    /// The terms in the wire format.
     pub(super) bytes: Bytes,
     pub(super) personal: PersonalData,
 }
 
 impl Shop {
-    /// Opens with stock for most, not for all, of about `orders` orders. `None` never happens: the names are good ones.
+    /// Makes the offers. Their stock is enough for most of about `orders` orders, but not for all.
+    /// The result is never `None`, because all names are valid.
     pub(super) fn open(dice: &mut Dice, orders: u64) -> Option<Self> {
         let mut stock = Vec::new();
         for brand in BRANDS {
@@ -58,7 +60,7 @@ impl Shop {
         &self.brands
     }
 
-    /// What the ledger sells.
+    /// Returns the offers in the ledger's type.
     pub(super) fn for_sale(&self) -> impl Iterator<Item = ForSale> {
         let offer = |offer: &Offer| {
             let (brand, sku) = (Brand::new(offer.brand).ok()?, Sku::new(&offer.sku)?);
@@ -67,7 +69,7 @@ impl Shop {
         self.stock.iter().filter_map(offer)
     }
 
-    /// Makes up an order: mostly right, now and then with an old price or for a SKU that is not sold.
+    /// Makes up an order. Most are right; a few have an old price or a SKU that is not sold.
     pub(super) fn body(&self, dice: &mut Dice, brand: usize) -> Option<Body> {
         let mut lines: Vec<reference::Line> = Vec::new();
         for _ in 0..dice.between(1..=3) {
@@ -104,7 +106,7 @@ impl Shop {
 }
 
 impl Body {
-    /// What a caller sends, as an agent reads it.
+    /// Converts a caller's body into the types of an agent.
     fn of(sent: reference::Body) -> Option<Self> {
         let line = |line: &reference::Line| {
             let (sku, quantity) = (Sku::new(&line.sku)?, Quantity::new(line.quantity)?);

@@ -1,11 +1,12 @@
-//! What happened: always as a hash, by which two runs are compared, and as the last lines of a story if one is wanted.
+//! Record of a schedule's events: a hash, by which two runs are compared, and the last events as
+//! text if a story is wanted.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
-/// One schedule's trace.
+/// Trace of one schedule.
 pub(super) struct Trace {
     hash: Hash,
     /// The last events; at most `story_max`.
@@ -29,7 +30,7 @@ impl Trace {
 
     pub(super) fn note(&mut self, now: Duration, event: fmt::Arguments<'_>) {
         self.hash.0.write_u128(now.as_micros());
-        // A hash takes everything.
+        // Writing to a hash cannot fail.
         let _ = self.hash.write_fmt(event);
         if self.story_max > 0 {
             if self.story.len() >= self.story_max {
@@ -40,7 +41,7 @@ impl Trace {
         }
     }
 
-    /// The hash and the story.
+    /// Returns the hash and the story.
     pub(super) fn end(self) -> (u64, Vec<String>) {
         (self.hash.0.finish(), self.story.into())
     }

@@ -1,4 +1,5 @@
-//! Both agents' audit logs at the end of a run, by the agents' own commands: does each verify, and do they agree?
+//! Checks both agents' audit logs at the end of a run, by the agents' own commands: each must
+//! verify, and both must agree.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,29 +18,31 @@ use crate::testkit::process::AgentCommand;
 use crate::testkit::site::Site;
 use crate::testkit::tlog;
 
-/// Differences that are told; the rest is counted.
+/// Most differences in a report. The others are only counted.
 const TOLD: usize = 20;
 
-/// What became of the logs.
+/// Result of the checks.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Audits {
-    /// Both logs verify up to their last entry.
+    /// True if both logs verify up to their last entry.
     pub verified: bool,
-    /// Entries of both.
+    /// Entries of both logs.
     pub entries: u64,
-    /// Requests about which both logs say the same.
+    /// Requests about which both logs agree.
     pub agreed: u64,
-    /// Requests about which they do not.
+    /// Requests about which the logs differ.
     pub differing: u64,
-    /// What is wrong, as sentences.
+    /// Findings, as sentences.
     pub findings: Vec<String>,
 }
 
 impl Audits {
-    /// Verifies and compares the logs of a site whose agents have ended.
+    /// Verifies and compares the logs of a site whose agents have ended. An error in a log is a
+    /// finding.
     ///
     /// # Errors
-    /// When a command cannot be run, or says what cannot be understood. What it finds wrong is a finding.
+    ///
+    /// Fails if a command cannot be run, or its output cannot be read.
     pub async fn of(site: &Site) -> Result<Audits> {
         let mut audits = Audits { verified: true, ..Audits::default() };
         for (agent, folder) in
@@ -67,23 +70,24 @@ impl Audits {
         Ok(audits)
     }
 
-    /// Whether both verify and agree, with something in them.
+    /// Returns true if both logs verify, agree, and are not empty.
     #[must_use]
     pub fn agree(&self) -> bool {
         self.verified && self.differing == 0 && self.agreed > 0
     }
 }
 
-/// Where an agent has its log, as `site` configures it.
+/// Returns the folder of an agent's log, as `site` configures it.
 #[must_use]
 pub fn folder(of_agent: &Path) -> PathBuf {
     of_agent.join("state").join("audit")
 }
 
-/// Opens a log below `dir` by an agent's own code, under a key of its own.
+/// Opens a log below `dir` with an agent's own code and a new key.
 ///
 /// # Errors
-/// When it cannot be opened.
+///
+/// Fails if the log cannot be opened.
 pub fn open(dir: &Path) -> Result<(AuditConfig, AuditLog, Closer)> {
     let config = AuditConfig {
         dir: dir.join("audit"),
@@ -96,18 +100,20 @@ pub fn open(dir: &Path) -> Result<(AuditConfig, AuditLog, Closer)> {
     Ok((config, log, closer))
 }
 
-/// What is in a log that verifies.
+/// Returns the entries of a verified log.
 ///
 /// # Errors
-/// When it does not, or holds what is no entry.
+///
+/// Fails if an entry cannot be parsed.
 pub fn entries(log: &tlog::Log) -> Result<Vec<Entry>> {
     Ok(log.entries.iter().map(|entry| Entry::parse(entry)).collect::<Result<_, _>>()?)
 }
 
-/// The verifier key that an agent prints.
+/// Returns the verifier key that an agent prints.
 ///
 /// # Errors
-/// When it prints none.
+///
+/// Fails if the agent prints no key.
 pub async fn key(agent: &AgentCommand) -> Result<String> {
     let config = agent.arguments.last().context("an agent without a configuration")?;
     let (code, key) = audit(&agent.program, &["key", "--config", config]).await?;
@@ -115,10 +121,11 @@ pub async fn key(agent: &AgentCommand) -> Result<String> {
     Ok(key.trim().to_owned())
 }
 
-/// Runs `audit ...`; its exit code and what it printed.
+/// Runs `audit ...`. Returns its exit code and its output.
 ///
 /// # Errors
-/// When it cannot be run.
+///
+/// Fails if the command cannot be run.
 pub async fn audit(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let output = Command::new(program).arg("audit").args(arguments).output().await;
     let output = output.with_context(|| format!("run {} audit", program.display()))?;

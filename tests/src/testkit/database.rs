@@ -1,6 +1,6 @@
-//! Which database a bridge commits to, and how its URL and password are told apart.
+//! Choice of the ledger's database, and the split of its URL and password.
 //!
-//! The agents never take a password in a URL: it goes into a file of its own.
+//! The agents never accept a password in a URL. The password is in a file of its own.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,24 @@ use anyhow::{Result, bail};
 /// The ledger's database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Database {
-    /// An SQLite file.
+    /// Path of a SQLite file.
     Sqlite(PathBuf),
     /// A PostgreSQL database.
     Postgres {
         /// `postgres://USER@HOST:PORT/DATABASE`, without the password.
         url: String,
-        /// The password, if it needs one.
+        /// The password, if the database needs one.
         password: Option<String>,
     },
 }
 
 impl Database {
-    /// Reads `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`.
+    /// Parses `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`.
     ///
     /// # Errors
-    /// When it is neither; the text is not repeated, since it may hold a password.
+    ///
+    /// Fails if the text is neither. The error does not contain the text, since the text may
+    /// contain a password.
     pub fn parse(text: &str) -> Result<Database> {
         if let Some(path) = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
             return Ok(Database::Sqlite(std::path::absolute(path)?));
@@ -43,7 +45,7 @@ impl Database {
         })
     }
 
-    /// The URL as an agent's configuration has it.
+    /// Returns the URL as an agent's configuration has it.
     #[must_use]
     pub fn url(&self) -> String {
         match self {
@@ -52,7 +54,7 @@ impl Database {
         }
     }
 
-    /// Its kind, for a report.
+    /// Returns the kind of the database, for a report.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

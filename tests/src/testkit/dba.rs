@@ -1,4 +1,5 @@
-//! A DBA at the ledger's own shell: plain SQL on a connection of their own, through no code of the agents.
+//! A DBA's session with the ledger: plain SQL on its own connection, without any code of the
+//! agents.
 
 use std::time::Duration;
 
@@ -9,23 +10,24 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnec
 
 use crate::testkit::database::Database;
 
-/// How long a statement waits for SQLite's one writer.
+/// Time that a statement waits for SQLite's single writer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A connection that may do everything.
+/// A connection without restrictions.
 #[derive(Debug)]
 pub enum Dba {
-    /// To an SQLite file.
+    /// To a SQLite file.
     Sqlite(SqliteConnection),
     /// To a PostgreSQL database.
     Postgres(PgConnection),
 }
 
 impl Dba {
-    /// Connects.
+    /// Connects to a database.
     ///
     /// # Errors
-    /// When the database does not answer.
+    ///
+    /// Fails if the database does not answer.
     pub async fn connect(database: &Database) -> Result<Dba> {
         let connected = match database {
             Database::Sqlite(path) => {
@@ -41,10 +43,11 @@ impl Dba {
         Ok(connected)
     }
 
-    /// Runs statements; how many rows the last one changed.
+    /// Runs statements. Returns the number of rows that the last one changed.
     ///
     /// # Errors
-    /// When the database refuses one.
+    ///
+    /// Fails if the database refuses a statement.
     pub async fn execute(&mut self, sql: &str) -> Result<u64> {
         let failed = || format!("run {sql}");
         Ok(match self {
@@ -57,10 +60,12 @@ impl Dba {
         })
     }
 
-    /// Asks for rows of two texts, which both databases' `CAST(.. AS text)` makes of anything.
+    /// Runs a query for rows of two texts. `CAST(.. AS text)` turns any value into a text in both
+    /// databases.
     ///
     /// # Errors
-    /// When the database refuses the question or answers with something else.
+    ///
+    /// Fails if the database refuses the query, or returns other columns.
     pub async fn pairs(&mut self, sql: &str) -> Result<Vec<(String, String)>> {
         let failed = || format!("ask {sql}");
         let query = AssertSqlSafe(sql);
@@ -70,10 +75,11 @@ impl Dba {
         }
     }
 
-    /// Hangs up.
+    /// Closes the connection.
     ///
     /// # Errors
-    /// When the connection is gone already.
+    ///
+    /// Fails if the connection is already gone.
     pub async fn close(self) -> Result<()> {
         match self {
             Dba::Sqlite(connection) => connection.close().await?,

@@ -1,15 +1,18 @@
-//! A relay that ends the tunnel's TLS on either side, and writes down the frames that the two agents hand to it.
+//! A relay that ends the tunnel's TLS on both sides, and writes the agents' frames to files.
 //!
-//! On the line there is nothing to find, sealed or not: TLS hides all of it. So whoever asks what an agent gives away has
-//! to look before TLS does. The agents have no switch for that, which could be left on: the relay has both agents' own
-//! certificates and private keys, as nobody else does, and is to each agent the other one.
+//! TLS encrypts everything on the line, whether the content is sealed or not. A search for personal
+//! data must therefore read the frames before TLS encrypts them. The agents have no switch for
+//! that, because such a switch might stay on in production. Instead, the relay has the
+//! certificates and private keys of both agents, and acts towards each agent as the other one.
 //!
 //! ```text
-//! FOLDER/link-001.control.idc-to-cloud    a file a lane and direction: its frames as they came, without the lane's preamble
+//! FOLDER/link-001.control.idc-to-cloud    one file for each lane and direction; its frames as they
+//!                                         came, without the lane's preamble
 //! ```
 //!
-//! It stands behind the [line](crate::testkit::wan), before the agent that listens. Lanes, their ends and the reason why a link was
-//! closed pass as they are. Like the line it runs on a thread of its own.
+//! The relay stands behind the [line](crate::testkit::wan), before the agent that listens. It
+//! passes on lanes, their ends and the reason of a link's end without a change. It runs on its own
+//! thread.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -34,31 +37,33 @@ use tokio::time::timeout;
 
 use crate::testkit::relay_thread::RelayThread;
 
-/// As the agents name their protocol (RFC 7301).
+/// The agents' protocol name in the handshake (RFC 7301).
 const ALPN: &[u8] = b"bridge/1";
-/// How long the agent that listens may take to answer; as long as the one that dials waits.
+/// Time for the listening agent's answer. It is the same as the dialling agent's own limit.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// Taken from a stream at a time.
+/// Most bytes that are read from a stream at once.
 const CHUNK: usize = 64 << 10;
-/// Much more than the agents allow each other, so that the relay is never what holds them up.
+/// Flow-control window in bytes. It is much larger than the agents' own, so the relay never slows
+/// them.
 const WINDOW: u32 = 64 << 20;
-/// More lanes than a link has.
+/// Most lanes; a link has fewer.
 const LANES_MAX: u32 = 64;
-/// Closes a link whose other half ended without a word. The agents have no such code, and take it for one of a later version.
+/// Close code for a link whose other half ended without a code. The agents do not know this code,
+/// and treat it as one of a later version.
 const OTHER_HALF_BROKE: VarInt = VarInt::from_u32(99);
 
-/// What an agent proves by that it is one.
+/// Certificate and key of an agent.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// `cloud` or `idc`: how the files name its side.
+    /// Name of the agent's side in file names: `cloud` or `idc`.
     pub side: &'static str,
-    /// The certificate's file.
+    /// Path of the certificate.
     pub certificate: PathBuf,
-    /// The private key's file.
+    /// Path of the private key.
     pub key: PathBuf,
 }
 
-/// A running relay; it ends when this is dropped.
+/// A running relay. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct FrameTap {
     address: SocketAddr,
@@ -66,11 +71,13 @@ pub struct FrameTap {
 }
 
 impl FrameTap {
-    /// Relays between whoever dials [`FrameTap::address`], a port of `at`, and `target`, and keeps the frames in the new folder
-    /// `kept`.
+    /// Starts a relay to `target`. The dialling agent connects to [`FrameTap::address`], a port of
+    /// `at`. The relay writes the frames into the new folder `kept`.
     ///
     /// # Errors
-    /// When the folder cannot be made, the credentials cannot be used or no socket can be bound.
+    ///
+    /// Fails if the folder cannot be made, the credentials cannot be used or no socket can be
+    /// bound.
     pub fn start(
         at: IpAddr,
         target: SocketAddr,
@@ -82,7 +89,7 @@ impl FrameTap {
         let runtime = RelayThread::runtime()?;
         let (sides, kept) = ([dials.side, listens.side], kept.to_owned());
         let (server, client) = (server_config(&listens)?, client_config(&dials)?);
-        // An endpoint belongs to the runtime that it is made in.
+        // An endpoint belongs to the runtime in which it was made.
         let (near, far) = {
             let _entered = runtime.enter();
             let (near, mut far) =
@@ -96,14 +103,14 @@ impl FrameTap {
         Ok(FrameTap { address, _relay: relay })
     }
 
-    /// Where the agent that dials is led to.
+    /// Returns the address for the dialling agent.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Any port of this machine.
+/// Any free loopback port.
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 async fn relay(near: Endpoint, far: Endpoint, target: SocketAddr, sides: [&'static str; 2], folder: PathBuf) {
@@ -115,11 +122,12 @@ async fn relay(near: Endpoint, far: Endpoint, target: SocketAddr, sides: [&'stat
     }
 }
 
-/// One link: it stands once the agent behind the relay has answered, and ends as soon as either half does.
+/// Relays one link. It is up once the listening agent has answered, and ends as soon as either half
+/// ends.
 async fn link(incoming: Incoming, endpoint: Endpoint, target: SocketAddr, kept: FrameFiles) {
     let dialled = async { endpoint.connect(target, "bridge").ok()?.await.ok() };
     let Ok(Some(far)) = timeout(ANSWERS_WITHIN, dialled).await else {
-        // As if nobody listened there.
+        // The dialling agent sees an address without a listener.
         return incoming.ignore();
     };
     let near = match incoming.accept() {
@@ -139,7 +147,7 @@ async fn link(incoming: Incoming, endpoint: Endpoint, target: SocketAddr, kept: 
     }
 }
 
-/// Ends one half as the other one was ended.
+/// Closes one half with the reason why the other half was closed.
 fn close(half: &Connection, why: &ConnectionError) {
     match why {
         ConnectionError::ApplicationClosed(close) => half.close(close.error_code, &close.reason),
@@ -147,13 +155,14 @@ fn close(half: &Connection, why: &ConnectionError) {
     }
 }
 
-/// Carries every lane that the dialling agent opens.
+/// Relays every lane that the dialling agent opens.
 async fn lanes(near: &Connection, far: &Connection, kept: &FrameFiles) {
     while let Ok((back, mut there)) = near.accept_bi().await {
         let (far, kept) = (far.clone(), kept.clone());
         tokio::spawn(async move {
             let mut preamble = [0; PREAMBLE_BYTES];
-            // What opens no lane is no lane to carry; the agents' own tests hold what they do with it.
+            // A stream without a valid preamble is not relayed. The agents' own tests cover such
+            // streams.
             there.read_exact(&mut preamble).await.ok()?;
             let lane = Lane::from_preamble(preamble).ok()?;
             let (mut onwards, returning) = far.open_bi().await.ok()?;
@@ -162,7 +171,7 @@ async fn lanes(near: &Connection, far: &Connection, kept: &FrameFiles) {
             let (asked, answered) =
                 (kept.file(lane, dials, listens).ok()?, kept.file(lane, listens, dials).ok()?);
             for stream in [&onwards, &back] {
-                // Fails only on a stream that is closed already.
+                // Fails only on a stream that is already closed.
                 let _closed_already = stream.set_priority(priority(lane));
             }
             tokio::join!(carry(there, onwards, asked), carry(returning, back, answered));
@@ -171,7 +180,8 @@ async fn lanes(near: &Connection, far: &Connection, kept: &FrameFiles) {
     }
 }
 
-/// As the agents have it, so that the relay does not change what waits for what.
+/// Returns a lane's priority. It is the agents' own, so that the relay does not change the order of
+/// lanes.
 fn priority(lane: Lane) -> i32 {
     match lane {
         Lane::Control => 1,
@@ -180,7 +190,8 @@ fn priority(lane: Lane) -> i32 {
     }
 }
 
-/// Carries one direction of a lane to its end; what is not kept is not carried.
+/// Relays one direction of a lane to its end. The lane also ends if a chunk cannot be written to
+/// the file.
 async fn carry(mut from: RecvStream, mut to: SendStream, mut kept: File) {
     loop {
         let chunk = match from.read_chunk(CHUNK, true).await {
@@ -209,7 +220,7 @@ async fn carry(mut from: RecvStream, mut to: SendStream, mut kept: File) {
     }
 }
 
-/// Where the frames of one link go.
+/// Files for the frames of one link.
 #[derive(Clone, Debug)]
 struct FrameFiles {
     folder: PathBuf,
@@ -239,7 +250,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The relay asks nobody who he is: it is on this machine, and has to be found by the agents alone.
+/// Makes the configuration of the side that accepts. It demands no client certificate, because the
+/// relay is only reachable from this machine.
 fn server_config(listens: &Credentials) -> Result<quinn::ServerConfig> {
     let (chain, key) = certificates(listens)?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
@@ -266,7 +278,8 @@ fn client_config(dials: &Credentials) -> Result<quinn::ClientConfig> {
     Ok(config)
 }
 
-/// Idle links are ended by the agents' own time-outs, of which QUIC takes the shorter.
+/// Sets no idle timeout: the agents' own timeouts end idle links, since QUIC takes the shorter of
+/// both (RFC 9000, section 10.1).
 fn transport() -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     config
@@ -282,7 +295,7 @@ fn transport() -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-/// Takes whoever answers for the agent that listens.
+/// Accepts any certificate of the listening agent.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -1,8 +1,10 @@
-//! How soon a committed row is served: a row is changed with plain SQL, as a DBA would, and read until it shows.
+//! Measurement of freshness: the time from a row's commit until the storefront serves the new
+//! value.
 //!
-//! The stock of one SKU that nobody orders goes up by a unit, again and again; between the answer to the commit and the
-//! storefront's first answer with the new number lies the freshness of that change. It asks every millisecond or so,
-//! which is how exact it is. Beside that it reads how far the source has numbered its changes.
+//! The probe adds a unit to the stock of one SKU that nobody orders, with plain SQL as a DBA would,
+//! and repeats this. The freshness of a change is the time from the reply to the commit until the
+//! storefront's first answer with the new number. The probe reads about every millisecond, which
+//! limits its precision. It also reads the last position that the source has given.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,42 +18,42 @@ use crate::testkit::dba::Dba;
 use crate::testkit::histogram::Histogram;
 use crate::testkit::http::{Client, percent_encoded};
 
-/// How long a change is waited for.
+/// Longest wait for a change.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// From one look to the next.
+/// Interval between two reads.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// How far the source has numbered its changes.
+/// Query for the last position that the source has given.
 const NUMBERED: &str = "SELECT holder, CAST(last_seq AS text) FROM catalogue_sequencer";
 
-/// What is changed, and where it must show.
+/// The row to change, and the storefront that must serve it.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// The ledger's database.
     pub database: Database,
     /// The storefront listener of a cloud agent.
     pub storefront: SocketAddr,
-    /// A brand that is served.
+    /// A served brand.
     pub brand: String,
-    /// One of its SKUs, with a stock that nobody else changes.
+    /// A SKU of the brand. Nobody else changes its stock.
     pub sku: String,
-    /// From the end of one change to the next.
+    /// Pause between two changes.
     pub pause: Duration,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// When each change was committed, and how long it took to be served.
+    /// Time of each commit, and the time until it was served.
     pub changes: Vec<(Duration, Duration)>,
-    /// Changes that were not served within ten seconds, or looks that got no answer.
+    /// Changes that were not served within ten seconds, and reads without an answer.
     pub missed: u64,
-    /// At these moments the source had numbered its changes up to there.
+    /// The source's last position at these moments.
     pub positions: Vec<(Duration, i64)>,
 }
 
 impl Report {
-    /// All changes that were served.
+    /// Returns the freshness of all served changes.
     #[must_use]
     pub fn latency(&self) -> Histogram {
         let mut latency = Histogram::default();
@@ -61,10 +63,11 @@ impl Report {
 }
 
 impl Probe {
-    /// Waits until the SKU's stock in the ledger is served for the first time.
+    /// Waits until the storefront serves the stock that the ledger has.
     ///
     /// # Errors
-    /// When it is not within ten seconds.
+    ///
+    /// Fails if that takes more than ten seconds.
     pub async fn settle(&self) -> Result<()> {
         let mut ledger = Dba::connect(&self.database).await?;
         let available = self.available(&mut ledger).await?;
@@ -73,11 +76,12 @@ impl Probe {
         Ok(())
     }
 
-    /// Changes the stock again and again until `stop` is true or nobody can say so any more; moments count from
-    /// `started`.
+    /// Changes the stock again and again until `stop` is true or its sender is gone. Moments count
+    /// from `started`.
     ///
     /// # Errors
-    /// When the database refuses.
+    ///
+    /// Fails if the database refuses a change.
     pub async fn run(self, started: Instant, mut stop: watch::Receiver<bool>) -> Result<Report> {
         let mut ledger = Dba::connect(&self.database).await.context("open the ledger to change a row")?;
         let add_a_unit = format!(
@@ -98,7 +102,8 @@ impl Probe {
                 report.missed += 1;
             }
             report.positions.push((started.elapsed(), number(&mut ledger, NUMBERED).await?));
-            // An error says that nobody can stop it any more, which is a reason to stop.
+            // An error means that the sender is gone, so nobody can stop the probe. It stops by
+            // itself.
             if !matches!(timeout(self.pause, stop.wait_for(|stop| *stop)).await, Err(_elapsed)) {
                 return Ok(report);
             }
@@ -111,13 +116,13 @@ impl Probe {
         number(ledger, &units).await
     }
 
-    /// The question for the SKU's row, as a DBA types it.
+    /// Returns the query for the SKU's row, as a DBA types it.
     fn sku_id(&self) -> String {
         let [brand, sku] = [&self.brand, &self.sku].map(|name| name.replace('\'', "''"));
         format!("SELECT sku_id FROM skus WHERE brand = '{brand}' AND sku = '{sku}'")
     }
 
-    /// Asks until the stock is this number.
+    /// Reads until the stock is this number. Returns false if the time is over before.
     async fn look_for(&self, storefront: &mut Client, available: i64) -> bool {
         let path = format!("/v1/{}/stock?sku={}", self.brand, percent_encoded(&self.sku));
         let looking = async {
@@ -135,7 +140,7 @@ impl Probe {
     }
 }
 
-/// The number in the second column of the only row.
+/// Returns the number in the second column of the only row.
 async fn number(ledger: &mut Dba, sql: &str) -> Result<i64> {
     let rows = ledger.pairs(sql).await?;
     let number = rows.first().and_then(|(_, number)| number.parse().ok());
@@ -149,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// As much of a ledger as the probe touches.
+    /// The part of a ledger that the probe uses.
     const TABLES: &str = "CREATE TABLE skus (sku_id INTEGER PRIMARY KEY, brand TEXT, sku TEXT);
         CREATE TABLE stock (sku_id INTEGER PRIMARY KEY, initial INTEGER, available INTEGER);
         CREATE TABLE catalogue_sequencer (id INTEGER PRIMARY KEY, last_seq INTEGER, holder TEXT);
@@ -157,7 +162,8 @@ mod tests {
         INSERT INTO stock VALUES (1, 5, 5), (2, 1, 1);
         INSERT INTO catalogue_sequencer VALUES (1, 42, 'idc')";
 
-    /// A storefront that says what is in the ledger, but for the first `late` times after a change.
+    /// Starts a storefront that serves the ledger's number. The first `late` answers after a change
+    /// still have the old number.
     async fn storefront(database: Database, late: u32) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let address = listener.local_addr().expect("bound");
@@ -206,7 +212,7 @@ mod tests {
         let served = report.changes.len();
         assert!(served > 0 && report.missed == 0, "{report:?}");
         assert_eq!(report.latency().count(), served as u64);
-        // Five looks in vain, a millisecond apart.
+        // Five reads without the new number, a millisecond apart.
         assert!(report.changes.iter().all(|(_, took)| *took >= Duration::from_millis(5)), "{report:?}");
         assert!(report.positions.iter().all(|(_, position)| *position == 42), "{report:?}");
         let rows = ledger.pairs("SELECT CAST(initial AS text), CAST(available AS text) FROM stock").await;

@@ -1,7 +1,8 @@
-//! An invented launch, for machines without the real data: on the shelves of a catalogue, or on 200 SKUs of brand `demo`
-//! in KRW, of which one is hot and scarce.
+//! A made-up launch, for machines without the real data. It sells the offers of a given catalogue,
+//! or 200 SKUs of brand `demo` in KRW, one of which is hot and scarce.
 //!
-//! Neighbours: `personal` makes the people, `load` replays the [`Plan`]. Everything follows from the seed.
+//! `personal` makes the persons, and `load` replays the [`Plan`]. Everything depends on the seed
+//! alone.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,13 +10,13 @@ use rand_chacha::ChaCha8Rng;
 use crate::testkit::personal::Person;
 use crate::testkit::plan::{Line, Plan, Step, StockRow};
 
-/// How many SKUs an invented brand sells.
+/// Number of SKUs of a made-up brand.
 const SKUS: usize = 200;
-/// What shipping costs, in won.
+/// Shipping fee in won.
 const SHIPPING: u64 = 3_000;
 
-/// A launch of `orders` orders: every second one wants the hot SKU, of which there are enough for a third of those;
-/// one in fifty is cancelled some orders later.
+/// Makes a launch of `orders` orders. Every second order wants the hot SKU, and the stock is enough
+/// for a third of those. One order in fifty is cancelled some orders later.
 #[must_use]
 pub fn launch(seed: u64, orders: usize) -> Plan {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -23,8 +24,9 @@ pub fn launch(seed: u64, orders: usize) -> Plan {
     launch_on(&mut rng, plan, &[0], seed, orders)
 }
 
-/// The same on the shelves of `brand`: every second order wants one of the SKUs at the indices `hot` (some, but not all
-/// of them). The quantities of `stock` are chosen here, those of the hot ones scarce.
+/// Makes a launch with the stock of `brand`. Every second order wants one of the SKUs at the
+/// indices `hot` (some, but not all SKUs). The quantities in `stock` are replaced: those of the hot
+/// SKUs are scarce.
 #[must_use]
 pub fn launch_of(brand: &str, stock: Vec<StockRow>, hot: &[usize], seed: u64, orders: usize) -> Plan {
     let quantity = ample(orders);
@@ -43,7 +45,7 @@ fn launch_on(rng: &mut ChaCha8Rng, mut plan: Plan, hot: &[usize], seed: u64, ord
         let wants_hot = index % 2 == 0;
         let mut lines = Vec::new();
         if wants_hot {
-            // Where there is one, there is nothing to draw.
+            // With only one hot SKU, no number is drawn.
             let chosen = if hot.len() > 1 { rng.random_range(0..hot.len()) } else { 0 };
             lines.push(Line { stock: hot[chosen], quantity: 1 });
         }
@@ -63,7 +65,7 @@ fn launch_on(rng: &mut ChaCha8Rng, mut plan: Plan, hot: &[usize], seed: u64, ord
     plan
 }
 
-/// `orders` orders of one unit each, all of the same SKU, with enough for everyone.
+/// Makes `orders` orders of one unit of the same SKU, with enough stock for all.
 #[must_use]
 pub fn hot(seed: u64, orders: usize) -> Plan {
     let mut plan = shelves(&mut ChaCha8Rng::seed_from_u64(seed), "hot", ample(orders));
@@ -73,7 +75,8 @@ pub fn hot(seed: u64, orders: usize) -> Plan {
     plan
 }
 
-/// `orders` orders of one unit each, spread evenly over all SKUs of `brand`, with enough for everyone.
+/// Makes `orders` orders of one unit, spread evenly over all SKUs of `brand`, with enough stock for
+/// all.
 #[must_use]
 pub fn spread(brand: &str, seed: u64, orders: usize) -> Plan {
     let mut plan = shelves(&mut ChaCha8Rng::seed_from_u64(seed), brand, ample(orders));
@@ -83,7 +86,7 @@ pub fn spread(brand: &str, seed: u64, orders: usize) -> Plan {
     plan
 }
 
-/// More than `orders` orders can take of any SKU.
+/// Returns a quantity that `orders` orders cannot use up.
 fn ample(orders: usize) -> u64 {
     orders as u64 * 10 + 1
 }
@@ -99,7 +102,7 @@ fn shelves(rng: &mut ChaCha8Rng, brand: &str, quantity: u64) -> Plan {
     Plan { brand: brand.to_owned(), currency: "KRW", stock, steps: Vec::new() }
 }
 
-/// Adds units to an order, where a SKU stands once.
+/// Adds units to an order. An order has at most one line for a SKU.
 fn add(lines: &mut Vec<Line>, line: Line) {
     match lines.iter_mut().find(|known| known.stock == line.stock) {
         Some(known) => known.quantity += line.quantity,

@@ -1,15 +1,17 @@
-//! Counts durations in logarithmic buckets: 16 to a power of two, so that a quantile is at most 6 % off.
+//! Histogram of durations with logarithmic buckets, 16 to a power of two. A quantile is at most 6 %
+//! off.
 //!
-//! Integers only, a few kilobytes, merged from many callers; reports read it, nothing decides by it.
+//! It uses integers only, takes a few kilobytes, and merges the counts of many callers. It is for
+//! reports: no test decides by it.
 
 use std::time::Duration;
 
 const SUB_BITS: u32 = 4;
 const SUB: u64 = 1 << SUB_BITS;
-/// Enough for every 64-bit number of microseconds.
+/// Enough buckets for every 64-bit number of microseconds.
 const BUCKETS: usize = ((64 - SUB_BITS as usize) + 1) << SUB_BITS;
 
-/// How long things took, in microseconds.
+/// Counts of durations, in microseconds.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -29,19 +31,20 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// Adds what another caller counted.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Histogram) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(mine, theirs)| *mine += theirs);
         self.total += other.total;
     }
 
-    /// How many durations were counted.
+    /// Returns the number of counted durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.total
     }
 
-    /// The duration that `permille` of a thousand stay at or under (500 is the median); zero when none was counted.
+    /// Returns the duration that `permille` of a thousand durations do not exceed (500 is the
+    /// median). Returns zero if there are none.
     #[must_use]
     pub fn quantile(&self, permille: u64) -> Duration {
         let rank = (self.total * permille).div_ceil(1_000).max(1);
@@ -56,7 +59,8 @@ impl Histogram {
     }
 }
 
-/// The bucket of a value: below 16 its own; above, by its highest bit and the four bits after that.
+/// Returns the bucket of a value. Values below 16 have their own. Other values are grouped by their
+/// highest bit and the four bits after it.
 fn bucket(value: u64) -> usize {
     let index = match value.checked_ilog2() {
         Some(bit) if bit >= SUB_BITS => {
@@ -68,7 +72,7 @@ fn bucket(value: u64) -> usize {
     usize::try_from(index).unwrap_or(BUCKETS - 1)
 }
 
-/// The highest value of a bucket.
+/// Returns the highest value of a bucket.
 fn highest(bucket: usize) -> u64 {
     let index = bucket as u64;
     if index < SUB {

@@ -1,7 +1,8 @@
-//! A storefront's HTTP client: one keep-alive HTTP/1.1 connection, opened when needed and again after it broke.
+//! A storefront's HTTP client: one keep-alive HTTP/1.1 connection, which is opened on demand, and
+//! again after it broke.
 //!
-//! `load`, the demo and the end-to-end tests call the agents through it. It never retries by itself: whether a lost
-//! answer may be asked for again is the caller's business.
+//! `load`, the demo and the end-to-end tests call the agents through it. It never retries by
+//! itself, because only the caller knows if a request may be repeated.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,24 +25,25 @@ pub struct Client {
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// An answer, read whole.
+/// A whole answer.
 #[derive(Debug)]
 pub struct HttpAnswer {
-    /// Its status.
+    /// Status of the answer.
     pub status: StatusCode,
-    /// Its headers.
+    /// Headers of the answer.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Body of the answer.
     pub body: Bytes,
 }
 
-/// Why there is no answer. Whether the request arrived is not known, except for [`CallError::Connect`].
+/// The reason why there is no answer. The request may have arrived, except for
+/// [`CallError::Connect`].
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No connection, so nothing was sent.
     #[error("cannot connect to {0}: {1}")]
     Connect(SocketAddr, io::Error),
-    /// The path, token or key cannot stand in a request.
+    /// The path, token or key is not valid in a request.
     #[error("no valid request: {0}")]
     Request(#[from] http::Error),
     /// The connection broke before the answer was complete.
@@ -50,24 +52,26 @@ pub enum CallError {
 }
 
 impl Client {
-    /// A client of the agent at `to`; it connects with the first request.
+    /// Makes a client of the agent at `to`. It connects with the first request.
     #[must_use]
     pub fn new(to: SocketAddr) -> Client {
         Client { to, connection: None }
     }
 
-    /// `GET path`, with a brand's bearer token if there is one.
+    /// Sends `GET path`, with a brand's bearer token if there is one.
     ///
     /// # Errors
-    /// When there is no answer.
+    ///
+    /// Fails if there is no answer.
     pub async fn get(&mut self, path: &str, token: Option<&str>) -> Result<HttpAnswer, CallError> {
         self.call(Method::GET, path, token, None, Bytes::new()).await
     }
 
-    /// `POST path` with a JSON body and an `Idempotency-Key`, each if there is one.
+    /// Sends `POST path` with a JSON body, and a token and an `Idempotency-Key` if there are any.
     ///
     /// # Errors
-    /// When there is no answer.
+    ///
+    /// Fails if there is no answer.
     pub async fn post(
         &mut self,
         path: &str,
@@ -99,15 +103,16 @@ impl Client {
         self.send(request.body(Full::new(body))?).await
     }
 
-    /// Any other request, as it is given.
+    /// Sends any request without a change.
     ///
     /// # Errors
-    /// When there is no answer.
+    ///
+    /// Fails if there is no answer.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<HttpAnswer, CallError> {
         let mut connection = self.connection().await?;
         let (head, body) = connection.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
-        // Only a connection whose last exchange went well is used again.
+        // Only a connection whose last exchange succeeded is used again.
         self.connection = Some(connection);
         Ok(HttpAnswer { status: head.status, headers: head.headers, body })
     }
@@ -122,32 +127,33 @@ impl Client {
         let stream = TcpStream::connect(self.to).await.map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         let (connection, driver) = handshake(TokioIo::new(stream)).await?;
-        // It ends with the connection; what went wrong in it reaches the request that waits.
+        // The task ends with the connection. Its error also reaches the request that waits.
         tokio::spawn(driver);
         Ok(connection)
     }
 }
 
 impl HttpAnswer {
-    /// The value of a header, if it is there and text.
+    /// Returns the value of a header, if it exists and is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// How long `Retry-After` asks to wait.
+    /// Returns the wait that `Retry-After` asks for.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.header(RETRY_AFTER.as_str())?.parse().ok().map(Duration::from_secs)
     }
 
-    /// The body as JSON; null when it is none.
+    /// Returns the body as JSON, or null if it is not JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The name at the end of an RFC 9457 problem's `type`: `sold-out` for `/problems/sold-out`.
+    /// Returns the name at the end of a problem's `type` (RFC 9457): `sold-out` for
+    /// `/problems/sold-out`.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let problem = self.json();
@@ -156,7 +162,8 @@ impl HttpAnswer {
     }
 }
 
-/// The text as it may stand in a path's segment or a query's value: all but unreserved characters as `%XX`.
+/// Encodes a text for a path's segment or a query's value: all characters but the unreserved ones
+/// become `%XX`.
 #[must_use]
 pub fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -171,11 +178,12 @@ pub fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// Sends bytes as they are, `pause` apart, and returns what came back until the other side closed or `patience` was
-/// over. For requests that no client library would send.
+/// Sends pieces of bytes with `pause` between them. Returns the bytes that came back until the
+/// other side closed or `patience` was over. It is for requests that no client library would send.
 ///
 /// # Errors
-/// When the connection cannot be opened.
+///
+/// Fails if the connection cannot be opened.
 pub async fn raw(
     to: SocketAddr,
     pieces: &[&[u8]],
@@ -185,7 +193,7 @@ pub async fn raw(
     let (mut read, mut write) = TcpStream::connect(to).await?.into_split();
     let sending = async {
         for piece in pieces {
-            // The other side may well hang up in the middle: what it said before is the answer.
+            // The other side may close in the middle. Its earlier bytes are the answer.
             if write.write_all(piece).await.is_err() {
                 break;
             }
@@ -200,7 +208,7 @@ pub async fn raw(
             answer.extend_from_slice(&buffer[..length]);
         }
     };
-    // Whichever ends first: reading (the other side closed) or the time.
+    // Ends when the other side closes or the time is over.
     let _over = timeout(patience, async {
         tokio::select! {
             () = reading => {}
@@ -211,10 +219,12 @@ pub async fn raw(
     Ok(answer)
 }
 
-/// Sends bytes as they are, ends what it sends, and returns what came back until the other side closed.
+/// Sends bytes, closes this direction, and returns the bytes that came back until the other side
+/// closed.
 ///
 /// # Errors
-/// When the connection cannot be opened, or what came back ends in an error.
+///
+/// Fails if the connection cannot be opened, or reading ends in an error.
 pub async fn raw_and_end(to: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(to).await?;
     stream.write_all(bytes).await?;

@@ -1,6 +1,8 @@
-//! Two sets of books: what the ledger must hold after what the callers were told, and what it holds.
+//! Two sets of totals: those that the ledger must have, computed from the answers to callers, and
+//! those that it has.
 //!
-//! The second is read from the database as an auditor would, with SQL of our own and through no code of the agents.
+//! The second set is read from the database with SQL of its own, as an auditor would, and without
+//! any code of the agents.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +15,14 @@ use crate::testkit::database::Database;
 use crate::testkit::load::{Outcome, Report};
 use crate::testkit::plan::Step;
 
-/// What a ledger holds of one brand.
+/// Totals of one brand in a ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LedgerTotals {
-    /// By SKU.
+    /// Totals by SKU.
     pub stock: BTreeMap<String, SkuTotals>,
-    /// Orders that stand.
+    /// Orders that are not cancelled.
     pub orders: i64,
-    /// What they are worth, in minor units.
+    /// Sum of their totals, in minor units.
     pub total_minor: i64,
     /// Orders that were placed and cancelled.
     pub cancelled: i64,
@@ -31,18 +33,18 @@ pub struct LedgerTotals {
 /// The units of one SKU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SkuTotals {
-    /// Brought in.
+    /// Units at the start.
     pub initial: i64,
-    /// Still for sale.
+    /// Units that are still for sale.
     pub available: i64,
-    /// Gone, as the stock table counts.
+    /// Sold units, according to the stock table.
     pub sold: i64,
-    /// Gone, as the lines of the orders that stand add up.
+    /// Sold units, summed over the lines of the orders that are not cancelled.
     pub ordered: i64,
 }
 
 impl LedgerTotals {
-    /// What must be in the ledger when a plan was replayed on empty tables and every outcome is known.
+    /// Computes the totals after a plan was replayed on empty tables and every outcome is known.
     #[must_use]
     pub fn expected(report: &Report) -> LedgerTotals {
         let plan = &report.plan;
@@ -76,10 +78,11 @@ impl LedgerTotals {
         books
     }
 
-    /// Reads a brand's books from the database.
+    /// Reads a brand's totals from the database.
     ///
     /// # Errors
-    /// When it does not answer, or is no ledger.
+    ///
+    /// Fails if the database does not answer, or is no ledger.
     pub async fn read(database: &Database, brand: &str) -> Result<LedgerTotals> {
         let mut ledger = Ledger::open(database).await.context("open the ledger's database")?;
         let mut books = LedgerTotals::default();
@@ -112,7 +115,7 @@ impl LedgerTotals {
         Ok(books)
     }
 
-    /// Where `actual` is not what these books say; empty when both agree.
+    /// Returns the differences to `actual`; none if both agree.
     #[must_use]
     pub fn differences(&self, actual: &LedgerTotals) -> Vec<String> {
         let mut found = Vec::new();
@@ -138,7 +141,7 @@ impl LedgerTotals {
     }
 }
 
-/// A connection that only reads.
+/// A connection for reads only.
 enum Ledger {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -159,7 +162,8 @@ impl Ledger {
         })
     }
 
-    /// A text and three numbers a row is all that books need; both databases understand the same SQL for it.
+    /// Runs a query for a text and three numbers. The totals need no more, and both databases
+    /// accept the same SQL for it.
     async fn rows(
         &mut self,
         sql: &'static str,

@@ -1,7 +1,8 @@
-//! Disks that lie: one that hangs as long as it is told to, and a folder that nobody writes to. Only root can have them.
+//! Disks with faults: one that hangs on command, and a read-only folder. Both need root.
 //!
-//! The disk that hangs is a file system in a file of another file system, which is frozen: then an fsync does not come back, as
-//! with a volume whose network is gone. No device mapper and no FUSE is needed for it.
+//! The hanging disk is a file system in a file of another file system, which can be frozen. An
+//! fsync then does not return, as on a network volume whose network is gone. It needs no device
+//! mapper and no FUSE.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,22 +12,24 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-/// What the outer file system has for itself.
+/// Space that the outer file system needs for itself, in bytes.
 const OUTER_BYTES: u64 = 64 << 20;
 
-/// An ext4 at a folder; gone when it is dropped.
+/// An ext4 file system at a folder. It is unmounted when this value is dropped.
 #[derive(Debug)]
 pub struct HangingDisk {
     folder: PathBuf,
-    /// Where the outer file system and its file are.
+    /// Folder with the outer file system and its image.
     outer: TempDir,
 }
 
 impl HangingDisk {
-    /// Mounts one of so many bytes at a folder, which is made; `None` for a user who may not mount.
+    /// Makes a folder and mounts a file system of `bytes` bytes on it. Returns `None` if this user
+    /// may not mount.
     ///
     /// # Errors
-    /// When the folder or the files cannot be made.
+    ///
+    /// Fails if the folder or the files cannot be made.
     pub fn mount(folder: &Path, bytes: u64) -> Result<Option<HangingDisk>> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let outer = tempfile::Builder::new().prefix("bridge-disk-").tempdir()?;
@@ -37,18 +40,20 @@ impl HangingDisk {
         Ok(mounted.then_some(disk))
     }
 
-    /// From now on it does not answer.
+    /// Makes the disk hang.
     ///
     /// # Errors
-    /// When it cannot be frozen.
+    ///
+    /// Fails if the outer file system cannot be frozen.
     pub fn hang(&self) -> Result<()> {
         run("fsfreeze", [OsStr::new("--freeze"), self.frozen().as_os_str()])
     }
 
-    /// It answers again, and does what it was asked for.
+    /// Makes the disk answer again. It also completes the requests that hung.
     ///
     /// # Errors
-    /// When it was not frozen.
+    ///
+    /// Fails if the disk did not hang.
     pub fn answer(&self) -> Result<()> {
         run("fsfreeze", [OsStr::new("--unfreeze"), self.frozen().as_os_str()])
     }
@@ -67,13 +72,14 @@ impl Drop for HangingDisk {
     }
 }
 
-/// A folder that can be read and not written; as before when it is dropped.
+/// A read-only folder. It is writable again when this value is dropped.
 #[derive(Debug)]
 pub struct ReadOnly(PathBuf);
 
 impl ReadOnly {
-    /// Makes a folder so; `None` for a user who may not. It is mounted elsewhere first, and read-only from there on its own place:
-    /// a mount is not made read-only while somebody writes on it.
+    /// Makes a folder read-only. Returns `None` if this user may not. The folder is first bound to
+    /// another place and made read-only there, because a mount that is open for writing cannot be
+    /// made read-only.
     #[must_use]
     pub fn make(folder: &Path) -> Option<ReadOnly> {
         let elsewhere = tempfile::tempdir().ok()?;
@@ -85,7 +91,7 @@ impl ReadOnly {
     }
 }
 
-/// Whether `mount` could do so.
+/// Runs `mount`. Returns true if it succeeded.
 fn mount(option: &str, folders: &[&Path]) -> bool {
     Command::new("mount")
         .arg(option)
@@ -101,7 +107,7 @@ impl Drop for ReadOnly {
     }
 }
 
-/// Makes an ext4 in a file and mounts it.
+/// Makes an ext4 file system in a file and mounts it. Returns true if both succeeded.
 fn file_system(image: &Path, bytes: u64, at: &Path) -> bool {
     let made = File::create_new(image).and_then(|file| file.set_len(bytes));
     let mkfs = ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"].map(OsStr::new);

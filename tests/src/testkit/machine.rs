@@ -1,6 +1,8 @@
-//! What a command needs on the machine beside Rust: found, installed from Debian's packages as root, or named.
+//! The programs that a command needs beside Rust: found on the machine, installed from Debian's
+//! packages as root, or named in an error.
 //!
-//! Packages that bring a service bring it stopped: what runs here is started by us, on ports of our own.
+//! Packages that contain a service leave it stopped. The harness starts its own servers, on its own
+//! ports.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,26 +13,26 @@ use std::process::Stdio;
 use rustix::process::geteuid;
 use tokio::process::Command;
 
-/// Folders that are not on everybody's `PATH` and hold servers.
+/// Folders with servers. Not every `PATH` has them.
 const SERVERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
-/// What package scripts ask before they start a service.
+/// The file that package scripts run before they start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// A program, and the Debian package that has it.
+/// A program, and the Debian package that contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// The program's name.
+    /// Name of the program.
     pub program: &'static str,
-    /// The package's name.
+    /// Name of the package.
     pub package: &'static str,
 }
 
-/// Why the machine is not ready, and what to do.
+/// The reason why the machine is not ready, and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("the machine is not ready: {0}")]
 pub struct NotReady(pub String);
 
-/// Where a program is.
+/// Returns the path of a program.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -38,10 +40,11 @@ pub fn find(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// Installs the packages of what is missing.
+/// Installs the packages of missing programs.
 ///
 /// # Errors
-/// When that is not possible here; says what to install.
+///
+/// Fails if they cannot be installed. The error says what to install.
 pub async fn make_ready(needs: &[Need]) -> Result<(), NotReady> {
     let mut missing: Vec<_> =
         needs.iter().filter(|need| find(need.program).is_none()).map(|need| need.package).collect();
@@ -58,10 +61,12 @@ pub async fn make_ready(needs: &[Need]) -> Result<(), NotReady> {
     }
 }
 
-/// Whether we are root and this is Debian.
+/// Checks that this process runs as root on Debian.
 ///
 /// # Errors
-/// When packages cannot be installed by us; with the command that somebody who may can give.
+///
+/// Fails if this process cannot install packages. The error contains the command for a user who
+/// can.
 pub fn may_install(packages: &[&str]) -> Result<(), NotReady> {
     if geteuid().is_root() && Path::new("/usr/bin/apt-get").exists() {
         return Ok(());
@@ -76,11 +81,12 @@ pub fn may_install(packages: &[&str]) -> Result<(), NotReady> {
 /// Installs Debian's packages.
 ///
 /// # Errors
-/// When we may not, or when apt-get does not succeed.
+///
+/// Fails if this process may not install, or apt-get fails.
 pub async fn install(packages: &[&str]) -> Result<(), NotReady> {
     may_install(packages)?;
     let names = packages.join(" ");
-    // Not through `print`: standard output may be a JSON report.
+    // Standard output may be a JSON report, so this goes to standard error.
     let _nobody_listens = writeln!(
         io::stderr(),
         "Installing from Debian's packages: apt-get install --no-install-recommends {names}"
@@ -108,9 +114,10 @@ async fn apt(arguments: &[&str]) -> Result<(), NotReady> {
     Ok(())
 }
 
-/// While it lives no package starts a service.
+/// While this value lives, no package starts a service.
 struct Stopped {
-    /// Whether the policy is ours to remove; the machine's owner may have set it.
+    /// True if this process wrote the policy and must remove it. The machine's owner may have one
+    /// already.
     ours: bool,
 }
 

@@ -1,7 +1,9 @@
-//! Looks for planted personal values in the memory of a running process, as a debugger or a dump would have it.
+//! Search for planted personal values in the memory of a running process, as a debugger or a dump
+//! would show it.
 //!
-//! Read are all pages that a process has, stacks, heap and what the allocator keeps for later, by `/proc`: a page that was
-//! never touched holds nothing. That takes root or CAP_SYS_PTRACE, since the agents let nobody else look into them.
+//! The search reads all present pages of a process through `/proc`: stacks, heap, and memory that
+//! the allocator keeps for later. A page that was never touched contains nothing. The search takes
+//! root or CAP_SYS_PTRACE, since the agents forbid access to their memory.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,44 +13,45 @@ use rustix::process::Pid;
 
 use crate::testkit::search::{Form, Needles, SearchHits};
 
-/// Pages asked about at once.
+/// Number of pages whose state is read at once.
 const PAGES: u64 = 512;
-/// In a word of `/proc/PID/pagemap`: the page is in memory, or in swap.
+/// Bits in a word of `/proc/PID/pagemap`: the page is in memory, or in swap.
 const THERE: u64 = 1 << 63 | 1 << 62;
 
-/// What was found in a process's memory.
+/// Matches in a process's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryHits {
-    /// Bytes that were searched.
+    /// Number of searched bytes.
     pub length: u64,
-    /// Occurrences in them.
+    /// Number of matches.
     pub hits: u64,
-    /// Where they were.
+    /// The mappings with a match.
     pub places: Vec<Region>,
 }
 
-/// A mapping that had something in it.
+/// A mapping with a match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// Its line in `/proc/PID/maps`.
+    /// The mapping's line in `/proc/PID/maps`.
     pub mapping: String,
-    /// Occurrences in it.
+    /// Number of matches in it.
     pub hits: u64,
-    /// What was made of the first value there.
+    /// Form of the first match.
     pub form: Option<Form>,
 }
 
 impl Region {
-    /// Whether this address, such as one on a stack, lies in it.
+    /// Returns true if the mapping contains this address, such as one on a stack.
     pub fn holds(&self, address: u64) -> bool {
         readable(&self.mapping).is_some_and(|(start, end)| (start..end).contains(&address))
     }
 }
 
-/// Searches everything that a process has in memory.
+/// Searches all memory of a process.
 ///
 /// # Errors
-/// When it may not be read, which is `PermissionDenied`, or is not there.
+///
+/// Fails with `PermissionDenied` if this user may not read it, and if there is no such process.
 pub fn search(needles: &Needles, process: Pid) -> io::Result<MemoryHits> {
     let proc = format!("/proc/{}", process.as_raw_nonzero());
     let maps = fs::read_to_string(format!("{proc}/maps"))?;
@@ -69,7 +72,7 @@ pub fn search(needles: &Needles, process: Pid) -> io::Result<MemoryHits> {
     Ok(found)
 }
 
-/// Where a mapping begins and ends, if it can be read; what the kernel maps into every process cannot.
+/// Returns the start and end of a readable mapping. The kernel's own mappings cannot be read.
 fn readable(line: &str) -> Option<(u64, u64)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
@@ -78,14 +81,14 @@ fn readable(line: &str) -> Option<(u64, u64)> {
     Some((address(start)?, address(end)?)).filter(|_| is_readable)
 }
 
-/// The pages of a mapping that are there, one after the other; those that are not are left out.
+/// The present pages of a mapping, one after the other. Absent pages are left out.
 struct Mapping<'a> {
     memory: &'a File,
     pages: &'a File,
     page: u64,
     at: u64,
     end: u64,
-    /// Whether each page from `known_from` on is there.
+    /// State of each page from `known_from` on: true if the page is present.
     known: Vec<bool>,
     known_from: u64,
 }
@@ -96,7 +99,7 @@ impl<'a> Mapping<'a> {
         Self { memory, pages, page, at: start, end, known: Vec::new(), known_from: start }
     }
 
-    /// Where the next page begins that is there.
+    /// Returns the start of the next present page.
     fn next(&mut self) -> io::Result<Option<u64>> {
         while self.at < self.end {
             let index = ((self.at - self.known_from) / self.page) as usize;
@@ -131,7 +134,7 @@ impl Read for Mapping<'_> {
                 self.at += read as u64;
                 Ok(read)
             }
-            // Unmapped since its mapping was read: it is not there any more.
+            // The range was unmapped after its mapping was read.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
                 self.at = self.end;
                 Ok(0)
@@ -156,7 +159,7 @@ mod tests {
         let mut held = Command::new("cat");
         held.env("HELD", value(5)).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut held = held.spawn().expect("cat starts");
-        // Once it has said something it is what it was started as.
+        // Once the child has written a byte, its memory is that of `cat`: `exec` has happened.
         held.stdin.as_mut().expect("a pipe").write_all(b"x").expect("cat reads");
         held.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("cat writes");
         let found =

@@ -1,21 +1,23 @@
-//! Reads what an agent says of itself at `/metrics`: the OpenMetrics text format, as much of it as reports need.
+//! Reader of an agent's `/metrics`: the part of the OpenMetrics text format that reports need.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 
-/// The histograms' buckets of one name, at one moment or between two.
+/// Buckets of a histogram, at one moment or between two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
-    /// Observations up to each upper bound (in the text's own order) that lie above the one before.
+    /// Upper bound of each bucket, in the order of the text, with the observations above the
+    /// previous bound.
     pub counts: Vec<(String, u64)>,
 }
 
 impl Buckets {
-    /// Takes the histogram `name` out of the text, all label sets together.
+    /// Reads the histogram `name` from the text, as the sum of all label sets.
     ///
     /// # Errors
-    /// When the text has no such histogram.
+    ///
+    /// Fails if the text has no such histogram.
     pub fn read(text: &str, name: &str) -> Result<Buckets> {
         let prefix = format!("{name}_bucket{{");
         let mut bounds: Vec<String> = Vec::new();
@@ -45,7 +47,7 @@ impl Buckets {
         Ok(Buckets { counts: counts.collect() })
     }
 
-    /// What came on top of `earlier`.
+    /// Returns the observations since `earlier`.
     #[must_use]
     pub fn since(mut self, earlier: &Buckets) -> Buckets {
         for ((_, count), (_, before)) in self.counts.iter_mut().zip(&earlier.counts) {
@@ -54,14 +56,15 @@ impl Buckets {
         self
     }
 
-    /// All observations.
+    /// Returns the number of observations.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 }
 
-/// The sum of a histogram's or counter's samples called exactly `name`, rounded to millionths.
+/// Returns the sum of all samples with exactly this name, of a histogram or a counter, rounded to
+/// millionths.
 #[must_use]
 pub fn millionths(text: &str, name: &str) -> u64 {
     let samples = text.lines().filter_map(|line| {
@@ -72,7 +75,8 @@ pub fn millionths(text: &str, name: &str) -> u64 {
     samples.sum()
 }
 
-/// `0.0123` as 12,300; a number in scientific notation is small enough (or wrong enough) to be nothing.
+/// Converts `0.0123` to 12,300. A number in scientific notation counts as nothing, because it is
+/// very small or wrong.
 fn decimal_millionths(text: &str) -> Option<u64> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let decimals: String = decimals.chars().chain(std::iter::repeat('0')).take(6).collect();

@@ -1,15 +1,16 @@
-//! The harness: data, processes, databases and lines to start, callers to load them with, and readers of what came of it.
+//! The harness: test data, processes, databases and lines; callers that load them; and readers that
+//! check the results.
 //!
-//! A part takes what it needs as arguments and knows nothing of the tests and commands above it.
+//! Each part gets its inputs as arguments. No part uses the tests and commands above the harness.
 
-// What a run does, made up or real.
+// Orders and traffic, made up or real.
 pub mod generated;
 pub mod personal;
 pub mod plan;
 pub mod retail;
 pub mod traffic;
 
-// What it runs on.
+// Machine, processes, databases and lines.
 pub mod database;
 pub mod dba;
 pub mod frame_tap;
@@ -24,17 +25,17 @@ pub mod site;
 pub mod tied;
 pub mod wan;
 
-// Disks that hang, and folders that nobody writes to.
+// Disks that hang, and read-only folders.
 pub mod lying_disk;
 
-// Who calls.
+// Callers.
 pub mod histogram;
 pub mod http;
 pub mod load;
 pub mod payers;
 pub mod views;
 
-// What came of it.
+// Results of a run.
 pub mod audits;
 pub mod freshness;
 pub mod ledger_totals;
@@ -43,5 +44,5 @@ pub mod metrics;
 pub mod privacy;
 pub mod search;
 
-// The audit log's formats once more, from their texts alone.
+// A second implementation of the audit log's formats, written from their specifications alone.
 pub mod tlog;

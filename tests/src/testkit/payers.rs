@@ -1,8 +1,8 @@
-//! Shoppers who pay for their orders, at a gateway that misbehaves; and whether the gateway's books say the same as they were
-//! told.
+//! Shoppers who pay for their orders at a gateway with faults, and a comparison of the answers with
+//! the gateway's books.
 //!
-//! A payer does what a careful storefront does: whatever leaves the outcome open it asks about, or sends again under the same
-//! idempotency key.
+//! A payer acts as a careful storefront: while the outcome is open, it asks, or sends the request
+//! again under the same idempotency key.
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,48 +24,48 @@ use crate::testkit::plan::Step;
 use crate::testkit::sandbox::{Rates, SECRET_KEY, Sandbox};
 use crate::testkit::site::{Site, configure};
 
-/// Differences that are told; the rest is counted.
+/// Most differences in a report. The others are only counted.
 const TOLD: usize = 20;
-/// Before a payer asks again.
+/// Pause before a payer asks again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a shopper has to pay.
+/// The amount that a shopper has to pay for an order.
 #[derive(Clone, Debug)]
 pub struct Bill {
-    /// For which order.
+    /// Id of the order.
     pub order: String,
-    /// Minor units.
+    /// Amount in minor units.
     pub amount: u64,
-    /// Of which currency.
+    /// Currency of the amount.
     pub currency: &'static str,
 }
 
-/// What became of the bills.
+/// Outcomes of all bills.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Paid {
-    /// Payments asked for.
+    /// Payments that were requested.
     pub asked: u64,
-    /// Paid, for certain.
+    /// Payments that are certainly paid.
     pub paid: u64,
-    /// Declined, or found not to have been paid.
+    /// Payments that were declined, or turned out not to be paid.
     pub declined: u64,
-    /// Nobody knew when patience was over.
+    /// Payments whose outcome was open at the end.
     pub unknown: u64,
     /// Payments that took more than one request.
     pub retried: u64,
     /// Orders that the gateway charged twice.
     pub doubled: u64,
-    /// Where the gateway's books say something else than the payer was told.
+    /// Differences between the gateway's books and the answers to payers.
     pub differences: Vec<String>,
 }
 
-/// The gateway, and the bridge's way to it.
+/// A gateway for tests, which a site uses for payments.
 pub struct TestGateway {
-    /// The gateway.
+    /// The gateway with faults.
     pub sandbox: Sandbox,
 }
 
-/// How one bill ended.
+/// End of one bill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BillEnd {
     Paid,
@@ -73,7 +73,7 @@ enum BillEnd {
     Unknown,
 }
 
-/// What a placed order that stands costs.
+/// Returns a bill for each placed order that was not cancelled.
 #[must_use]
 pub fn bills(told: &load::Report) -> Vec<Bill> {
     let mut bills: Vec<Option<Bill>> = Vec::new();
@@ -94,10 +94,12 @@ pub fn bills(told: &load::Report) -> Vec<Bill> {
 }
 
 impl TestGateway {
-    /// Starts a gateway and tells the IDC's configuration of it; before the agents start.
+    /// Starts a gateway and adds it to the IDC's configuration. Must be called before the agents
+    /// start.
     ///
     /// # Errors
-    /// When it cannot be started or the configuration not be written.
+    ///
+    /// Fails if the gateway cannot be started, or the configuration cannot be written.
     pub async fn open(site: &Site, rates: Rates) -> Result<TestGateway> {
         let sandbox = Sandbox::start(rates).await.context("start the gateway")?;
         let key = site.idc_dir().join("gateway.key");
@@ -108,7 +110,7 @@ impl TestGateway {
             ("gateway", "sandbox"),
             ("base_url", url.as_str()),
             ("secret_key_file", "gateway.key"),
-            // A gateway that hangs is given up soon, so that a run ends.
+            // The agent soon gives up a request that hangs, so that a run ends.
             ("timeout", "1500ms"),
             ("retry_first", "50ms"),
             ("retry_max", "1s"),
@@ -118,8 +120,8 @@ impl TestGateway {
         Ok(TestGateway { sandbox })
     }
 
-    /// Lets everyone pay, `payers` at a time, each with so much patience; then compares with the gateway's books.
-    /// `settled` is told how many bills are.
+    /// Pays all bills, `payers` at a time, each for at most `patience`. Then compares the outcomes
+    /// with the gateway's books. `settled` receives the number of finished bills.
     pub async fn pay(
         &self,
         site: &Site,
@@ -180,14 +182,14 @@ impl TestGateway {
 }
 
 impl Paid {
-    /// Whether everyone knows, and the gateway's books say the same.
+    /// Returns true if every outcome is known, and the gateway's books agree.
     #[must_use]
     pub fn agrees(&self) -> bool {
         self.unknown == 0 && self.doubled == 0 && self.differences.is_empty()
     }
 }
 
-/// Pays one bill; how it ended and how many requests that took.
+/// Pays one bill. Returns its end and the number of requests.
 async fn pay(
     client: &mut Client,
     token: &str,
@@ -213,7 +215,7 @@ async fn pay(
                 (_, "paid") => return (BillEnd::Paid, requests),
                 (_, "declined" | "not_paid") => return (BillEnd::NotPaid, requests),
                 (StatusCode::ACCEPTED, _) => place = answer.header("location").map(str::to_owned),
-                // There is no such payment after all: it may be asked for again.
+                // The payment does not exist after all. It may be requested again.
                 (StatusCode::NOT_FOUND, _) => place = None,
                 _ => {}
             }

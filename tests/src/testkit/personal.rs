@@ -1,13 +1,14 @@
-//! People who do not exist: made-up names, phones, addresses and e-mails in Korean and English.
+//! Made-up persons: names, phones, addresses and e-mails in Korean and English.
 //!
-//! `retail` and `made_up` put them into orders; `search` looks for them afterwards. Each value begins with a stretch
-//! drawn from so many possibilities that finding it in a file is no accident. Nothing here is read from real data.
+//! `retail` and `generated` put them into orders; `search` looks for them afterwards. Each value
+//! begins with a part that is drawn from very many possibilities, so a match in a file is no
+//! accident. No value comes from real data.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-/// The personal half of an order's body: `customer` and `delivery`.
+/// The personal part of an order's body: `customer` and `delivery`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Person {
     customer: Customer,
@@ -35,8 +36,9 @@ struct Delivery {
 }
 
 impl Person {
-    /// The person behind the `index`th order of a run: the same seed and index are the same person. `reference` is
-    /// the storefront's opaque id of the customer, the one thing here that is not personal.
+    /// Makes the person of the order `index` of a run. The same seed and index give the same
+    /// person. `reference` is the storefront's opaque id of the customer, the only value that is
+    /// not personal.
     #[must_use]
     pub fn made_up(seed: u64, index: u64, reference: String) -> Person {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -44,8 +46,8 @@ impl Person {
         if rng.random_ratio(1, 2) { korean(&mut rng, reference) } else { english(&mut rng, reference) }
     }
 
-    /// What to search for: every value that tells something of this person and is rare enough to be searched.
-    /// (A postal code is only five characters: finding it would prove nothing.)
+    /// Returns the values to search for: all personal values that are rare enough. A postal code
+    /// has only five characters, so a match would prove nothing.
     #[must_use]
     pub fn planted(&self) -> Vec<String> {
         let Person { customer, delivery, road } = self;
@@ -107,12 +109,13 @@ fn english(rng: &mut impl Rng, reference: String) -> Person {
     }
 }
 
-/// Three syllables out of all 11,172: no real given name, and one in 10^12.
+/// Returns three of the 11,172 syllables. The result is no real given name, and has a chance of 1
+/// in 10^12.
 fn hangul(rng: &mut impl Rng) -> String {
     (0..3).map(|_| rng.random_range('\u{AC00}'..='\u{D7A3}')).collect()
 }
 
-/// Five syllables like "Zafirolumo": one in 10^9.
+/// Returns five syllables such as "Zafirolumo"; a result has a chance of 1 in 10^9.
 fn latin(rng: &mut impl Rng) -> String {
     const CONSONANTS: &[u8] = b"bdfgklmnprstvz";
     const VOWELS: &[u8] = b"aeiou";
@@ -133,7 +136,7 @@ fn english_phone(rng: &mut impl Rng) -> String {
     format!("+44 7{:03} {:06}", rng.random_range(0..1_000), rng.random_range(0..1_000_000))
 }
 
-/// Under `.example`, which RFC 2606 keeps free of real mailboxes.
+/// Returns an address under `.example`, where no real mailbox exists (RFC 2606, section 2).
 fn email(rng: &mut impl Rng, country: &str) -> String {
     format!("{}@mail.{country}.example", latin(rng).to_lowercase())
 }

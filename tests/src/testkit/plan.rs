@@ -1,33 +1,33 @@
-//! What a run is going to do: the stock there is, and the orders and cancellations that callers will post.
+//! The plan of a run: the stock, and the orders and cancellations that callers will post.
 //!
-//! `retail` (real invoices) and `made_up` (an invented launch) both end in a [`Plan`]; `load` replays it and `demo`
-//! compares what came of it with the ledger. A plan is complete before the first request: nothing in it depends on
-//! an answer, so the same seed is the same plan, byte by byte.
+//! `retail` (real invoices) and `generated` (a made-up launch) make a [`Plan`]; `load` replays it,
+//! and `demo` compares the result with the ledger. A plan is complete before the first request and
+//! depends on no answer. So the same seed gives the same plan, byte by byte.
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::testkit::personal::Person;
 
-/// Everything one run posts, for one brand.
+/// All requests of one run, for one brand.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The brand all of it belongs to.
+    /// The brand of all orders.
     pub brand: String,
-    /// ISO 4217 code of every amount in it.
+    /// ISO 4217 code of all amounts.
     pub currency: &'static str,
-    /// What is on the shelves before the first order.
+    /// The stock before the first order.
     pub stock: Vec<StockRow>,
-    /// What callers do, in this order (concurrent callers take the next one each).
+    /// The requests in their order. Each of the concurrent callers takes the next one.
     pub steps: Vec<Step>,
 }
 
-/// One SKU, its price and how many there are.
+/// Price and quantity of one SKU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockRow {
-    /// The stock keeping unit, as an order names it.
+    /// The SKU's name in an order.
     pub sku: String,
-    /// Price of one, in minor units of the plan's currency.
+    /// Unit price, in minor units of the plan's currency.
     pub price_minor: u64,
     /// Units available before the first order.
     pub quantity: u64,
@@ -36,13 +36,13 @@ pub struct StockRow {
 /// One request of a caller.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Post an order.
+    /// Posts an order.
     Place(OrderStep),
-    /// Cancel an order that an earlier step placed.
+    /// Cancels an order that an earlier step placed.
     Cancel {
-        /// The idempotency key of the cancellation itself.
+        /// The cancellation's own idempotency key.
         key: String,
-        /// Index in [`Plan::steps`] of the order; smaller than this step's own.
+        /// Index in [`Plan::steps`] of the order. It is smaller than this step's own index.
         of: usize,
     },
 }
@@ -50,32 +50,33 @@ pub enum Step {
 /// One order, ready to be posted.
 #[derive(Clone, Debug)]
 pub struct OrderStep {
-    /// Its idempotency key.
+    /// The order's idempotency key.
     pub key: String,
-    /// The JSON body.
+    /// The JSON body of the request.
     pub body: Bytes,
-    /// What it takes from the stock, once per SKU.
+    /// Units that the order takes from the stock. A SKU occurs once.
     pub lines: Vec<Line>,
-    /// What the customer pays, in minor units.
+    /// The order's total, in minor units.
     pub total_minor: u64,
-    /// Values in `body` that must never be seen outside the IDC.
+    /// Personal values in `body`. They must not appear outside the IDC.
     pub planted: Vec<String>,
 }
 
 /// Units of one SKU in an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Index in [`Plan::stock`].
+    /// Index of the SKU in [`Plan::stock`].
     pub stock: usize,
-    /// Units, at least 1.
+    /// Number of units, at least 1.
     pub quantity: u64,
 }
 
 impl Plan {
-    /// The stock as the CSV that `bridge-idc stock import` reads.
+    /// Returns the stock as the CSV file for `bridge-idc stock import`.
     ///
     /// # Errors
-    /// None in practice: it writes to memory.
+    ///
+    /// Never fails in practice, because it writes to memory.
     pub fn stock_csv(&self) -> Result<Vec<u8>, csv::Error> {
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(["brand", "sku", "unit_price", "currency", "quantity"])?;
@@ -86,7 +87,8 @@ impl Plan {
         csv.into_inner().map_err(|error| csv::Error::from(error.into_error()))
     }
 
-    /// An amount as people write it: won have no decimals, every other currency of a plan has two.
+    /// Writes an amount in its currency's unit. Won have no decimals; the other currencies of a
+    /// plan have two.
     fn in_its_unit(&self, minor: u64) -> String {
         match self.currency {
             "KRW" => minor.to_string(),
@@ -94,7 +96,7 @@ impl Plan {
         }
     }
 
-    /// The orders among the steps, with their index.
+    /// Returns the orders among the steps, with their indices.
     pub fn places(&self) -> impl Iterator<Item = (usize, &OrderStep)> {
         self.steps.iter().enumerate().filter_map(|(index, step)| match step {
             Step::Place(place) => Some((index, place)),
@@ -102,12 +104,12 @@ impl Plan {
         })
     }
 
-    /// Every personal value that its orders carry.
+    /// Returns all personal values of its orders.
     pub fn planted(&self) -> impl Iterator<Item = &str> {
         self.places().flat_map(|(_, place)| place.planted.iter().map(String::as_str))
     }
 
-    /// Makes the step that orders `lines` for `person`; the shipping fee is part of the total.
+    /// Makes a step that orders `lines` for `person`. The total contains the shipping fee.
     #[must_use]
     pub fn place(&self, key: String, lines: Vec<Line>, shipping_minor: u64, person: &Person) -> Step {
         let money = |amount| Money { amount, currency: self.currency };
@@ -131,8 +133,8 @@ impl Plan {
     }
 }
 
-/// The body of `POST /v1/{brand}/orders`, as a storefront would write it. Deliberately not the product's own type:
-/// a rename there must break here.
+/// Body of `POST /v1/{brand}/orders`, as a storefront writes it. It does not use the product's own
+/// type, so that a renamed field there breaks this test.
 #[derive(Serialize)]
 struct Body<'a> {
     lines: Vec<BodyLine<'a>>,

@@ -1,32 +1,34 @@
 //! Loopback ports for servers that the harness starts in other processes.
 //!
-//! A port that the system picks and that is let go again belongs to whoever asks next, and UDP ports are picked at random.
-//! So these come from below the range that the system picks from, and each process has blocks of its own: a block is whose
-//! process listens on its first port.
+//! If a port is taken from the system and released again, another process may get it. So these
+//! ports come from below the system's range, and each process has its own blocks of ports. A
+//! process owns a block while it listens on the block's first port.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Linux picks from 32768 on unless it is told otherwise (`ip_local_port_range`).
+/// The system's own range begins at 32,768 by default (`ip_local_port_range`).
 const PORTS: Range<u16> = 20_000..32_000;
 
-/// Ports in a block, the one that is listened on included.
+/// Ports in a block, including the first port, which marks the owner.
 const BLOCK: u16 = 60;
 
-/// A block of ports.
+/// A block of ports that this process owns.
 struct Block {
-    /// What says that it is taken.
+    /// The listener on the block's first port.
     _claim: TcpListener,
-    /// Ports of it that have not been handed out.
+    /// Ports of the block that are still free.
     left: Range<u16>,
 }
 
-/// A loopback address that nobody uses, for TCP and UDP. No other process of the harness gets it as long as this one runs.
+/// Returns a free loopback address, for TCP and UDP. No other process of the harness gets the
+/// address while this process runs.
 ///
 /// # Errors
-/// When no port is free.
+///
+/// Fails if no port is free.
 pub fn free_address() -> io::Result<SocketAddr> {
     static BLOCKS: Mutex<Vec<Block>> = Mutex::new(Vec::new());
     let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);

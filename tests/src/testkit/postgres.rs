@@ -1,7 +1,8 @@
-//! A PostgreSQL cluster of our own: temporary, on a free port, fully durable, and killable.
+//! A temporary PostgreSQL cluster on a free port. It is fully durable, and can be killed.
 //!
-//! For tests and the demo; where the machine has no PostgreSQL it is installed (as root) or the error says what to
-//! install. `fsync` and `synchronous_commit` stay on: what is measured and what survives a kill is the real thing.
+//! It is for tests and the demo. If the machine has no PostgreSQL, it is installed (as root), or
+//! the error says what to install. `fsync` and `synchronous_commit` stay on, so that measurements
+//! and kills show the behaviour in production.
 
 mod standby;
 mod subscriber;
@@ -30,12 +31,12 @@ use crate::testkit::ports::free_address;
 use crate::testkit::proc_stat::{Stat, children_of};
 use crate::testkit::tied;
 
-/// Recovery after a kill reads the write-ahead log: generous, since a condition ends the wait.
+/// Limit of every wait, such as for recovery after a kill. It is long; a condition ends each wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The cluster's superuser.
 const USER: &str = "bridge";
 
-/// A running cluster; stopped and deleted when this is dropped.
+/// A running cluster. It is stopped and deleted when this value is dropped.
 #[derive(Debug)]
 pub struct Postgres {
     programs: PathBuf,
@@ -47,16 +48,17 @@ pub struct Postgres {
     server: Child,
 }
 
-/// What a server is started with beside what every one is.
+/// Additional settings and variables of a server.
 #[derive(Clone, Debug, Default)]
 pub struct More {
-    /// Settings as `name=value`, which count more than the others.
+    /// Settings as `name=value`. They override the defaults.
     pub settings: Vec<String>,
-    /// Variables of its environment.
+    /// Environment variables.
     pub variables: Vec<(&'static str, OsString)>,
 }
 
-/// The unprivileged account that PostgreSQL runs under when we are root, which it refuses to be.
+/// The unprivileged account for PostgreSQL if this process runs as root. PostgreSQL refuses to run
+/// as root.
 #[derive(Clone, Copy, Debug)]
 struct Account {
     user: u32,
@@ -64,19 +66,22 @@ struct Account {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it; installs PostgreSQL first if it is missing and we are root.
+    /// Makes a cluster and starts it. Installs PostgreSQL first if it is missing and this process
+    /// runs as root.
     ///
     /// # Errors
-    /// When PostgreSQL is missing and cannot be installed, or does not start.
+    ///
+    /// Fails if PostgreSQL is missing and cannot be installed, or does not start.
     pub async fn start() -> Result<Postgres> {
-        // Boxed: whoever starts one holds its future in its own.
+        // Boxed, because the caller's future would otherwise contain this large one.
         Box::pin(Self::start_with(More::default())).await
     }
 
-    /// The same with settings and variables of its own.
+    /// Makes and starts a cluster with additional settings and variables.
     ///
     /// # Errors
-    /// As [`Postgres::start`].
+    ///
+    /// Fails as [`Postgres::start`].
     pub async fn start_with(more: More) -> Result<Postgres> {
         let programs = match find_programs() {
             Some(programs) => programs,
@@ -95,15 +100,18 @@ impl Postgres {
     /// Makes an empty database.
     ///
     /// # Errors
-    /// When the name is no plain identifier or is taken.
+    ///
+    /// Fails if the name is no plain identifier, or is in use.
     pub async fn create_database(&self, name: &str) -> Result<Database> {
         self.create_database_like(name, "template1").await
     }
 
-    /// Makes a database with what another one holds, whose last connection may just be closing.
+    /// Makes a database as a copy of another one. A last connection to the other one may still be
+    /// closing.
     ///
     /// # Errors
-    /// As [`Postgres::create_database`], or when the other one stays in use.
+    ///
+    /// Fails as [`Postgres::create_database`], or if the other database stays in use.
     pub async fn create_database_like(&self, name: &str, template: &str) -> Result<Database> {
         for name in [name, template] {
             let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -122,47 +130,51 @@ impl Postgres {
     /// Connects as superuser, over loopback TCP.
     ///
     /// # Errors
-    /// When it does not answer, or has no such database.
+    ///
+    /// Fails if the server does not answer, or the database does not exist.
     pub async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
         let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port);
         options.username(USER).password(&self.password).database(database).connect().await
     }
 
-    /// Where it listens.
+    /// Returns the address of its listener.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// Where its tables and its write-ahead log lie.
+    /// Returns the folder of its tables and write-ahead log.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    /// What the server says.
+    /// Returns the path of the server's log.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {
         self.dir.path().join("log")
     }
 
-    /// The server's process, while it runs.
+    /// Returns the server's process, while it runs.
     #[must_use]
     pub fn server(&self) -> Option<Pid> {
         self.server.id().and_then(|id| Pid::from_raw(id.cast_signed()))
     }
 
-    /// SIGKILL to the server and all its processes at once, as when the machine loses power (but for the page cache).
+    /// Sends SIGKILL to the server and all its processes at once. This is like a power cut, except
+    /// that the page cache survives.
     ///
     /// # Errors
-    /// When a process is not ours to kill.
+    ///
+    /// Fails if this user may not kill a process.
     pub async fn kill9(&mut self) -> Result<()> {
         if let Some(server) = self.server() {
-            // Stopped first, so that it starts no further process between the listing and the kill.
+            // The server is stopped first, so that it starts no process between the listing and the
+            // kill.
             kill_process(server, Signal::STOP).context("stop PostgreSQL")?;
             let children = children_of(server);
             for pid in children.iter().copied().chain([server]) {
-                // A backend may have ended by itself since.
+                // A backend may have ended by itself meanwhile.
                 let _gone = kill_process(pid, Signal::KILL);
             }
             self.server.wait().await.context("wait for PostgreSQL")?;
@@ -176,29 +188,33 @@ impl Postgres {
         Ok(())
     }
 
-    /// Starts it again after [`Postgres::kill9`] or [`Postgres::stop`], on the same port and data, and waits for
-    /// recovery to end.
+    /// Starts the server again after [`Postgres::kill9`] or [`Postgres::stop`], on the same port
+    /// and data, and waits until recovery has ended.
     ///
     /// # Errors
-    /// When it does not start.
+    ///
+    /// Fails if the server does not start.
     pub async fn restart(&mut self) -> Result<()> {
         self.server = spawn(&self.programs, self.account, self.dir.path(), self.port, &self.more)?;
         self.wait_until_ready().await
     }
 
-    /// The same with other settings and variables, from now on.
+    /// Starts the server again with other settings and variables.
     ///
     /// # Errors
-    /// As [`Postgres::restart`].
+    ///
+    /// Fails as [`Postgres::restart`].
     pub async fn restart_with(&mut self, more: More) -> Result<()> {
         *self.more = more;
         self.restart().await
     }
 
-    /// Makes what lies in the folder of a cluster that is stopped its account's own, as everything there has to be.
+    /// Gives all files in a stopped cluster's data folder to PostgreSQL's account, as the server
+    /// demands.
     ///
     /// # Errors
-    /// When it is not ours to give.
+    ///
+    /// Fails if this user may not change the owner.
     pub fn own_data(&self) -> Result<()> {
         let mut paths = vec![self.data_dir()];
         while let Some(path) = paths.pop() {
@@ -211,10 +227,11 @@ impl Postgres {
         Ok(())
     }
 
-    /// Stops it in order ("fast" shutdown: clients are disconnected).
+    /// Stops the server in order ("fast" shutdown: clients are disconnected).
     ///
     /// # Errors
-    /// When it does not end in time.
+    ///
+    /// Fails if the server does not end in time.
     pub async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::INT);
         timeout(PATIENCE, self.server.wait())
@@ -227,7 +244,7 @@ impl Postgres {
     async fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.server.try_wait().context("look after PostgreSQL")? {
+            if let Some(status) = self.server.try_wait().context("check PostgreSQL")? {
                 bail!("PostgreSQL ended with {status}:\n{}", self.log());
             }
             match self.connect("postgres").await {
@@ -240,7 +257,7 @@ impl Postgres {
 
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.server() {
-            // It may have ended by itself: then it is as stopped as can be.
+            // The server may have ended by itself; nothing is left to stop then.
             let _gone = kill_process(pid, signal);
         }
     }
@@ -252,7 +269,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // "Immediate" shutdown: its processes end by themselves, and the data is deleted anyway.
+        // "Immediate" shutdown. Its processes end by themselves, and the data is deleted anyway.
         self.signal(Signal::QUIT);
         for _ in 0..500 {
             if !matches!(self.server.try_wait(), Ok(None)) {
@@ -263,7 +280,7 @@ impl Drop for Postgres {
     }
 }
 
-/// The newest folder that holds PostgreSQL's server programs.
+/// Returns the newest folder with PostgreSQL's server programs.
 fn find_programs() -> Option<PathBuf> {
     let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let by_version: BTreeMap<u32, PathBuf> = packaged
@@ -276,7 +293,7 @@ fn find_programs() -> Option<PathBuf> {
         .find(|folder| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file()))
 }
 
-/// Installs Debian's package, without the cluster that it would make for everyone.
+/// Installs Debian's package, without the default cluster that the package would make.
 async fn install() -> Result<PathBuf> {
     const PACKAGES: [&str; 1] = ["postgresql"];
     machine::may_install(&PACKAGES)?;
@@ -290,7 +307,7 @@ async fn install() -> Result<PathBuf> {
     find_programs().context("the package postgresql brought no initdb to /usr/lib/postgresql/*/bin")
 }
 
-/// `postgres`, which Debian's package makes, or `nobody`.
+/// Returns the account `postgres`, which Debian's package makes, or `nobody`.
 fn unprivileged_account() -> Result<Account> {
     let accounts = fs::read_to_string("/etc/passwd").context("read /etc/passwd")?;
     let find = |name: &str| {
@@ -320,7 +337,7 @@ fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16, more:
         "fsync=on",
         "synchronous_commit=on",
         "max_connections=64",
-        // What an order carries must not reach the database's log, not even with an error.
+        // Values of an order must not get into the database's log, not even with an error.
         "log_parameter_max_length_on_error=0",
         "log_statement=none",
     ];
@@ -339,14 +356,14 @@ fn command(program: &Path, account: Option<Account>, dir: &Path) -> Command {
 }
 
 fn prepare(command: &mut Command, account: Option<Account>, dir: &Path) {
-    // Our own folder may be closed to the other account.
+    // The current folder may be closed to the other account.
     command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).env("LC_ALL", "C");
     if let Some(Account { user, group }) = account {
         command.uid(user).gid(group);
     }
 }
 
-/// A cluster's folder, which is deleted with it.
+/// Makes a cluster's folder. It is deleted when the value is dropped.
 fn make_folder(account: Option<Account>) -> Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("bridge-pg-").tempdir().context("make a temporary folder")?;
     own(dir.path(), account)?;

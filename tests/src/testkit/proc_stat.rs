@@ -1,6 +1,7 @@
-//! What the kernel says of a process: its state, its parent, and the CPU time it has had.
+//! State, parent and CPU time of a process, from the kernel.
 //!
-//! Read from `/proc/PID/stat` (proc(5)). CPU time counts all threads of the process, ended ones included.
+//! The source is `/proc/PID/stat` (proc(5)). CPU time counts all threads of the process, ended ones
+//! included.
 
 use std::fs;
 use std::io;
@@ -10,30 +11,32 @@ use std::time::Duration;
 use rustix::param::clock_ticks_per_second;
 use rustix::process::Pid;
 
-/// One process at one moment.
+/// State of a process at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// `R`, `S`, `Z` and so on.
+    /// The state as a letter, such as `R`, `S` or `Z`.
     pub state: char,
-    /// Its parent's id.
+    /// Id of the parent process.
     pub parent: i32,
-    /// Ticks of the clock spent in the program and in the kernel for it.
+    /// CPU time in clock ticks, in user mode and in kernel mode.
     pub ticks: u64,
 }
 
 impl Stat {
-    /// Of a process that is there, or a zombie.
+    /// Reads the state of a process. Returns `None` if there is no such process. A zombie still has
+    /// a state.
     #[must_use]
     pub fn of(pid: Pid) -> Option<Stat> {
         let file = Path::new("/proc").join(pid.as_raw_nonzero().to_string()).join("stat");
         Stat::parse(&String::from_utf8_lossy(&fs::read(file).ok()?))
     }
 
-    /// Reads the file's text. The name in it may hold anything, spaces and parentheses included.
+    /// Parses the file's text. The process's name in it may contain anything, also spaces and
+    /// parentheses.
     fn parse(text: &str) -> Option<Stat> {
         let (_, behind) = text.rsplit_once(')')?;
         let fields: Vec<_> = behind.split_ascii_whitespace().collect();
-        // Fields are numbered from 1 in proc(5); the third is the first behind the name.
+        // proc(5) numbers the fields from 1. The third is the first behind the name.
         let field = |number: usize| fields.get(number - 3).copied();
         Some(Stat {
             state: field(3)?.chars().next()?,
@@ -42,14 +45,14 @@ impl Stat {
         })
     }
 
-    /// Neither gone nor a zombie that nobody has waited for yet.
+    /// Returns true if the process is neither gone nor a zombie.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
     }
 }
 
-/// The processes that a process started and that are still its own.
+/// Returns the living children of a process.
 #[must_use]
 pub fn children_of(parent: Pid) -> Vec<Pid> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -58,7 +61,7 @@ pub fn children_of(parent: Pid) -> Vec<Pid> {
         .collect()
 }
 
-/// A process and everything below it.
+/// Returns a process and all its descendants.
 #[must_use]
 pub fn tree_of(root: Pid) -> Vec<Pid> {
     let mut tree = vec![root];
@@ -70,17 +73,19 @@ pub fn tree_of(root: Pid) -> Vec<Pid> {
     tree
 }
 
-/// The CPU time, user and system, that these processes have had together.
+/// Returns the CPU time, user and system, of all these processes together.
 #[must_use]
 pub fn cpu_time(pids: &[Pid]) -> Duration {
     let ticks: u64 = pids.iter().filter_map(|pid| Stat::of(*pid)).map(|stat| stat.ticks).sum();
     time_of(ticks)
 }
 
-/// The CPU time, user and system, that a thread of this process has had, by its name.
+/// Returns the CPU time, user and system, of a thread of this process. The thread is found by its
+/// name.
 ///
 /// # Errors
-/// When there is no such thread.
+///
+/// Fails if there is no such thread.
 pub fn cpu_of_thread(name: &str) -> io::Result<Duration> {
     for thread in fs::read_dir("/proc/self/task")?.flatten() {
         let text = |file| fs::read(thread.path().join(file)).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! The agents as what they are in production: processes, started, killed and started again.
+//! The agents as processes, as in production: started, killed and started again.
 //!
-//! The harness builds both binaries once, gives each process a log file, and waits for `/readyz` instead of sleeping.
-//! It knows nothing of configuration: `site` writes that.
+//! The harness builds both binaries once, gives each process a log file, and waits for `/readyz`
+//! instead of sleeping. It does not know the agents' configuration: `site` writes that.
 
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
@@ -18,26 +18,30 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::testkit::http::Client;
 use crate::testkit::tied;
 
-/// Generous, since two cores may be shared with a compiler; a condition ends every wait long before.
+/// Limit of every wait. It is long, since a compiler may run on the same two cores. A condition
+/// ends each wait much earlier.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The environment variable that says that the agents were just built, so that each test's program need not ask cargo.
+/// Environment variable which says that the agents have just been built, so that a test program
+/// need not call cargo.
 pub const BUILT: &str = "BRIDGE_AGENTS_ARE_BUILT";
 
-/// The two agents' programs.
+/// Paths of the two agents' programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// `bridge-cloud`.
+    /// Path of `bridge-cloud`.
     pub cloud: PathBuf,
-    /// `bridge-idc`.
+    /// Path of `bridge-idc`.
     pub idc: PathBuf,
 }
 
 impl Programs {
-    /// Builds both programs, and `bridge-certs` beside them, with the cargo, profile and target folder that built this one; once a process.
+    /// Builds both programs and `bridge-certs`, with the cargo, profile and target folder of the
+    /// running program. Each process does it once.
     ///
     /// # Errors
-    /// When they do not compile.
+    ///
+    /// Fails if they do not compile.
     pub fn build() -> Result<Programs> {
         static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
         BUILT
@@ -46,12 +50,13 @@ impl Programs {
             .map_err(anyhow::Error::msg)
     }
 
-    /// Builds both programs with a feature that both have and puts them below `folder`. What is compiled is shared with
-    /// [`Programs::build`], and the programs in the target folder stay what they are: whoever starts those by hand, or in a test
-    /// beside this one, must not get these.
+    /// Builds both programs with a feature that both have, and puts them below `folder`. Compiled
+    /// code is shared with [`Programs::build`]. The programs in the target folder do not change,
+    /// because other tests and users start those.
     ///
     /// # Errors
-    /// When they do not compile.
+    ///
+    /// Fails if they do not compile.
     pub fn build_with(feature: &str, folder: &Path) -> Result<Programs> {
         build(Some((feature, folder)))
     }
@@ -59,7 +64,7 @@ impl Programs {
 
 fn build(variant: Option<(&str, &Path)>) -> Result<Programs> {
     let this = std::env::current_exe().context("find this program")?;
-    // target/debug/demo, or target/debug/deps/e2e-0123 for a test.
+    // The program is target/debug/demo, or target/debug/deps/e2e-0123 for a test.
     let folder = this.parent().context("find the target folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let target = folder.parent().context("find the target folder")?;
@@ -81,10 +86,11 @@ fn compile(variant: Option<(&str, &Path)>, target: &Path, release: bool) -> Resu
         "--manifest-path",
         concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"),
     ]);
-    // With this package among them the features are those it was built with, and nothing heavy is compiled twice.
+    // With this package in the list, the features are the same as in its own build. Otherwise cargo
+    // would compile large dependencies twice.
     cargo.args(["--package", "bridge-tests", "--package", "bridge-cloud", "--package", "bridge-idc"]);
     cargo.args(["--bin", "bridge-cloud", "--bin", "bridge-idc"]);
-    // The operator's own tool, for the test of the operator's document; it shares all that is compiled.
+    // The test of the operator's document needs this tool. It shares all compiled dependencies.
     cargo.args(["--package", "bridge-certs", "--bin", "bridge-certs"]);
     if release {
         cargo.arg("--release");
@@ -100,22 +106,22 @@ fn compile(variant: Option<(&str, &Path)>, target: &Path, release: bool) -> Resu
     Ok(())
 }
 
-/// How to start one agent.
+/// The command that starts an agent.
 #[derive(Clone, Debug)]
 pub struct AgentCommand {
-    /// Its name in messages.
+    /// Name of the agent in messages.
     pub name: String,
-    /// The program.
+    /// Path of the program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub arguments: Vec<String>,
-    /// Where its standard error and output go, appended over restarts.
+    /// File of its standard output and error. Restarts append to it.
     pub log: PathBuf,
-    /// Its admin listener, where `/readyz` is.
+    /// Address of its admin listener, which serves `/readyz`.
     pub admin: SocketAddr,
 }
 
-/// An agent that runs; it is killed when this is dropped.
+/// An agent that runs. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Running {
     agent: AgentCommand,
@@ -123,17 +129,20 @@ pub struct Running {
 }
 
 impl AgentCommand {
-    /// Starts it and waits until it is ready.
+    /// Starts the agent and waits until it is ready.
     ///
     /// # Errors
-    /// When it cannot be started, ends by itself or is not ready in time; the end of its log is in the error.
+    ///
+    /// Fails if the agent cannot be started, ends by itself or is not ready in time. The error
+    /// contains the end of its log.
     pub async fn start(&self) -> Result<Running> {
         let mut running = self.spawn()?;
         running.wait_until_ready().await?;
         Ok(running)
     }
 
-    /// What starts it, for [`tied::spawn`]: it dies with this process, and is killed when its child is dropped.
+    /// Returns the command for [`tied::spawn`]. The agent dies with this process, and is killed
+    /// when its child is dropped.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::from(tied::command(&self.program));
@@ -141,10 +150,11 @@ impl AgentCommand {
         command
     }
 
-    /// Starts it without waiting for anything.
+    /// Starts the agent, and does not wait until it is ready.
     ///
     /// # Errors
-    /// When it cannot be started.
+    ///
+    /// Fails if the agent cannot be started.
     pub fn spawn(&self) -> Result<Running> {
         let log = open_log(&self.log)?;
         let mut command = self.command();
@@ -156,19 +166,19 @@ impl AgentCommand {
 }
 
 impl Running {
-    /// Where its log is.
+    /// Returns the path of its log.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.agent.log
     }
 
-    /// Its admin listener.
+    /// Returns the address of its admin listener.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.agent.admin
     }
 
-    /// Its process, until that has ended and was waited for.
+    /// Returns its process id, or `None` once the process has been waited for.
     #[must_use]
     pub fn pid(&self) -> Option<Pid> {
         self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()))
@@ -177,12 +187,13 @@ impl Running {
     /// Waits until `/readyz` answers 200.
     ///
     /// # Errors
-    /// When it ends first, or takes too long.
+    ///
+    /// Fails if the agent ends first, or takes too long.
     pub async fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut admin = Client::new(self.agent.admin);
         loop {
-            if let Some(status) = self.child.try_wait().context("look after the process")? {
+            if let Some(status) = self.child.try_wait().context("check the process")? {
                 bail!("{} ended with {status} before it was ready:\n{}", self.agent.name, self.log_end());
             }
             if matches!(admin.get("/readyz", None).await, Ok(answer) if answer.status.is_success()) {
@@ -195,10 +206,12 @@ impl Running {
         }
     }
 
-    /// Waits until `/readyz` answers something else than 200, as when it has lost its last link.
+    /// Waits until `/readyz` answers with another status than 200, such as after the loss of the
+    /// last link.
     ///
     /// # Errors
-    /// When it stays ready, or does not answer.
+    ///
+    /// Fails if the agent stays ready, or does not answer.
     pub async fn wait_until_not_ready(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut admin = Client::new(self.agent.admin);
@@ -209,28 +222,31 @@ impl Running {
         Ok(())
     }
 
-    /// The text of `/metrics`.
+    /// Returns the text of `/metrics`.
     ///
     /// # Errors
-    /// When it does not answer.
+    ///
+    /// Fails if the agent does not answer.
     pub async fn metrics(&self) -> Result<String> {
         let answer = Client::new(self.agent.admin).get("/metrics", None).await?;
         ensure!(answer.status.is_success(), "{} answers {} to /metrics", self.agent.name, answer.status);
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
-    /// SIGKILL: it gets no chance to write another byte.
+    /// Sends SIGKILL. The agent cannot write another byte.
     ///
     /// # Errors
-    /// When it is not ours to kill.
+    ///
+    /// Fails if this user may not kill the process.
     pub async fn kill9(&mut self) -> Result<()> {
         self.child.kill().await.with_context(|| format!("kill {}", self.agent.name))
     }
 
-    /// SIGTERM: waits for it to drain and end.
+    /// Sends SIGTERM, and waits until the agent has drained and ended.
     ///
     /// # Errors
-    /// When it does not end in time.
+    ///
+    /// Fails if the agent does not end in time.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         if let Some(pid) = self.pid() {
             kill_process(pid, Signal::TERM).with_context(|| format!("terminate {}", self.agent.name))?;
@@ -241,10 +257,11 @@ impl Running {
         }
     }
 
-    /// Its exit status, if it ends by itself in this time.
+    /// Returns the exit status if the agent ends by itself within this time.
     ///
     /// # Errors
-    /// When it cannot be waited for.
+    ///
+    /// Fails if the process cannot be waited for.
     pub async fn ended_within(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
         match timeout(patience, self.child.wait()).await {
             Ok(status) => Ok(Some(status.with_context(|| format!("wait for {}", self.agent.name))?)),
@@ -252,10 +269,11 @@ impl Running {
         }
     }
 
-    /// Starts it again after it was killed or terminated, and waits until it is ready.
+    /// Starts the agent again after it has ended, and waits until it is ready.
     ///
     /// # Errors
-    /// As [`AgentCommand::start`].
+    ///
+    /// Fails as [`AgentCommand::start`].
     pub async fn restart(&mut self) -> Result<()> {
         *self = self.agent.spawn()?;
         self.wait_until_ready().await
@@ -266,10 +284,11 @@ impl Running {
     }
 }
 
-/// Runs a command of an agent to its end and returns what it printed on standard output.
+/// Runs a command of an agent to its end. Returns its standard output.
 ///
 /// # Errors
-/// When it fails; with what it said on standard error.
+///
+/// Fails if the command fails. The error contains its standard error.
 pub async fn run(program: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().await;
     let output = output.with_context(|| format!("start {}", program.display()))?;

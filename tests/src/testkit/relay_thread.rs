@@ -1,4 +1,4 @@
-//! A thread of its own for a relay, so that the load it shares a machine with does not become jitter.
+//! A separate thread for a relay, so that other load on the machine does not become jitter.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-/// A running relay; it ends when this is dropped.
+/// A running relay. It ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct RelayThread {
     /// Dropped to end the relay.
@@ -15,18 +15,20 @@ pub(crate) struct RelayThread {
 }
 
 impl RelayThread {
-    /// The runtime that a relay's sockets belong to.
+    /// Makes the runtime for a relay's sockets.
     ///
     /// # Errors
-    /// When the system refuses it.
+    ///
+    /// Fails if the system refuses the runtime.
     pub(crate) fn runtime() -> io::Result<Runtime> {
         tokio::runtime::Builder::new_current_thread().enable_all().build()
     }
 
-    /// Runs `relay` on a thread of this name, until it ends or this is dropped.
+    /// Runs `relay` on a thread of this name, until it ends or this value is dropped.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    ///
+    /// Fails if the system refuses a thread.
     pub(crate) fn start<R: Future>(
         name: &str,
         runtime: Runtime,
@@ -36,7 +38,8 @@ impl RelayThread {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    // Only a socket that cannot be set up ends it early; who uses the line then says what it misses.
+                    // The relay ends early only if a socket cannot be set up. The user of the line
+                    // then notices it.
                     _ = relay() => {}
                     _ = stopped => {}
                 }
@@ -45,11 +48,11 @@ impl RelayThread {
         Ok(RelayThread { stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Ends the relay, and returns when it has ended.
+    /// Ends the relay, and waits for its end.
     pub(crate) fn end(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there was already printed; there is nothing to add to it here.
+            // A panic of the thread has already been printed.
             let _ended = thread.join();
         }
     }

@@ -1,7 +1,8 @@
-//! Looks for planted personal values in files, in every form in which one leaks by accident.
+//! Search for planted personal values in files, in every form in which a value may leak by
+//! accident.
 //!
-//! `privacy` builds [`Needles`] from a plan and searches everything with them. A report says where a value stood and in
-//! which form, and never shows the value itself.
+//! `privacy` builds [`Needles`] from a plan and searches everything with them. A report names the
+//! place and the form of a value, and never shows the value itself.
 
 mod forms;
 
@@ -11,54 +12,55 @@ use std::path::{Path, PathBuf};
 
 pub use forms::Form;
 
-/// Bytes by which a needle is looked up; a needle is never shorter.
+/// Length of the prefix by which a needle is looked up, in bytes. No needle is shorter.
 const WINDOW: usize = 8;
 const CHUNK: usize = 1 << 20;
-/// Occurrences in one file that are told by their places; the others are only counted.
+/// Most occurrences in one file that are reported with their places. The others are only counted.
 const TOLD_MAX: usize = 8;
 
-/// The values to look for, in all their forms.
+/// The values to search for, in all their forms.
 pub struct Needles {
     bytes: Vec<u8>,
-    /// First bytes, where the needle lies in `bytes`, and in which form it is; sorted.
+    /// Prefix of each needle, its start and length in `bytes`, and its form; sorted.
     entries: Vec<(u64, u32, u32, Form)>,
-    /// A bit for each hash of first bytes: nearly every position of a file is dismissed by one look here.
+    /// A bit for each hash of a prefix. One look at it rejects nearly every position of a file.
     filter: Vec<u64>,
     shift: u32,
     longest: usize,
 }
 
-/// What was found in one file.
+/// Matches in one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileHits {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What stood in it.
+    /// The matches.
     pub seen: SearchHits,
 }
 
-/// What was found in what can be read.
+/// Matches in a text or stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SearchHits {
-    /// Its length in bytes.
+    /// Length of the searched text in bytes.
     pub length: u64,
-    /// Occurrences in it.
+    /// Number of matches.
     pub hits: u64,
-    /// The first of them.
+    /// The first matches.
     pub first: Vec<Hit>,
 }
 
-/// One occurrence.
+/// One match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// Where it begins, in bytes.
+    /// Its start in bytes.
     pub at: u64,
-    /// What was made of the value.
+    /// Form of the value.
     pub form: Form,
 }
 
 impl Needles {
-    /// Prepares `values` of at least eight bytes; shorter ones would be found by accident and are not searched for.
+    /// Prepares the values that have at least eight bytes. Shorter values would match by accident,
+    /// and are not searched for.
     #[must_use]
     pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Needles {
         let (mut bytes, mut entries, mut longest) = (Vec::new(), Vec::new(), WINDOW);
@@ -72,7 +74,7 @@ impl Needles {
             bytes.extend_from_slice(&text);
         }
         entries.sort_unstable();
-        // 32 bits an entry: one position in thirty or so passes the filter by accident.
+        // With 32 bits for each entry, about one position in thirty passes the filter by accident.
         let bits = (entries.len() * 32).next_power_of_two().max(1 << 10);
         let mut needles = Needles {
             bytes,
@@ -88,13 +90,13 @@ impl Needles {
         needles
     }
 
-    /// How often any of the values stands in `text`.
+    /// Returns the number of matches in `text`.
     #[must_use]
     pub fn count(&self, text: &[u8]) -> u64 {
         self.find(text).hits
     }
 
-    /// Where any of the values stands in `text`.
+    /// Returns the matches in `text`.
     #[must_use]
     pub fn find(&self, text: &[u8]) -> SearchHits {
         let mut seen = SearchHits { length: text.len() as u64, ..SearchHits::default() };
@@ -105,16 +107,18 @@ impl Needles {
     /// Searches one file.
     ///
     /// # Errors
-    /// When it cannot be read.
+    ///
+    /// Fails if the file cannot be read.
     pub fn search_file(&self, path: &Path) -> io::Result<FileHits> {
         let seen = self.search_stream(&mut File::open(path)?)?;
         Ok(FileHits { path: path.to_owned(), seen })
     }
 
-    /// Searches what can be read.
+    /// Searches a stream to its end.
     ///
     /// # Errors
-    /// When it cannot be read to its end.
+    ///
+    /// Fails if the stream cannot be read.
     pub fn search_stream(&self, stream: &mut impl Read) -> io::Result<SearchHits> {
         let mut seen = SearchHits::default();
         let mut text = Vec::new();
@@ -123,7 +127,7 @@ impl Needles {
             let begins = seen.length - kept as u64;
             let read = stream.by_ref().take(CHUNK as u64).read_to_end(&mut text)?;
             seen.length += read as u64;
-            // What could run on into the next chunk is counted with that one.
+            // A match that may continue in the next chunk is counted with that chunk.
             let complete =
                 if read == 0 { text.len() } else { (kept + read).saturating_sub(self.longest - 1) };
             self.find_starting_before(&text, complete, begins, &mut seen);
@@ -134,10 +138,12 @@ impl Needles {
         }
     }
 
-    /// Searches a file, or every file under a folder, in the order of their names. Symbolic links are not followed.
+    /// Searches a file, or every file under a folder, in the order of names. Symbolic links are not
+    /// followed.
     ///
     /// # Errors
-    /// When something in it cannot be read: then nothing can be said of it.
+    ///
+    /// Fails if a file cannot be read, because then the result would not be complete.
     pub fn search(&self, root: &Path) -> io::Result<Vec<FileHits>> {
         let kind = fs::symlink_metadata(root)?.file_type();
         if kind.is_file() {
@@ -155,7 +161,8 @@ impl Needles {
         Ok(found)
     }
 
-    /// Adds what begins before `end` of a text that itself begins at `begins`.
+    /// Adds the matches that begin before `end`. The text begins at position `begins` of the
+    /// stream.
     fn find_starting_before(&self, text: &[u8], end: usize, begins: u64, seen: &mut SearchHits) {
         for (start, window) in text.windows(WINDOW).enumerate().take(end) {
             let Ok(window) = window.try_into() else { continue };
@@ -180,7 +187,7 @@ impl Needles {
         let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
         let mut standing = of_window.filter(|&&(_, start, length, form)| {
             let is_there = text.starts_with(&self.bytes[start as usize..][..length as usize]);
-            // Within a longer number a phone's digits stand by accident.
+            // A phone's digits within a longer number match only by accident.
             let is_part = form == Form::Digits && (is_digit(before) || is_digit(text.get(length as usize)));
             is_there && !is_part
         });
@@ -203,7 +210,7 @@ mod tests {
     #[test]
     fn every_form_of_a_value_is_found_wherever_it_stands() {
         let needles = Needles::new([NAME, PHONE]);
-        let known_base64 = "eHgrODItMTAtMTIzNC01Njc4"; // xx+82-10-1234-5678
+        let known_base64 = "eHgrODItMTAtMTIzNC01Njc4"; // encodes xx+82-10-1234-5678
         for leak in [
             format!("name={NAME}"),
             r#"{"name":"\ub0a8\uad81\ubdc1\ud73c\uc7ce"}"#.to_owned(),

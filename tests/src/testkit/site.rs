@@ -1,14 +1,17 @@
-//! A whole bridge on this machine: certificates, keys, tokens, two configurations, a tapped line, two processes.
+//! A whole bridge on this machine: certificates, keys, tokens, two configurations, a tapped line
+//! and two processes.
 //!
 //! ```text
 //! DIR/pki/      the authority and the agents' certificates
-//! DIR/cloud/    all that the cloud side has: configuration, tokens, state, log
-//! DIR/idc/      all that the IDC has: configuration, keys, SQLite ledger, state, log
+//! DIR/cloud/    files of the cloud side: configuration, tokens, state, log
+//! DIR/idc/      files of the IDC: configuration, keys, SQLite ledger, state, log
 //! DIR/tunnel    every byte that crossed the tunnel
-//! DIR/frames/   what the agents handed to it, before TLS; only where a [`Setup`] says so
+//! DIR/frames/   the agents' frames before TLS, if the [`Setup`] asks for them
 //! ```
 //!
-//! The IDC dials, as IDC firewalls want it, unless a [`Setup`] says otherwise; it dials across a [line](crate::testkit::wan). The demo and the end-to-end tests set up through here, with the same commands and files as an operator.
+//! The IDC agent dials across a [line](crate::testkit::wan), as IDC firewalls demand. A [`Setup`]
+//! can make the cloud agent dial instead. The demo and the end-to-end tests use the same commands
+//! and files as an operator.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,47 +30,49 @@ use crate::testkit::ports::free_address;
 use crate::testkit::process::{AgentCommand, Programs, Running, run};
 use crate::testkit::wan::{Line, UdpRelay, Wan};
 
-/// The two agents' names.
+/// Names of the two agents.
 const CLOUD: &str = "demo-cloud";
 const IDC: &str = "demo-idc";
 
-/// Everything that is set up before the first process starts.
+/// All files and addresses that are set up before the first process starts.
 #[derive(Debug)]
 pub struct Site {
     dir: PathBuf,
-    /// Bearer token by brand.
+    /// Bearer token of each brand.
     tokens: BTreeMap<String, String>,
     database: Database,
     programs: Programs,
-    /// How to start the cloud agent.
+    /// Command that starts the cloud agent.
     pub cloud: AgentCommand,
-    /// How to start the IDC agent.
+    /// Command that starts the IDC agent.
     pub idc: AgentCommand,
-    /// Where storefronts call.
+    /// Address for storefronts.
     pub storefront: SocketAddr,
-    /// Where the side that does not dial listens for the tunnel, behind the line.
+    /// Address of the tunnel's listener, behind the line.
     pub tunnel: SocketAddr,
-    /// Where the side that dials sends to: the near end of the line.
+    /// Address that the dialling side dials: the near end of the line.
     pub dialled: SocketAddr,
-    /// The line between the two.
+    /// The line between the agents.
     pub line: Line,
-    /// What carries the line.
+    /// The relay or network of the line.
     carrier: Carrier,
-    /// Behind the line, where the frames are kept.
+    /// The relay that keeps the frames, behind the line.
     _frame_tap: Option<FrameTap>,
 }
 
-/// What a site can be told.
+/// Options of a site.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Keep every byte that crosses the tunnel, in the file `tunnel`.
+    /// If true, every byte that crosses the tunnel is kept in the file `tunnel`.
     pub tapped: bool,
-    /// Keep the frames that the agents hand to the tunnel, in the folder `frames`: a relay with both agents' own keys ends TLS
-    /// on either side.
+    /// If true, the agents' frames are kept in the folder `frames`. A relay with both agents' own
+    /// keys ends TLS on both sides.
     pub frames: bool,
-    /// Have a WAN of IP packets between the agents, which takes root, rather than a relay of datagrams.
+    /// If true, a WAN of IP packets (which takes root) connects the agents. If false, it is a relay
+    /// of datagrams.
     pub wan: bool,
-    /// Which side dials: IDC firewalls want it to be the IDC, a replica that has just been added knows it by itself.
+    /// If true, the cloud agent dials, so a newly added cloud agent needs no change at the IDC. If
+    /// false, the IDC agent dials, as IDC firewalls demand.
     pub cloud_dials: bool,
 }
 
@@ -77,14 +82,14 @@ impl Default for Setup {
     }
 }
 
-/// What carries the line between the agents.
+/// The relay or network that carries the line between the agents.
 #[derive(Debug)]
 enum Carrier {
     Relay(UdpRelay),
     Wan(Wan),
 }
 
-/// Both agents, running.
+/// Both running agents.
 #[derive(Debug)]
 pub struct Bridge {
     /// The cloud agent.
@@ -94,11 +99,12 @@ pub struct Bridge {
 }
 
 impl Site {
-    /// Makes everything in the empty folder `dir`, for these brands and their currencies, and the tables in the
-    /// database.
+    /// Sets up a site in the empty folder `dir` for these brands and their currencies, and makes
+    /// the tables in the database.
     ///
     /// # Errors
-    /// When a step fails; the error says which.
+    ///
+    /// Fails if a step fails. The error names the step.
     pub async fn prepare(
         dir: &Path,
         programs: Programs,
@@ -109,10 +115,11 @@ impl Site {
         Site::set_up(dir, programs, database, brands, seed, Setup::default()).await
     }
 
-    /// The same, as told.
+    /// Sets up a site with options.
     ///
     /// # Errors
-    /// When a step fails; the error says which.
+    ///
+    /// Fails if a step fails. The error names the step.
     pub async fn set_up(
         dir: &Path,
         programs: Programs,
@@ -204,10 +211,11 @@ impl Site {
         Ok(site)
     }
 
-    /// Loads a plan's stock into the ledger.
+    /// Imports a plan's stock into the ledger.
     ///
     /// # Errors
-    /// When the import refuses it.
+    ///
+    /// Fails if the import refuses the file.
     pub async fn import(&self, plan: &Plan) -> Result<()> {
         let path = self.idc_dir().join(format!("{}-stock.csv", plan.brand));
         fs::write(&path, plan.stock_csv()?).with_context(|| format!("write {}", path.display()))?;
@@ -220,19 +228,22 @@ impl Site {
     /// Starts both agents and waits until both are ready.
     ///
     /// # Errors
-    /// When one does not become ready.
+    ///
+    /// Fails if an agent does not become ready.
     pub async fn start(&self) -> Result<Bridge> {
-        // Together: each may count as ready only once it sees the other.
+        // Both are started before the first wait, because each is ready only once it has a link to
+        // the other.
         let (mut cloud, mut idc) = (self.cloud.spawn()?, self.idc.spawn()?);
         cloud.wait_until_ready().await?;
         idc.wait_until_ready().await?;
         Ok(Bridge { cloud, idc })
     }
 
-    /// Cuts the line until the cloud agent has noticed, and mends it.
+    /// Cuts the line until the cloud agent has noticed, then restores it.
     ///
     /// # Errors
-    /// When the agent does not notice.
+    ///
+    /// Fails if the agent does not notice.
     pub async fn cut_line(&self, cloud: &Running) -> Result<()> {
         self.line.cut(true);
         let noticed = cloud.wait_until_not_ready().await;
@@ -240,7 +251,8 @@ impl Site {
         noticed.context("the line is cut")
     }
 
-    /// The line, if it is a WAN of IP packets: other programs have a place at its ends as well.
+    /// Returns the WAN of IP packets, if the site has one. Other programs can use its addresses as
+    /// well.
     #[must_use]
     pub fn wan(&self) -> Option<&Wan> {
         match &self.carrier {
@@ -249,55 +261,57 @@ impl Site {
         }
     }
 
-    /// The bearer token of a brand; empty for one that is not served.
+    /// Returns the bearer token of a brand, or an empty text if the brand is not served.
     #[must_use]
     pub fn token(&self, brand: &str) -> &str {
         self.tokens.get(brand).map_or("", String::as_str)
     }
 
-    /// The brands that are served.
+    /// Returns the brands that are served.
     pub fn brands(&self) -> impl Iterator<Item = &str> {
         self.tokens.keys().map(String::as_str)
     }
 
-    /// The ledger's database.
+    /// Returns the ledger's database.
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// All files of the cloud side.
+    /// Returns the folder with all files of the cloud side.
     #[must_use]
     pub fn cloud_dir(&self) -> PathBuf {
         self.dir.join("cloud")
     }
 
-    /// All files of the IDC.
+    /// Returns the folder with all files of the IDC.
     #[must_use]
     pub fn idc_dir(&self) -> PathBuf {
         self.dir.join("idc")
     }
 
-    /// Every byte that crossed the tunnel so far.
+    /// Returns the file with every byte that has crossed the tunnel.
     ///
     /// # Errors
-    /// When it cannot be written out.
+    ///
+    /// Fails if the file cannot be written.
     pub fn captured(&self) -> Result<PathBuf> {
-        self.line.flush().context("write out what was captured")?;
+        self.line.flush().context("write the captured bytes")?;
         Ok(self.dir.join("tunnel"))
     }
 
-    /// The frames that the agents handed to the tunnel so far, if they are kept.
+    /// Returns the folder with the agents' frames, if they are kept.
     #[must_use]
     pub fn frames(&self) -> Option<PathBuf> {
         Some(self.dir.join("frames")).filter(|frames| frames.is_dir())
     }
 
-    /// Sets up one more IDC agent: a host of its own with a certificate of its own, a copy of the first one's keys, and the
-    /// same ledger. Returns how to start it, and its folder.
+    /// Sets up one more IDC agent. It has its own host name and certificate, a copy of the first
+    /// agent's keys, and the same ledger. Returns its command and its folder.
     ///
     /// # Errors
-    /// When a step fails; the error says which.
+    ///
+    /// Fails if a step fails. The error names the step.
     pub fn add_idc(&self, name: &str) -> Result<(AgentCommand, PathBuf)> {
         let dir = self.dir.join(name);
         let keys = dir.join("keys");
@@ -321,16 +335,17 @@ impl Site {
         Ok((agent(&self.programs.idc, &dir, "bridge-idc", admin, &config)?, dir))
     }
 
-    /// The program `bridge-idc`.
+    /// Returns the path of the program `bridge-idc`.
     #[must_use]
     pub fn idc_program(&self) -> &Path {
         &self.programs.idc
     }
 
-    /// Runs `bridge-idc COMMAND --config FILE`; returns what it printed.
+    /// Runs `bridge-idc COMMAND --config FILE`. Returns its output.
     ///
     /// # Errors
-    /// When it fails; with what it said.
+    ///
+    /// Fails if the command fails. The error contains its standard error.
     pub async fn idc_command(&self, command: &[&str]) -> Result<String> {
         let config = self.idc_dir().join("bridge-idc.toml").display().to_string();
         run(&self.programs.idc, &[command, &["--config", &config]].concat()).await
@@ -346,7 +361,7 @@ impl Carrier {
     }
 }
 
-/// Makes the IDC's keys; returns the verifier key that the cloud pins.
+/// Makes the IDC's keys. Returns the verifier key that the cloud agent pins.
 async fn make_keys(programs: &Programs, idc_dir: &Path) -> Result<String> {
     let keys = idc_dir.join("keys").display().to_string();
     run(&programs.idc, &["keys", "init", "--dir", &keys]).await.context("make the IDC's keys")?;
@@ -357,7 +372,7 @@ async fn make_keys(programs: &Programs, idc_dir: &Path) -> Result<String> {
     Ok(key.to_owned())
 }
 
-/// The relay that keeps the frames, in front of the agent that listens.
+/// Starts the relay that keeps the frames, in front of the listening agent.
 fn frame_tap(authority: &Authority, tunnel: SocketAddr, dir: &Path, setup: Setup) -> Result<FrameTap> {
     let credentials = |side, role, name| -> Result<Credentials> {
         let (certificate, key) = (authority.certificate_path(role, name)?, authority.key_path(role, name)?);
@@ -369,7 +384,8 @@ fn frame_tap(authority: &Authority, tunnel: SocketAddr, dir: &Path, setup: Setup
         .context("start the relay that keeps frames")
 }
 
-/// The `[tunnel]` section of an agent that has a certificate; `way` says who listens or dials.
+/// Adds an agent's certificate and key to its `[tunnel]` section. `way` has the address to listen
+/// on or to dial.
 fn identity(authority: &Authority, role: Role, name: &str, mut way: Value) -> Result<Value> {
     way["certificate"] = json!(authority.certificate_path(role, name)?);
     way["key"] = json!(authority.key_path(role, name)?);
@@ -378,7 +394,7 @@ fn identity(authority: &Authority, role: Role, name: &str, mut way: Value) -> Re
     Ok(way)
 }
 
-/// Writes an agent's configuration and says how to start it.
+/// Writes an agent's configuration, and returns the command that starts the agent.
 fn agent(program: &Path, dir: &Path, name: &str, admin: SocketAddr, config: &Value) -> Result<AgentCommand> {
     let path = dir.join(format!("{name}.toml"));
     let text = toml::to_string(config).with_context(|| format!("put {name}'s configuration into TOML"))?;
@@ -393,7 +409,7 @@ fn agent(program: &Path, dir: &Path, name: &str, admin: SocketAddr, config: &Val
     })
 }
 
-/// Writes a file that only its owner may read, as the agents demand of secrets.
+/// Writes a file that only its owner may read, as the agents demand for secrets.
 fn write_secret(path: &Path, secret: &str) -> Result<()> {
     let mut options = fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
@@ -404,7 +420,8 @@ fn write_secret(path: &Path, secret: &str) -> Result<()> {
 /// Sets `section.key` in an agent's configuration file.
 ///
 /// # Errors
-/// When it cannot be read or written, or is no TOML.
+///
+/// Fails if the file cannot be read or written, or is not TOML.
 pub fn configure(file: &Path, key: &str, value: impl Into<toml::Value>) -> Result<()> {
     let mut config: toml::Table = fs::read_to_string(file)?.parse()?;
     let (section, key) = key.split_once('.').context("a key is section.key")?;

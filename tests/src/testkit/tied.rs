@@ -1,15 +1,16 @@
-//! Programs that die with the process that started them, however that one ends.
+//! Programs that die with the process that started them, in whatever way it ends.
 //!
-//! A process that is killed runs no destructor: its agents and databases would go on for ever. So the kernel is asked:
-//! `setpriv` (util-linux) asks for a SIGKILL when its parent dies, and then becomes the program, whose id is the same. To
-//! the kernel the parent is the thread that started it. Threads of tests and runtimes end early, so one thread that lasts
-//! as long as the process starts all of these programs.
+//! A killed process runs no destructor, so its agents and databases would run forever. Therefore
+//! `setpriv` (util-linux) asks the kernel for a SIGKILL at the death of its parent, and then
+//! executes the program with the same process id. For the kernel, the parent is the thread that
+//! started the program. Threads of tests and runtimes end early, so one thread that lives as long
+//! as the process starts all these programs.
 //!
-//! A parent that dies before `setpriv` has asked is not heard of any more. So a shell stands between the two: it compares its
-//! parent with the one that was to be, and becomes the program only if that one still lives.
+//! If the parent dies before `setpriv` has asked, the kernel sends no signal. So a shell in between
+//! compares its parent with the expected one, and executes the program only if they are equal.
 //!
-//! What such a program starts itself is not tied. PostgreSQL's processes end with their server. Where there is no such
-//! habit (a shell, a namespace) the caller has to see to it.
+//! The children of such a program are not tied. PostgreSQL's processes end with their server. For
+//! other programs (a shell, a namespace), the caller must end the children.
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,18 +20,19 @@ use std::sync::mpsc::{self, Sender};
 
 use tokio::runtime::Handle;
 
-/// The words that stand before a program's own on a command line that runs it tied, but for the moment before `setpriv`
-/// has asked. They are for who can give a list of words only.
+/// Words in front of a program's command line that tie it, without the check for an early death of
+/// the parent. They are for callers that can only give a list of words.
 pub const WORDS: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A command that runs `program` tied, once it is started by [`start`] or [`spawn`].
+/// Makes a command that runs `program` tied, once [`start`] or [`spawn`] starts it.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     child_of(std::process::id(), program.as_ref())
 }
 
-/// Runs only as a child of the process `parent`: where that one has died, something else is its parent by then.
+/// Makes a command that runs only as a child of the process `parent`. If that process has died, the
+/// command has another parent.
 fn child_of(parent: u32, program: &OsStr) -> Command {
     let [setpriv, arguments @ ..] = WORDS;
     let mut command = Command::new(setpriv);
@@ -39,7 +41,7 @@ fn child_of(parent: u32, program: &OsStr) -> Command {
     command
 }
 
-/// The same program with the same arguments, environment and folder, tied.
+/// Makes a tied command with the program, arguments, environment and folder of another command.
 #[must_use]
 pub fn like(other: &Command) -> Command {
     let mut tied = command(other.get_program());
@@ -56,18 +58,21 @@ pub fn like(other: &Command) -> Command {
     tied
 }
 
-/// Starts a command of [`command`] or [`like`].
+/// Starts a command that [`command`] or [`like`] made.
 ///
 /// # Errors
-/// When it cannot be started. A program that is not there ends at once with 127 instead.
+///
+/// Fails if the command cannot be started. A missing program is no error: the child ends at once
+/// with code 127.
 pub fn start(mut command: Command) -> io::Result<Child> {
     on_the_lasting_thread(move || command.spawn())
 }
 
-/// The same within tokio's runtime.
+/// Starts a command within tokio's runtime.
 ///
 /// # Errors
-/// As [`start`].
+///
+/// Fails as [`start`].
 pub fn spawn(mut command: tokio::process::Command) -> io::Result<tokio::process::Child> {
     let runtime = Handle::current();
     on_the_lasting_thread(move || {
@@ -88,7 +93,7 @@ fn on_the_lasting_thread<T: Send + 'static>(
     let gone = || io::Error::other("there is no thread that starts programs");
     let (done, result) = mpsc::channel();
     let work: Work = Box::new(move || {
-        // The caller waits below.
+        // The caller waits below, so the receiver exists.
         let _heard = done.send(work());
     });
     lasting.as_ref().ok_or_else(gone)?.send(work).map_err(|_| gone())?;
@@ -107,17 +112,19 @@ mod tests {
     use crate::testkit::postgres::Postgres;
     use crate::testkit::proc_stat::{Stat, tree_of};
 
-    /// Names what a run of this program is to start, as a process of its own that is killed.
+    /// Environment variable that names the program to start in a child process, which the test
+    /// kills.
     const STARTER: &str = "BRIDGE_TEST_STARTS";
 
-    /// Not a test of its own: with the variable it starts something, tells its id and waits to be killed.
+    /// This is no test of its own. With the environment variable, it starts a program, prints its
+    /// process id and waits to be killed.
     #[tokio::test]
     async fn a_starter_starts_what_it_is_told_and_waits() {
         match std::env::var(STARTER).as_deref() {
             Ok("program") => {
                 let mut sleep = command("sleep");
                 sleep.arg("600");
-                // By a thread that has ended when the id is told.
+                // The starting thread has ended before the id is printed.
                 let started = std::thread::spawn(|| start(sleep)).join().expect("no panic");
                 let mut sleep = started.expect("setpriv");
                 tell(Pid::from_child(&sleep));
@@ -136,7 +143,8 @@ mod tests {
         writeln!(io::stdout(), "\nstarted {}", started.as_raw_nonzero()).expect("somebody listens");
     }
 
-    /// What lives below the program that a starter started, before the starter is killed and soon after.
+    /// Returns the number of living processes of the started program, before the starter is killed
+    /// and soon after.
     fn lives_before_and_after_a_kill(what: &str) -> (usize, usize) {
         let mut starter = Command::new(std::env::current_exe().expect("this program"));
         let name = "testkit::tied::tests::a_starter_starts_what_it_is_told_and_waits";

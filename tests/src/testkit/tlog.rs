@@ -1,7 +1,8 @@
-//! A second implementation of the audit log's formats, written from the C2SP texts (signed-note, tlog-checkpoint, tlog-tiles,
-//! tlog-proof) and RFC 6962 alone. It shares no code with the agents: what both accept is what the texts say.
+//! A second implementation of the audit log's formats. It is written from the C2SP specifications
+//! (signed-note, tlog-checkpoint, tlog-tiles, tlog-proof) and RFC 6962 alone, and shares no code
+//! with the agents. What both implementations accept follows the specifications.
 //!
-//! It is slow and simple on purpose: every root is the RFC's recursion over all leaves.
+//! It is slow and simple on purpose: each root is computed by the RFC's recursion over all leaves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,14 +16,14 @@ use sha2::{Digest as _, Sha256};
 
 type Hash = [u8; 32];
 
-/// A log that was found to be as its key's owner signed it.
+/// A log that was verified with its public key.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// Every entry that is signed.
+    /// All signed entries.
     pub entries: Vec<Vec<u8>>,
 }
 
-/// A line `name+hash+key`.
+/// A verifier key in the form `name+hash+key`.
 struct VerifierKey {
     name: String,
     id: [u8; 4],
@@ -37,7 +38,7 @@ impl VerifierKey {
         let bytes = BASE64.decode(parts.next().context("no key")?)?;
         let (algorithm, key) = bytes.split_first().context("an empty key")?;
         ensure!(*algorithm == 1, "not an Ed25519 key");
-        // SHA-256(name || "\n" || algorithm || public key), its first four bytes.
+        // The key's id is the first four bytes of SHA-256(name || "\n" || algorithm || public key).
         let digest = Sha256::digest([name.as_bytes(), b"\n", &bytes].concat());
         let id = [digest[0], digest[1], digest[2], digest[3]];
         ensure!(u32::from_str_radix(hash, 16)? == u32::from_be_bytes(id), "the key hash is not the key's");
@@ -45,7 +46,7 @@ impl VerifierKey {
         Ok(Self { name: name.to_owned(), id, key })
     }
 
-    /// The text of a note that this key signed.
+    /// Returns the text of a note, if this key signed the note.
     fn open<'note>(&self, note: &'note str) -> Result<&'note str> {
         let at = note.rfind("\n\n").context("no blank line")?;
         let (text, signatures) = (&note[..=at], &note[at + 2..]);
@@ -65,7 +66,7 @@ impl VerifierKey {
         bail!("not signed by {}", self.name)
     }
 
-    /// Size and root of a checkpoint.
+    /// Returns the size and root of a checkpoint.
     fn checkpoint(&self, note: &str) -> Result<(usize, Hash)> {
         let lines: Vec<&str> = self.open(note)?.split_terminator('\n').collect();
         let [origin, size, root, ..] = lines[..] else { bail!("a checkpoint has three lines") };
@@ -76,7 +77,7 @@ impl VerifierKey {
         Ok((number, root[..].try_into()?))
     }
 
-    /// What the log was before, as its extension lines say.
+    /// Returns the earlier sizes and roots from the extension lines of a checkpoint.
     fn earlier(&self, note: &str) -> Result<Vec<(usize, Hash)>> {
         let lines = self.open(note)?.split_terminator('\n').skip(3);
         lines
@@ -91,10 +92,11 @@ impl VerifierKey {
     }
 }
 
-/// Reads and checks a whole log under its verifier key.
+/// Reads and verifies a whole log with its verifier key.
 ///
 /// # Errors
-/// When anything in it is not as the texts say, or not what was signed.
+///
+/// Fails if a part does not follow the specifications, or differs from what was signed.
 pub fn check(dir: &Path, key: &str) -> Result<Log> {
     let key = VerifierKey::parse(key)?;
     let note = read_text(&dir.join("checkpoint"))?;
@@ -126,16 +128,13 @@ pub fn check(dir: &Path, key: &str) -> Result<Log> {
     Ok(Log { entries })
 }
 
-/// Every tile of every level: `MTH(D[(n * 256 + i) * 256**l : (n * 256 + i + 1) * 256**l])`.
+/// Checks every tile of every level: `MTH(D[(n * 256 + i) * 256**l : (n * 256 + i + 1) * 256**l])`.
 fn check_tiles(dir: &Path, leaves: &[Hash]) -> Result<()> {
     let mut below: Vec<Hash> = leaves.to_vec();
     for level in 0.. {
         for (index, hashes) in below.chunks(256).enumerate() {
             let tile = read_tile(dir, &level.to_string(), index, hashes.len())?;
-            ensure!(
-                tile.starts_with(&hashes.concat()),
-                "tile/{level}/{index} is not what the entries make it"
-            );
+            ensure!(tile.starts_with(&hashes.concat()), "tile/{level}/{index} does not match the entries");
         }
         below = below.chunks_exact(256).map(tree).collect();
         if below.is_empty() {
@@ -145,10 +144,11 @@ fn check_tiles(dir: &Path, leaves: &[Hash]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the log at `dir` begins with what a checkpoint from before says.
+/// Checks that the log at `dir` begins with the log of an earlier checkpoint.
 ///
 /// # Errors
-/// When the log is not what was signed, or it is another history.
+///
+/// Fails if the log is not valid, or its history is another one.
 pub fn check_history(dir: &Path, key: &str, seen: &str) -> Result<()> {
     let log = check(dir, key)?;
     let (size, root) = VerifierKey::parse(key)?.checkpoint(seen)?;
@@ -158,10 +158,11 @@ pub fn check_history(dir: &Path, key: &str, seen: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a proof with its entry in the `extra` line proves: the index and the entry.
+/// Verifies a proof that has its entry in the `extra` line. Returns the index and the entry.
 ///
 /// # Errors
-/// When it proves nothing.
+///
+/// Fails if the proof is not valid.
 pub fn check_proof(proof: &str, key: &str) -> Result<(usize, Vec<u8>)> {
     let (head, note) = proof.split_once("\n\n").context("no blank line")?;
     let mut lines = head.split('\n');
@@ -181,7 +182,8 @@ pub fn check_proof(proof: &str, key: &str) -> Result<(usize, Vec<u8>)> {
     Ok((number, entry))
 }
 
-/// RFC 6962 section 2.1.1 read backwards: the path, its last hash first, from the root down to the leaf.
+/// Computes a root from a leaf and its path (RFC 6962, section 2.1.1). The path begins with the
+/// hash next to the root.
 fn climb(leaf: Hash, index: usize, size: usize, path: &mut impl Iterator<Item = Hash>) -> Option<Hash> {
     if size == 1 {
         return Some(leaf);
@@ -195,7 +197,7 @@ fn climb(leaf: Hash, index: usize, size: usize, path: &mut impl Iterator<Item = 
     }
 }
 
-/// RFC 6962 section 2.1.
+/// Returns the Merkle tree hash (RFC 6962, section 2.1).
 fn tree(leaves: &[Hash]) -> Hash {
     match leaves {
         [] => Sha256::digest([]).into(),
@@ -215,7 +217,7 @@ fn node(left: &Hash, right: &Hash) -> Hash {
     Sha256::digest([&[1], &left[..], right].concat()).into()
 }
 
-/// `001`, `x001/234`, `x001/x234/067`.
+/// Returns a tile's path: `001`, `x001/234`, `x001/x234/067`.
 fn number(index: usize) -> String {
     let last = format!("{:03}", index % 1_000);
     let mut rest = index / 1_000;
@@ -245,10 +247,11 @@ fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
 
-/// How many entries of each kind a log has; every entry must be a JSON object that names its event.
+/// Returns the number of entries by event.
 ///
 /// # Errors
-/// When one does not.
+///
+/// Fails if an entry is not a JSON object that names its event.
 pub fn kinds(log: &Log) -> Result<BTreeMap<String, usize>> {
     let mut kinds = BTreeMap::new();
     for entry in &log.entries {

@@ -1,8 +1,9 @@
-//! When page views and orders arrive: calm traffic, then the step of a launch and its decay.
+//! Arrival times of page views and orders: calm traffic, then the step of a launch and its decay.
 //!
-//! A [`Curve`] says how many times the calm rate is asked for, shaped by a real surge where the data is present; a
-//! [`Course`] stretches it over the length of a run and draws the moments of arrival from a seed. Integers only: the
-//! same seed is the same microsecond on every machine. `views` and `load` call at these moments whatever the answers
+//! A [`Curve`] gives the load as a multiple of the calm rate. Its shape is that of a real surge if
+//! the data is present. A [`Course`] stretches the curve over the length of a run and draws the
+//! arrivals from a seed. All arithmetic is in integers, so the same seed gives the same
+//! microseconds on every machine. `views` and `load` call at these moments, whatever the answers
 //! are.
 
 use std::fs::File;
@@ -14,52 +15,54 @@ use flate2::read::GzDecoder;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How many times the calm rate a launch asks for at its peak.
+/// Peak rate of a launch, as a multiple of the calm rate.
 pub const SURGE: u64 = 30;
 
-/// Buckets of the data that stand for the calm before the step, and for the launch from the step on. Few for the
-/// launch, so that its peak is not over in an instant of a run that takes seconds.
+/// Number of the data's buckets for the calm before the step, and for the launch from the step on.
+/// The launch has few, so that its peak lasts long enough in a run of a few seconds.
 const BUCKETS_BEFORE: usize = 8;
 const BUCKETS_AFTER: usize = 4;
-/// The calm rate, as a curve counts.
+/// The calm rate in a curve's unit.
 const CALM: u64 = 1_000;
 
-/// Levels of traffic in thousandths of the calm rate, equally far apart: a step from the calm to [`SURGE`] times it.
+/// Levels of traffic in thousandths of the calm rate, at equal intervals. A step leads from the
+/// calm to [`SURGE`] times the calm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Curve {
     before: Vec<u64>,
     after: Vec<u64>,
 }
 
-/// Why a file gives no curve.
+/// The reason why a file gives no curve.
 #[derive(Debug, thiserror::Error)]
 pub enum CurveError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// Which one.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
     /// A row is not a time stamp and a count.
     #[error("{}: row {row} is not a time and a count", path.display())]
     Row {
-        /// In which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which row after the header, from 1.
+        /// Number of the row after the header, from 1.
         row: usize,
     },
-    /// Nowhere do the counts rise from a calm that is long enough.
+    /// The counts have no rise after a long enough calm.
     #[error("{}: no step from a calm to a surge", path.display())]
     NoStep {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
     },
 }
 
 impl Curve {
-    /// A surge of the usual shape: within a bucket to the peak, three quarters gone in the next.
+    /// Returns a surge of the usual shape: it reaches its peak within a bucket, and loses three
+    /// quarters in the next.
     #[must_use]
     pub fn built_in() -> Curve {
         let counts = [58, 64, 61, 55, 66, 59, 62, 60, 1_800, 420, 210, 140];
@@ -67,10 +70,12 @@ impl Curve {
         Curve::around_the_step(&counts).expect("a step")
     }
 
-    /// Reads a gzipped CSV of time stamps and counts, as those of the Numenta Anomaly Benchmark are.
+    /// Reads a gzipped CSV file of time stamps and counts, such as those of the Numenta Anomaly
+    /// Benchmark.
     ///
     /// # Errors
-    /// When it cannot be read or holds no step.
+    ///
+    /// Fails if the file cannot be read or has no step.
     pub fn read(path: &Path) -> Result<Curve, CurveError> {
         let io = |source| CurveError::Io { path: path.to_owned(), source };
         let mut csv = csv::Reader::from_reader(GzDecoder::new(File::open(path).map_err(io)?));
@@ -84,11 +89,12 @@ impl Curve {
         Curve::around_the_step(&counts).ok_or_else(|| CurveError::NoStep { path: path.to_owned() })
     }
 
-    /// The window around the highest rise between two neighbours; its peak is stretched to [`SURGE`] times the calm.
+    /// Returns the window around the highest rise between two neighbours. The peak is stretched to
+    /// [`SURGE`] times the calm.
     fn around_the_step(counts: &[u64]) -> Option<Curve> {
         let rise = |step: &usize| counts[*step].saturating_sub(counts[*step - 1]);
         let steps = BUCKETS_BEFORE..counts.len().saturating_sub(BUCKETS_AFTER - 1);
-        // Of equals the first.
+        // Of equal rises, the first one counts.
         let step = steps.rev().max_by_key(rise).filter(|step| rise(step) > 0)?;
         let (before, after) = (&counts[step - BUCKETS_BEFORE..step], &counts[step..step + BUCKETS_AFTER]);
         let mut sorted = before.to_vec();
@@ -110,9 +116,9 @@ impl Curve {
 #[derive(Clone, Debug)]
 pub struct Course {
     curve: Curve,
-    /// How long the calm takes; the launch begins at its end.
+    /// Duration of the calm. The launch begins at its end.
     pub calm: Duration,
-    /// How long the launch takes.
+    /// Duration of the launch.
     pub launch: Duration,
 }
 
@@ -123,13 +129,13 @@ impl Course {
         Course { curve, calm, launch }
     }
 
-    /// From the first moment to the last.
+    /// Returns the duration from the first moment to the last.
     #[must_use]
     pub fn length(&self) -> Duration {
         self.calm + self.launch
     }
 
-    /// The level at a moment, in thousandths of the calm rate.
+    /// Returns the level at a moment, in thousandths of the calm rate.
     #[must_use]
     pub fn level(&self, at: Duration) -> u64 {
         match at.checked_sub(self.calm) {
@@ -138,17 +144,19 @@ impl Course {
         }
     }
 
-    /// The moments of all arrivals, sorted, when `calm_per_s` come each second of the calm.
+    /// Returns the sorted moments of all arrivals, at `calm_per_s` arrivals a second in the calm.
     #[must_use]
     pub fn arrivals(&self, calm_per_s: u64, seed: u64) -> Vec<Duration> {
         let mass: u64 = self.levels().sum();
         self.moments(mass / CALM * calm_per_s / 1_000, seed)
     }
 
-    /// `count` moments, sorted, as dense as the curve is high: a Poisson process of which the number is known.
+    /// Returns `count` sorted moments, as dense as the curve is high. They form a Poisson process
+    /// with a known number of events.
     #[must_use]
     pub fn moments(&self, count: u64, seed: u64) -> Vec<Duration> {
-        // The mass up to the end of each millisecond; a uniform draw from all of it falls where the curve is high.
+        // The integral of the curve up to the end of each millisecond. A uniform draw from the
+        // whole integral falls more often where the curve is high.
         let mut ends = Vec::new();
         let mass = self.levels().fold(0, |mass, level| {
             ends.push(mass + level);
@@ -169,18 +177,18 @@ impl Course {
         moments
     }
 
-    /// The level of each millisecond.
+    /// Returns the level of each millisecond.
     fn levels(&self) -> impl Iterator<Item = u64> {
         let length = u64::try_from(self.length().as_millis()).unwrap_or(u64::MAX);
         (0..length).map(|ms| self.level(Duration::from_millis(ms)))
     }
 }
 
-/// The level at `at` when `levels` are spread over `length`: each is exact in the middle of its bucket, and what lies
-/// between two middles is on a straight line.
+/// Returns the level at `at` if `levels` are spread over `length`. Each level is exact in the
+/// middle of its bucket. Between two middles the level is interpolated.
 fn between(levels: &[u64], at: Duration, length: Duration) -> u64 {
     let ([.., last], buckets) = (levels, levels.len() as u128) else { return 0 };
-    // In thousandths of a bucket, counted from the middle of the first.
+    // In thousandths of a bucket, from the middle of the first.
     let place = (at.as_micros() * buckets * 1_000 / length.as_micros().max(1)).saturating_sub(500);
     let (Ok(bucket), Ok(part)) = (usize::try_from(place / 1_000), u64::try_from(place % 1_000)) else {
         return *last;
@@ -242,7 +250,8 @@ mod tests {
 
     #[test]
     fn gaps_between_arrivals_are_those_of_chance() {
-        // Of a Poisson process the share of gaps longer than the mean is 1/e; of even steps it is none.
+        // In a Poisson process, a share of 1/e of the gaps is longer than the mean. With even steps
+        // there would be none.
         let flat = Curve { before: vec![CALM], after: vec![CALM] };
         let arrivals = course(flat).arrivals(1_000, 3);
         let long = arrivals.windows(2).filter(|pair| pair[1] - pair[0] > Duration::from_millis(1)).count();

@@ -1,5 +1,8 @@
-//! How every command of the harness ends: 0 done, 1 failed, 2 told something that cannot be, or on a machine that lacks
-//! something. What went wrong is one message on standard error, its causes among it, and never a stack.
+//! Exit codes and error messages of all commands of the harness.
+//!
+//! The exit code is 0 for success, 1 for failure, and 2 for wrong options or a machine that lacks
+//! something. An error is one message on standard error. The message includes its causes, and never
+//! a stack trace.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -10,12 +13,13 @@ use serde::Serialize;
 
 use crate::testkit::machine::NotReady;
 
-/// What a command was told cannot be; says what can.
+/// An error in the command's options. The message says what is allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// The exit code of a command that ended like this; whether what it tried came out well is its own answer.
+/// Returns the exit code for a command's result, and prints its error. `Ok(false)` means that the
+/// command itself ran, but found a failure.
 pub fn end(command: &str, ended: Result<bool>) -> ExitCode {
     let error = match ended {
         Ok(true) => return ExitCode::SUCCESS,
@@ -27,10 +31,11 @@ pub fn end(command: &str, ended: Result<bool>) -> ExitCode {
     if is_for_the_caller { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-/// Says a report on standard output: as one JSON object and nothing else, or as a text.
+/// Prints a report on standard output: as one JSON object and nothing else, or as text.
 ///
 /// # Errors
-/// When nobody reads it to its end.
+///
+/// Fails if standard output is closed.
 pub fn tell<R: Serialize + Display>(report: &R, as_json: bool) -> Result<()> {
     let mut stdout = io::stdout().lock();
     if as_json {

@@ -1,27 +1,28 @@
-//! The project's commands, each a folder and a program of its name in `src/bin`; `cargo simulate` is in `sim`, the payment
-//! gateway to test with in `testkit::sandbox`, since tests run both.
+//! The project's commands. Each is a folder or file here, and a program of the same name in
+//! `src/bin`. `cargo simulate` is in `sim`, and the payment gateway for tests is in
+//! `testkit::sandbox`, since tests also run both.
 
-// How each of them ends.
+// Exit codes and error messages of all commands.
 pub mod command;
 
-// The whole bridge takes a launch.
+// `cargo demo`: a launch on a whole bridge.
 pub mod demo;
 
-// What it costs, beside what a user has today.
+// `cargo measure`: Bridge's costs, beside those of what a user has today.
 pub mod measure;
 pub mod plot;
 
-// What a power loss leaves, and what has to be in it.
+// `cargo power-loss`: power losses, and a check that no acknowledged data is lost.
 pub mod power;
 
-// What breaks it, while it is under load.
+// `cargo faults`: faults of the environment under load.
 pub mod faults;
 
-// A line for programs that are started by hand.
+// `cargo wan`: a line for programs that are started by hand.
 pub mod wan;
 
-// What looks for the input that breaks a parser.
+// `cargo fuzz`: a search for an input that breaks a parser.
 pub mod fuzz;
 
-// What is checked before a change is taken.
+// `cargo verify`: all checks before a change is accepted.
 pub mod verify;

@@ -1,7 +1,8 @@
-//! Plots over time as SVG: lines, areas and dots with axes, a legend and units, light and dark as the reader's screen is.
+//! Plots over time as SVG: lines, areas and dots with axes, a legend and units. The colours follow
+//! the reader's light or dark screen.
 //!
-//! Each is one element that needs nothing from anywhere: no script, font, style sheet or picture. Reports put them into
-//! their pages; nothing is decided by them, which is why they may be drawn with floats.
+//! A plot is one element and loads nothing: no script, font, style sheet or picture. Reports
+//! include plots in their pages. No test decides by a plot, so floats are allowed here.
 
 #![expect(clippy::float_arithmetic, reason = "a picture is read by people, and decides nothing")]
 
@@ -9,14 +10,14 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 230.0;
-/// Where the axes begin and end.
+/// Edges of the area between the axes.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 52.0;
 const BOTTOM: f64 = HEIGHT - 30.0;
-/// About the width of a letter of the legend.
+/// Approximate width of a letter in the legend.
 const LETTER: f64 = 6.6;
-/// More colours than these repeat.
+/// Number of colours. Further series repeat them.
 const COLOURS: usize = 4;
 
 const STYLE: &str = "\
@@ -31,58 +32,59 @@ const STYLE: &str = "\
 .plot .s0{stroke:var(--c0)}.plot .s1{stroke:var(--c1)}.plot .s2{stroke:var(--c2)}.plot .s3{stroke:var(--c3)}\
 .plot .f0{fill:var(--c0)}.plot .f1{fill:var(--c1)}.plot .f2{fill:var(--c2)}.plot .f3{fill:var(--c3)}";
 
-/// One plot.
+/// A plot of one or more series.
 #[derive(Clone, Debug, Default)]
 pub struct Plot {
-    /// What it shows.
+    /// Title of the plot.
     pub title: String,
-    /// What the vertical axis counts.
+    /// Unit of the vertical axis.
     pub unit: String,
-    /// What the horizontal axis counts.
+    /// Unit of the horizontal axis.
     pub x_unit: String,
-    /// How the vertical axis is divided.
+    /// Scale of the vertical axis.
     pub scale: Scale,
-    /// What is drawn, each in a colour of its own.
+    /// The series; each has its own colour.
     pub series: Vec<Series>,
-    /// How far the horizontal axis reaches at least, so that several plots of one run stand one above the other.
+    /// Lower limit for the end of the horizontal axis, so that several plots of one run are
+    /// aligned.
     pub until: f64,
-    /// A moment from which on everything is shaded, and its name.
+    /// A moment and its name. The plot is shaded from this moment on.
     pub from: Option<(f64, String)>,
 }
 
-/// How the vertical axis is divided.
+/// Scale of the vertical axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scale {
-    /// Evenly, from zero.
+    /// Linear, from zero.
     #[default]
     Linear,
-    /// Each decade as high as any other; what is not above zero is left out.
+    /// Logarithmic. Values that are not above zero are left out.
     Logarithmic,
 }
 
 /// One quantity over time.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Its name in the legend.
+    /// Name of the series in the legend.
     pub name: String,
-    /// How it is drawn.
+    /// Shape of the series.
     pub shape: Shape,
-    /// Points in the order of time; one that is not finite is left out.
+    /// Points in the order of time. Points that are not finite are left out.
     pub points: Vec<(f64, f64)>,
 }
 
-/// How a series is drawn.
+/// Shape of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// A line.
     Line,
-    /// A line, and colour down to the axis.
+    /// A line, with colour down to the axis.
     Area,
     /// A dot for each point.
     Dots,
 }
 
-/// Text as it may stand between tags and in attributes.
+/// Escapes a text for use between tags and in attributes.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -92,7 +94,7 @@ pub fn escaped(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML has no place for most control characters, escaped or not.
+            // XML allows most control characters in no form, not even escaped.
             letter if letter.is_control() && letter != '\n' => escaped.push('\u{fffd}'),
             letter => escaped.push(letter),
         }
@@ -100,7 +102,8 @@ pub fn escaped(text: &str) -> String {
     escaped
 }
 
-/// A number as a report prints it: with the decimals that its step needs, and commas between thousands.
+/// Formats a number for a report, with the decimals that its step needs, and commas between
+/// thousands.
 #[must_use]
 pub fn number(value: f64, step: f64) -> String {
     let decimals = if step >= 1.0 { 0.0 } else { (-step.log10()).ceil().clamp(0.0, 6.0) };
@@ -121,7 +124,7 @@ pub fn number(value: f64, step: f64) -> String {
 }
 
 impl Plot {
-    /// The plot as one `<svg>` element.
+    /// Returns the plot as one `<svg>` element.
     #[must_use]
     pub fn svg(&self) -> String {
         let mut svg = format!(
@@ -145,7 +148,7 @@ impl Plot {
         svg
     }
 
-    /// From the right: a square of each colour and its name.
+    /// Writes the legend from the right: a square of each colour, and the name.
     fn legend(&self, svg: &mut String) {
         let mut x = RIGHT;
         for (index, series) in self.series.iter().enumerate().rev() {
@@ -163,7 +166,7 @@ impl Plot {
         }
     }
 
-    /// What lies behind the series: the shaded part, the grid, both axes and their numbers.
+    /// Writes the background: the shaded part, the grid, both axes and their numbers.
     fn frame(&self, svg: &mut String, axes: &Axes) {
         if let Some((from, name)) = self.from.as_ref().filter(|(from, _)| axes.x.has(*from)) {
             let x = axes.across(*from);
@@ -257,7 +260,7 @@ struct Axes {
     y: Axis,
 }
 
-/// What an axis spans and how it is divided; in decades, if it is logarithmic.
+/// Range and steps of an axis. On a logarithmic scale they are in decades.
 struct Axis {
     low: f64,
     high: f64,
@@ -266,7 +269,7 @@ struct Axis {
 }
 
 impl Axes {
-    /// Wide enough for every point; [`None`] when there is none.
+    /// Makes axes that contain every point. Returns [`None`] if there is no point.
     fn of(plot: &Plot) -> Option<Axes> {
         let all = plot.series.iter().flat_map(|series| &series.points);
         let all = all.filter(|(x, y)| x.is_finite() && y.is_finite());
@@ -301,7 +304,8 @@ impl Axes {
 }
 
 impl Axis {
-    /// About `ticks` steps of 1, 2 or 5 times a power of ten; up to the next of them, if `rounded`.
+    /// Makes an axis of about `ticks` steps, each 1, 2 or 5 times a power of ten. If `rounded`, the
+    /// axis ends at a whole step.
     fn linear(low: f64, high: f64, ticks: f64, rounded: bool) -> Axis {
         let span = if high > low { high - low } else { 1.0 };
         let rough = span / ticks;
@@ -312,13 +316,13 @@ impl Axis {
         Axis { low, high: end, step, scale: Scale::Linear }
     }
 
-    /// Whole decades.
+    /// Makes an axis of whole decades.
     fn logarithmic(low: f64, high: f64) -> Axis {
         let (low, high) = (low.log10().floor(), high.log10().ceil());
         Axis { low, high: if high > low { high } else { low + 1.0 }, step: 1.0, scale: Scale::Logarithmic }
     }
 
-    /// How far along the axis a value lies, from 0 to 1.
+    /// Returns the position of a value on the axis, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         let value = if self.scale == Scale::Logarithmic { value.log10() } else { value };
         (value - self.low) / (self.high - self.low)
@@ -328,7 +332,7 @@ impl Axis {
         (self.low..=self.high).contains(&value)
     }
 
-    /// Values with their names.
+    /// Returns the values at the ticks, with their labels.
     fn ticks(&self) -> Vec<(f64, String)> {
         let mut ticks = Vec::new();
         let mut place = (self.low / self.step).ceil() * self.step;
@@ -355,8 +359,8 @@ fn put(svg: &mut String, what: &str) {
 pub(crate) mod tests {
     use super::*;
 
-    /// Whether tags are closed in their order, attributes quoted and nothing stands unescaped: the rules of XML that a
-    /// careless format string breaks.
+    /// Checks the rules of XML that a careless format string breaks: tags are closed in order,
+    /// attributes are quoted, and nothing is unescaped.
     pub(crate) fn well_formed(text: &str) -> Result<(), String> {
         let mut open = Vec::new();
         let mut rest = text;

@@ -1,4 +1,5 @@
-//! `cargo wan`: a line for programs that are started by hand, or how exact a line is on this machine.
+//! `cargo wan`: a line for programs that are started by hand, or a measurement of a line's
+//! precision on this machine.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -11,35 +12,36 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::testkit::wan::{Conditions, OneWay, Wan, lacks, precision};
 use crate::tools::command::{Usage, tell};
 
-/// A WAN between two ends on this machine, until Ctrl-C: what listens on the far end's address is dialled across the line.
+/// A WAN between two ends on this machine, until Ctrl-C. A client reaches servers on the far end's
+/// address across the line.
 #[derive(Debug, Parser)]
 #[command(name = "cargo wan")]
 pub struct Options {
-    /// How long a round trip takes, in milliseconds.
+    /// Round trip in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 10)]
     pub round_trip: u64,
 
-    /// Up to so much is added each way, in milliseconds.
+    /// Largest addition to the delay of each direction, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub jitter: u64,
 
-    /// So many of a million packets are lost each way: 10000 is 1 %.
+    /// Packets in a million that are lost, in each direction: 10000 is 1 %.
     #[arg(long, value_name = "PPM", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub loss: u32,
 
-    /// So many of a million packets are overtaken each way.
+    /// Packets in a million that are overtaken, in each direction.
     #[arg(long, value_name = "PPM", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub reorder: u32,
 
-    /// Megabits a second each way [default: no limit].
+    /// Rate of each direction in megabits a second [default: no limit].
     #[arg(long, value_name = "MBIT")]
     pub rate: Option<u64>,
 
-    /// What chance follows [default: another one each time].
+    /// Seed of all randomness [default: another one each time].
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Measure how exact a line is on this machine, and end.
+    /// Measure the precision of a line on this machine, and end.
     #[arg(long)]
     pub check: bool,
 
@@ -48,13 +50,14 @@ pub struct Options {
     pub json: bool,
 }
 
-/// How long each figure of `--check` is taken.
+/// Duration of each measurement of `--check`.
 const EACH: Duration = Duration::from_secs(3);
 
 /// Opens the line, or measures one.
 ///
 /// # Errors
-/// When this machine lacks something for one.
+///
+/// Fails if this machine lacks something that a line needs.
 pub async fn run(options: &Options) -> Result<()> {
     if let Some(lack) = lacks() {
         return Err(Usage(format!("there is no WAN of IP packets without {lack}")).into());

@@ -1,4 +1,4 @@
-//! What goes wrong with the feed, and when; and who writes to the source meanwhile.
+//! Faults of the feed, and the transactions that write to the source.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use bridge_protocol::feed::Head;
 use super::{EPOCH_MICROS, Event, TICK, World, note};
 
 impl World {
-    /// Throws the dice over everything, until the faults end; then looks whether everything is settled.
+    /// Draws faults until the time of faults is over, then waits until every replica is settled.
     pub(super) fn tick(&mut self) {
         if self.now >= self.faults_until {
             self.heal();
@@ -25,7 +25,7 @@ impl World {
 
     fn heal(&mut self) {
         if self.healed_at == Duration::ZERO {
-            note!(self, "from here on nothing goes wrong");
+            note!(self, "all faults end");
             (self.healed_at, self.read_fails) = (self.now, 0);
         }
     }
@@ -87,9 +87,9 @@ impl World {
         }
     }
 
-    /// An older backup than any position that is held anywhere: a restore to a later point is not told by its marks
-    /// from no restore at all, and only the sums find what it took back. The rows that a bootstrap has collected are of no
-    /// position at all.
+    /// Restores a backup that is older than any position that a replica or a line holds. Marks do
+    /// not reveal a restore to a later point, and only the checksums then find the removed rows.
+    /// During a bootstrap nothing is restored, because collected rows have no position.
     fn restore(&mut self) {
         if self.replicas.iter().any(|one| one.up && one.is_bootstrapping()) {
             return;
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// Changes a row behind a replica's back.
+    /// Changes one row of a replica on purpose.
     fn plant(&mut self, index: usize) {
         let len = self.replicas[index].rows.len();
         let Some(key) = self.replicas[index].rows.keys().nth(self.dice.index(len)).cloned() else { return };
@@ -125,7 +125,8 @@ impl World {
         note!(self, "data centre {idc} starts");
     }
 
-    /// A transaction writes, and ends later; more of them until the faults end.
+    /// Starts a transaction that writes and commits later. Schedules the next transaction until the
+    /// faults end.
     pub(super) fn write(&mut self) {
         let keys: Vec<(EntityKey, bool)> = (0..self.dice.between(1..=4))
             .map(|_| (self.keys[self.dice.index(self.keys.len())].clone(), self.dice.happens(1_500)))
@@ -163,7 +164,7 @@ impl World {
         self.after(delay, Event::Sequence);
     }
 
-    /// A data centre looks where the source is, and knows it a little later.
+    /// Reads the source's head for a data centre, which learns it a little later.
     pub(super) fn look(&mut self, idc: usize) {
         let head = Head { position: self.source.kept.last, swept_at: self.source.swept_at };
         let (life, delay) = (self.idcs[idc].life, self.dice.micros(0..=4_000));

@@ -1,5 +1,5 @@
-//! Lines between replicas and data centres: one ordered lane each way, over links that die and lose a suffix or fall
-//! silent; and the shell around each link's real publisher.
+//! Lines between replicas and data centres: one ordered lane in each direction, over links that die
+//! and lose a suffix or fall silent. The driver of each link's real publisher is here as well.
 
 use std::time::Duration;
 
@@ -11,35 +11,35 @@ use bridge_protocol::wire::feed::{ToPublisher, ToSubscriber, to_publisher, to_su
 use super::super::options::Sabotage;
 use super::{Event, World, note};
 
-/// A place for one link.
+/// A slot for one link. A link that dies is dialled again.
 pub(super) struct Slot {
     pub(super) replica: usize,
     pub(super) idc: usize,
 }
 
-/// One link.
+/// One link between a replica and a data centre.
 pub(super) struct Line {
     slot: usize,
     pub(super) replica: usize,
     pub(super) idc: usize,
-    /// Which life of the replica's process dialled.
+    /// Number of the replica's process that dialled.
     life: u32,
-    /// `None` once this end knows that the link is down.
+    /// `None` once the data centre knows that the link is down.
     publisher: Option<Publisher>,
-    /// When it died: what would come later is lost.
+    /// Time of death. Frames that would arrive later are lost.
     cut: Option<Duration>,
     silent_until: Duration,
-    /// When the last frame comes, to the publisher and to the subscriber.
+    /// Arrival of the last frame, at the publisher and at the subscriber.
     last: [Duration; 2],
     timer: Option<Duration>,
-    /// Pages sent and applied, of the subscription.
+    /// Pages of the subscription that were sent and that were applied.
     sent: u64,
     acknowledged: u64,
-    /// The head at which its bootstrap began.
+    /// The source's head at the start of the bootstrap.
     pub(super) s0: Option<u64>,
 }
 
-/// A data centre's agent, as far as the feed is concerned.
+/// The feed's part of a data centre's agent.
 pub(super) struct DataCentre {
     pub(super) up: bool,
     pub(super) life: u32,
@@ -87,7 +87,7 @@ impl World {
         self.do_replica(replica);
     }
 
-    /// A link dies: each lane loses a suffix, each end learns it later.
+    /// Kills a link. Each lane loses a suffix, and each end learns of it later.
     pub(super) fn kill_line(&mut self, link: LinkId) {
         let delays = [5, 50, 50].map(|most| self.dice.millis(0..=most));
         let Some(line) = self.lines.get_mut(&link).filter(|line| line.cut.is_none()) else { return };
@@ -129,7 +129,7 @@ impl World {
         self.after(delay, Event::Dial(slot));
     }
 
-    /// When a frame that is sent now comes; `None` if its link is dead.
+    /// Returns the arrival time of a frame sent now, or `None` if its link is dead.
     fn comes(&mut self, link: LinkId, direction: usize) -> Option<Duration> {
         let delay = self.dice.micros(200..=4_000);
         let line = self.lines.get_mut(&link).filter(|line| line.cut.is_none())?;
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// A frame comes, unless its link was cut before.
+    /// Returns true if a frame is lost because its link was cut before the arrival.
     fn is_cut(&mut self, link: LinkId) -> bool {
         let cut = self.lines.get(&link).is_none_or(|line| line.cut.is_some_and(|cut| cut < self.now));
         self.counts.feed_frames_cut += u64::from(cut);
@@ -212,7 +212,7 @@ impl World {
         self.do_publisher(link);
     }
 
-    /// The database gets to a read.
+    /// Runs a publisher's read in the database.
     pub(super) fn read(&mut self, link: LinkId, brands: &[bridge_protocol::domain::Brand], read: &Read) {
         let Some((idc, s0)) = self.lines.get(&link).map(|line| (line.idc, line.s0)) else { return };
         let found = if self.dice.happens(self.read_fails) {
@@ -242,7 +242,7 @@ impl World {
         }
     }
 
-    /// Does what a publisher wants, then sleeps until its next moment.
+    /// Carries out a publisher's outputs, then sets its timer.
     fn do_publisher(&mut self, link: LinkId) {
         while let Some(output) = self
             .lines

@@ -1,7 +1,8 @@
-//! The feed's part of a schedule: replicas, data centres, lines and a source in one thread, under the schedule's seed.
+//! The feed's part of a schedule: replicas, data centres, lines and a source in one thread, under
+//! the schedule's seed.
 //!
-//! The publishers and subscribers are the real ones; a source in memory and the shells around them are made up. The
-//! oracles know the source's whole history.
+//! The publishers and subscribers are the real ones. The source in memory and the drivers are
+//! simulated. The oracles know the source's whole history.
 
 mod faults;
 mod lines;
@@ -30,16 +31,16 @@ use lines::{DataCentre, Line, Slot};
 use replica::Replica;
 use source::Source;
 
-/// The first moment by the database's clock.
+/// The first moment by the database's clock, in microseconds since 1970.
 const EPOCH_MICROS: i64 = 1_795_343_485_000_000;
 
-/// Between two throws of the dice over what goes wrong.
+/// Interval between two draws of faults.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Replicas that are not equal to the source so long after the last fault never will be.
+/// After the last fault, the replicas must be equal to the source within this time.
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Brands of the source; a replica serves the first two.
+/// Brands of the source. A replica serves the first two.
 const BRANDS: [&str; 3] = ["shoes", "tea", "toys"];
 
 /// Chances in 10,000 at each tick.
@@ -55,7 +56,7 @@ struct FeedFaultRates {
     restores: u32,
 }
 
-/// What happens next.
+/// An event of the simulation.
 enum Event {
     Tick,
     Write,
@@ -90,12 +91,12 @@ pub(super) struct World {
     done: bool,
 
     source: Source,
-    /// What is written to, of all brands.
+    /// Keys that transactions write, of all brands.
     keys: Vec<EntityKey>,
     transactions: u64,
-    /// Milliseconds between two transactions, at most.
+    /// Longest time between two transactions, in milliseconds.
     writes_every: u64,
-    /// Changes that the sequencer takes at once.
+    /// Most changes that the sequencer takes at once.
     sequenced_max: usize,
     paused_until: Duration,
     read_fails: u32,
@@ -114,16 +115,16 @@ pub(super) struct World {
     trace: Trace,
 }
 
-/// Notes an event in the world's trace.
+/// Writes an event into the world's trace.
 macro_rules! note {
     ($world:expr, $($text:tt)*) => { $world.trace.note($world.now, format_args!($($text)*)) };
 }
 use note;
 
 impl World {
-    /// A schedule that follows from this seed. It keeps its last `story_max` events as text.
+    /// Makes the schedule of a seed. Its last `story_max` events are kept as text.
     pub(super) fn new(seed: u64, sabotage: Option<Sabotage>, story_max: usize) -> Self {
-        // Not the dice of the orders over again.
+        // The orders use the seed itself; the feed must not draw the same numbers.
         let mut dice = Dice::new(!seed);
         let mut often = |most: u32| match dice.index(3) {
             0 => 0,
@@ -193,7 +194,7 @@ impl World {
         world
     }
 
-    /// Fills the source and lets everything begin.
+    /// Fills the source and schedules the first events.
     fn begin(&mut self) {
         let all = self.keys.iter().map(|key| (key.clone(), false)).collect();
         self.source.write(0, all);
@@ -215,7 +216,8 @@ impl World {
         }
     }
 
-    /// Runs the schedule: first with faults, then without until every replica is the source.
+    /// Runs the schedule: first with faults, then without until every replica is equal to the
+    /// source.
     pub(super) fn run(mut self) -> Ended {
         while self.violation.is_none()
             && !self.done
@@ -265,14 +267,14 @@ impl World {
         self.events.insert((when, self.events_made), event);
     }
 
-    /// Notes the first broken promise; the schedule ends with it.
+    /// Records the first broken promise. The schedule ends with it.
     fn violate(&mut self, promise: &'static str, what: String) {
         note!(self, "{promise} IS BROKEN: {what}");
         self.violation.get_or_insert((promise, what));
     }
 }
 
-/// So many keys of each brand, of every kind in turn.
+/// Returns `each` keys of each brand, with all kinds in turn.
 fn keys_of(brands: &[Brand], each: usize) -> Vec<EntityKey> {
     let mut keys = Vec::new();
     for brand in brands {

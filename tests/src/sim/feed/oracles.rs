@@ -1,5 +1,6 @@
-//! The oracles: what is served is never older than its position or its age says, drift is never made up, and once
-//! nothing goes wrong any more every replica becomes the source.
+//! Checks of the feed. Served rows are never older than their position or their age says. A replica
+//! reports drift only if there is drift. After the last fault, every replica becomes equal to the
+//! source.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use bridge_protocol::feed::sums::bucket;
 use super::source::sums;
 use super::{World, note};
 
-/// The promise that all of this is about: the catalogue answers, and says how old it is.
+/// The promise that all these checks belong to: the catalogue answers, and shows its age.
 const PROMISE: &str = "P6";
 
 impl World {
-    /// Each row served was the source's at that moment or later.
+    /// Checks that each served row was the source's at that moment or later.
     pub(super) fn check_fresh(&mut self, index: usize, at: Duration) {
         let older = self.older(index, |_| Some(at));
         if let Some(key) = older {
@@ -24,7 +25,8 @@ impl World {
         }
     }
 
-    /// Each row served holds every change up to the position, and only values that the source had.
+    /// Checks that the served rows have every change up to the position, and only values that the
+    /// source had.
     pub(super) fn check_position(&mut self, index: usize) {
         let Some(position) = self.replicas[index].subscriber.position() else { return };
         let older = self.older(index, |key| Some(self.source.numbered(key, position).unwrap_or_default()));
@@ -34,7 +36,7 @@ impl World {
         }
     }
 
-    /// A key whose served value was not the source's from that moment on.
+    /// Returns a key whose served value the source did not have at any moment from `since` on.
     fn older(&self, index: usize, since: impl Fn(&EntityKey) -> Option<Duration>) -> Option<EntityKey> {
         let replica = &self.replicas[index];
         let foreign = replica.rows.keys().find(|key| !self.brands.contains(&key.brand));
@@ -46,7 +48,7 @@ impl World {
         foreign.or(older).cloned()
     }
 
-    /// What is served under a key, beside what the source had.
+    /// Describes the served value of a key beside the source's values.
     fn story_of(&self, index: usize, key: &EntityKey) -> String {
         format!("{:?} is served, {}", self.replicas[index].rows.get(key), self.source.told(key))
     }
@@ -60,7 +62,7 @@ impl World {
         }
     }
 
-    /// Whether every replica holds what the source holds, and knows it.
+    /// Returns true if every replica is equal to the source, and has confirmed it.
     pub(super) fn is_settled(&self) -> bool {
         let wanted = self.source.sums(&self.brands);
         let of_brands = || self.source.kept.rows.iter().filter(|(key, _)| self.brands.contains(&key.brand));

@@ -1,4 +1,5 @@
-//! A replica: the real subscriber, and the shell around it that applies pages in their turn and may be slow.
+//! A replica: the real subscriber, and a driver that applies pages one after the other and may be
+//! slow.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub(super) enum Step {
     Apply { page: u64, rows: Vec<Row>, complete: bool },
 }
 
-/// What outlives the process.
+/// State that survives the end of the process.
 #[derive(Clone, Default)]
 pub(super) struct Snapshot {
     rows: Rows,
@@ -25,7 +26,7 @@ pub(super) struct Snapshot {
     planted: BTreeSet<EntityKey>,
 }
 
-/// One.
+/// One replica.
 pub(super) struct Replica {
     pub(super) subscriber: Subscriber,
     pub(super) up: bool,
@@ -37,15 +38,15 @@ pub(super) struct Replica {
     applying: bool,
     pub(super) slow_until: Duration,
     pub(super) snapshot: Snapshot,
-    /// Rows that were changed behind its back and not yet healed.
+    /// Rows that the simulation changed on purpose and that are not repaired yet.
     pub(super) planted: BTreeSet<EntityKey>,
-    /// When what it serves was last said to be equal to the source.
+    /// Last moment at which the served rows were known to be equal to the source.
     pub(super) fresh_at: Duration,
     timer: Option<Duration>,
 }
 
 impl Replica {
-    /// Whether it collects rows, or has been told to.
+    /// Returns true if the replica collects rows for a bootstrap, or is about to.
     pub(super) fn is_bootstrapping(&self) -> bool {
         self.collected.is_some() || self.steps.iter().any(|step| matches!(step, Step::StartAnew))
     }
@@ -70,7 +71,7 @@ impl Replica {
 }
 
 impl World {
-    /// A replica's process ends, and starts again later.
+    /// Kills a replica's process and schedules its next start.
     pub(super) fn kill_replica(&mut self, index: usize) {
         let (lines, delay) = (self.lines_of(|line| line.replica == index), self.dice.millis(5..=400));
         lines.into_iter().for_each(|link| self.kill_line(link));
@@ -80,7 +81,7 @@ impl World {
         self.after(delay, Event::ReplicaStarts(index));
     }
 
-    /// It starts with its last snapshot, if that was not lost.
+    /// Starts a replica with its last snapshot, unless the snapshot is lost.
     pub(super) fn replica_starts(&mut self, index: usize) {
         let warm = self.dice.happens(7_000) && self.replicas[index].snapshot.position.is_some();
         let (limits, now) = (self.subscriber_limits, self.now);
@@ -101,7 +102,7 @@ impl World {
         self.do_replica(index);
     }
 
-    /// A process's own clock.
+    /// Returns the time since the process started, which is its clock.
     pub(super) fn replica_now(&self, index: usize) -> Duration {
         self.now - self.replicas[index].started
     }
@@ -123,7 +124,7 @@ impl World {
         }
     }
 
-    /// Does what a replica's subscriber wants, then sleeps until its next moment.
+    /// Carries out the outputs of a replica's subscriber, then sets its timer.
     pub(super) fn do_replica(&mut self, index: usize) {
         while self.violation.is_none()
             && let Some(output) = self.replicas[index].subscriber.poll_output()

@@ -1,5 +1,5 @@
-//! The source in memory: transactions that interleave, a sequencer that numbers what they changed, retention, backups;
-//! and its whole history by time, which no reader sees and every oracle asks.
+//! The source in memory: interleaved transactions, a sequencer that numbers their changes,
+//! retention and backups. It also keeps its whole history by time, for the oracles only.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -16,15 +16,15 @@ use super::super::options::Sabotage;
 /// Rows by key.
 pub(super) type Rows = BTreeMap<EntityKey, Bytes>;
 
-/// What a restore brings back, and what the database holds.
+/// The database's content, which a backup keeps and a restore brings back.
 #[derive(Clone, Default)]
 pub(super) struct SourceBackup {
     pub(super) rows: Rows,
-    /// Changes that are committed and have no number, with the ids that they were given when they were written.
+    /// Committed changes that have no number yet, by the id that each got when it was written.
     pending: BTreeMap<u64, EntityKey>,
     changes: VecDeque<(Position, EntityKey)>,
     pub(super) last: Position,
-    /// Of the sabotaged sequencer: the last id that it took.
+    /// The last id that the sabotaged sequencer took.
     taken: u64,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Open {
     writes: Vec<(u64, EntityKey, Option<Bytes>)>,
 }
 
-/// The database.
+/// The source's database, with its open transactions, its backups and its history.
 #[derive(Default)]
 pub(super) struct Source {
     pub(super) kept: SourceBackup,
@@ -45,9 +45,10 @@ pub(super) struct Source {
     backups: Vec<SourceBackup>,
     ids: u64,
     versions: u64,
-    /// Every value that a key ever had, from when on.
+    /// All values of each key, with the time from which each was valid.
     ever: BTreeMap<EntityKey, Vec<(Duration, Option<Bytes>)>>,
-    /// Every number that is of this history, kept or not: by key, and when it was given.
+    /// All numbers of this history by key, with the time at which each was given. Trimmed numbers
+    /// are included.
     log: BTreeMap<EntityKey, Vec<(Position, Duration)>>,
 }
 
@@ -56,13 +57,13 @@ impl Source {
         Self { sabotage, changes_max, ..Self::default() }
     }
 
-    /// The next value, unlike every other.
+    /// Returns a new value that is different from all earlier ones.
     pub(super) fn value(&mut self) -> Bytes {
         self.versions += 1;
         Bytes::copy_from_slice(&self.versions.to_be_bytes())
     }
 
-    /// A transaction writes; its rows are locked until it ends.
+    /// Writes rows in a transaction. The rows stay locked until it ends.
     pub(super) fn write(&mut self, number: u64, keys: Vec<(EntityKey, bool)>) {
         let mut writes = Vec::new();
         for (key, gone) in keys {
@@ -76,7 +77,8 @@ impl Source {
         self.open.push(Open { number, writes });
     }
 
-    /// A transaction commits; says whether a later id was committed before. `None` if it is not open any more.
+    /// Commits a transaction. Returns true if a later id was committed before, or `None` if the
+    /// transaction is no longer open.
     pub(super) fn commit(&mut self, now: Duration, number: u64) -> Option<bool> {
         let index = self.open.iter().position(|open| open.number == number)?;
         let mut late = false;
@@ -93,11 +95,12 @@ impl Source {
         Some(late)
     }
 
-    /// Numbers what is committed, at most so many; says how many numbers were trimmed.
+    /// Numbers at most `most` committed changes. Returns how many older numbers were trimmed.
     pub(super) fn sequence(&mut self, now: Duration, mark: i64, most: usize) -> usize {
         let kept = &mut self.kept;
         let after = match self.sabotage {
-            // As a reader does that remembers the last id it saw: a smaller one that is committed later is never seen.
+            // The sabotage remembers the last id that it saw. A smaller id that is committed later
+            // is then never seen.
             Some(Sabotage::NumberBeforeCommit) => kept.taken + 1,
             _ => 0,
         };
@@ -126,7 +129,8 @@ impl Source {
         self.backups.push(self.kept.clone());
     }
 
-    /// Brings back the newest backup that ends before this number, if there is one. What is open ends.
+    /// Restores the newest backup whose last number is below `before`, and ends open transactions.
+    /// Returns false if there is no such backup.
     pub(super) fn restore(&mut self, now: Duration, before: u64) -> bool {
         let Some(index) = self.backups.iter().rposition(|backup| backup.last.seq < before) else {
             return false;
@@ -146,7 +150,7 @@ impl Source {
         true
     }
 
-    /// What a read finds now.
+    /// Returns the result of a read at this moment.
     pub(super) fn read(&self, brands: &[Brand], read: &Read) -> ReadResult {
         let of_brands = |key: &EntityKey| brands.contains(&key.brand);
         match read {
@@ -171,7 +175,7 @@ impl Source {
         let changes = &self.kept.changes;
         let kept = changes.iter().position(|(position, _)| *position == after);
         let from = match self.sabotage {
-            // Whichever history that number is of.
+            // The sabotage accepts a number of any history.
             Some(Sabotage::ResumeAnyHistory) => {
                 changes.partition_point(|(position, _)| position.seq <= after.seq)
             }
@@ -194,16 +198,16 @@ impl Source {
         sums(self.kept.rows.iter().filter(|(key, _)| brands.contains(&key.brand)))
     }
 
-    /// Whether a key had this value at some moment from `since` on.
+    /// Returns true if a key had this value at some moment from `since` on.
     pub(super) fn had(&self, key: &EntityKey, value: Option<&Bytes>, since: Duration) -> bool {
         let values = self.ever.get(key).map_or(&[][..], Vec::as_slice);
-        // The last value from before `since` was the key's at `since`.
+        // The last value from before `since` was still valid at `since`.
         let first = values.partition_point(|(from, _)| *from < since);
         let at_since = first.checked_sub(1).and_then(|index| values[index].1.as_ref());
         at_since == value || values[first..].iter().any(|(_, later)| later.as_ref() == value)
     }
 
-    /// What a key had last, and its last numbers: for a story.
+    /// Describes the last values and numbers of a key, for a story.
     pub(super) fn told(&self, key: &EntityKey) -> String {
         let values = self.ever.get(key).map_or(&[][..], Vec::as_slice);
         let numbers = self.log.get(key).map_or(&[][..], Vec::as_slice);
@@ -212,7 +216,8 @@ impl Source {
         format!("it had {values:?}, was numbered {numbers:?}")
     }
 
-    /// When the last change of a key up to this position was numbered; `None` if the position is of another history.
+    /// Returns the time at which the last change of a key up to this position was numbered. Returns
+    /// `None` if the position belongs to another history, or the key has no such change.
     pub(super) fn numbered(&self, key: &EntityKey, position: Position) -> Option<Duration> {
         let numbers = self.log.get(key).map_or(&[][..], Vec::as_slice);
         let index = numbers.partition_point(|(one, _)| one.seq <= position.seq);
@@ -220,13 +225,13 @@ impl Source {
         (last.mark <= position.mark).then_some(at)
     }
 
-    /// Every key that there ever was.
+    /// Returns all keys that ever existed.
     pub(super) fn keys(&self) -> impl Iterator<Item = &EntityKey> {
         self.ever.keys()
     }
 }
 
-/// The sums of rows.
+/// Returns the checksums of rows.
 pub(super) fn sums<'a>(rows: impl Iterator<Item = (&'a EntityKey, &'a Bytes)>) -> Sums {
     let mut sums = Sums::default();
     rows.for_each(|(key, row)| sums.add(RowSum::of(key, row)));

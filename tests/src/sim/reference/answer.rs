@@ -1,11 +1,11 @@
-//! Answers, as they stand in a frame from the data centre.
+//! Decoder of the answers in frames from the data centre.
 
 use super::bank::Id;
 use super::protobuf::{Value, fields};
 use super::receipt::{Signed, signed};
 use super::{Line, Order, State, Terms};
 
-/// An answer that says how something stands.
+/// A decoded answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::sim) enum DecodedAnswer {
     Settled {
@@ -14,11 +14,11 @@ pub(in crate::sim) enum DecodedAnswer {
     },
     State(State),
     Payment(Payment),
-    /// A refusal, or a kind that is not looked at.
+    /// A refusal, or a kind of answer that the model does not check.
     Other,
 }
 
-/// How a payment stands, by an answer.
+/// State of a payment, from an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::sim) struct Payment {
     pub(in crate::sim) payment: Id,
@@ -27,12 +27,12 @@ pub(in crate::sim) struct Payment {
     pub(in crate::sim) amount: i64,
     pub(in crate::sim) currency: String,
     pub(in crate::sim) refunded: i64,
-    /// The state of the refund that was asked for.
+    /// The id and state of the refund that the request asked for.
     pub(in crate::sim) refund: Option<(Id, String)>,
     pub(in crate::sim) replayed: bool,
 }
 
-/// Reads the answer in a frame's payload; `None` if it is none.
+/// Decodes the answer in a frame's payload. Returns `None` if the payload is not an answer.
 pub(in crate::sim) fn read(payload: &[u8]) -> Option<DecodedAnswer> {
     let mut answer = DecodedAnswer::Other;
     for field in fields(payload) {
@@ -75,7 +75,8 @@ fn state(bytes: &[u8]) -> Option<State> {
 
 fn payment(bytes: &[u8]) -> Option<Payment> {
     let (mut payment, mut refunds, mut asked_for) = (Payment::default(), Vec::new(), None);
-    // The exact state, where the version before does not know it, comes after the nearest one.
+    // Field 12 has the exact state if the previous version does not know it. It comes after field
+    // 3, which has the nearest state that version knows, so the last one read wins.
     for field in fields(bytes) {
         match field? {
             (1, value) => payment.payment = value.array()?,

@@ -1,5 +1,6 @@
-//! The payment gateway: what money moved, by whose key, and what it says about that. It refuses less than a real one, so that
-//! nobody but the agents keeps an order from being charged twice and more from going back than was paid.
+//! Model of the payment gateway: the money that moved, the idempotency key of each movement, and
+//! the gateway's answers. It refuses less than a real gateway, so that only the agents can prevent
+//! a second charge of an order and a refund of more than was paid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,44 +10,44 @@ use super::Order;
 /// The id of a payment or a refund, which is the gateway's idempotency key.
 pub(in crate::sim) type Id = [u8; 16];
 
-/// How long a shopper's agreement is valid where it ends at all.
+/// Time for which a shopper's agreement is valid, if it expires at all.
 const AGREED_FOR: Duration = Duration::from_secs(30 * 60);
 
-/// What a shopper has agreed to, by its token.
+/// An agreement of a shopper to pay, which the gateway knows by its token.
 #[derive(Debug, Clone)]
 pub(in crate::sim) struct Agreement {
     pub(in crate::sim) order: Order,
     pub(in crate::sim) amount: i64,
-    /// Whether the gateway shows it before it was asked to charge.
+    /// True if the gateway shows the agreement before the first request to charge.
     pub(in crate::sim) shown: bool,
-    /// Whether it is charged all the same where the request comes when it is over.
+    /// True if the agreement does not expire, so a late request still charges it.
     pub(in crate::sim) lasts: bool,
     pub(in crate::sim) agreed_at: Duration,
     standing: AgreementState,
-    /// What went back: under which key, how much.
+    /// Refunds: the key and the amount of each.
     cancels: Vec<(Id, i64)>,
 }
 
-/// How an agreement stands.
+/// State of an agreement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AgreementState {
     Agreed,
-    /// Charged, under this key.
+    /// Charged under this key.
     Charged(Id),
     Declined,
 }
 
-/// What the gateway answers to a request.
+/// Answer of the gateway to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sim) enum BankReply {
     Done,
-    /// For certain and for ever.
+    /// A refusal that is certain and final.
     Refused(&'static str),
-    /// A code that proves nothing.
+    /// An error code that does not prove that nothing happened.
     NoProof(&'static str),
 }
 
-/// What it shows of an agreement.
+/// Answer of the gateway to a query about a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sim) enum Shows {
     Charged,
@@ -60,16 +61,16 @@ pub(in crate::sim) enum Shows {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Bank {
     agreements: BTreeMap<String, Agreement>,
-    /// What was answered under each key, for certain.
+    /// Certain answers (done or refused), by idempotency key.
     answered: BTreeMap<Id, BankReply>,
-    /// How often something was asked for after it had been refused for certain.
+    /// Number of requests under a key that had been refused for certain before.
     asked_after_refusal: BTreeMap<Id, u32>,
-    /// The keys under which something went back, by token.
+    /// Keys under which refunds were requested, by token.
     asked_back: BTreeMap<String, BTreeSet<Id>>,
 }
 
 impl Agreement {
-    /// What moved and is not back.
+    /// Returns the amount that was charged and not refunded.
     fn kept(&self) -> i64 {
         if !matches!(self.standing, AgreementState::Charged(_)) {
             return 0;
@@ -83,7 +84,7 @@ impl Agreement {
 }
 
 impl Bank {
-    /// A shopper agrees.
+    /// Records a shopper's agreement. The pair is the agreement's `shown` and `lasts`.
     pub(in crate::sim) fn agree(
         &mut self,
         token: &str,
@@ -97,7 +98,7 @@ impl Bank {
         self.agreements.insert(token.to_owned(), agreement);
     }
 
-    /// Charges what was agreed to, once a key and once a token.
+    /// Charges an agreement. A key and a token each charge once.
     pub(in crate::sim) fn charge(
         &mut self,
         key: Id,
@@ -129,7 +130,7 @@ impl Bank {
         said
     }
 
-    /// Gives back, once a key.
+    /// Refunds an amount. A key refunds once.
     pub(in crate::sim) fn give_back(
         &mut self,
         key: Id,
@@ -161,7 +162,8 @@ impl Bank {
         Some(said)
     }
 
-    /// Its people give back by hand, if so much is left of a charge.
+    /// Refunds by hand, as the gateway's staff does. Returns false if less than `amount` is left of
+    /// the charge.
     pub(in crate::sim) fn give_back_by_hand(&mut self, key: Id, token: &str, amount: i64) -> bool {
         let left = self.agreements.get_mut(token).filter(|agreement| agreement.kept() >= amount);
         let Some(agreement) = left else { return false };
@@ -170,7 +172,7 @@ impl Bank {
         true
     }
 
-    /// What it shows of a token.
+    /// Answers a query about a token.
     pub(in crate::sim) fn shows(&self, token: &str, now: Duration) -> Shows {
         let Some(agreement) = self.agreements.get(token) else { return Shows::NoTrace };
         match agreement.standing {
@@ -183,23 +185,24 @@ impl Bank {
         }
     }
 
-    /// For which order a token is, and for how much.
+    /// Returns the order and the amount of a token.
     pub(in crate::sim) fn agreed(&self, token: &str) -> Option<(Order, i64)> {
         self.agreements.get(token).map(|agreement| (agreement.order, agreement.amount))
     }
 
-    /// How much an order's shopper agreed to.
+    /// Returns the amount to which an order's shopper agreed.
     pub(in crate::sim) fn agreed_for(&self, order: &Order) -> Option<i64> {
         self.agreements.values().find(|agreement| agreement.order == *order).map(|agreement| agreement.amount)
     }
 
-    /// Whether money moved by a token.
+    /// Returns true if the token was charged.
     pub(in crate::sim) fn is_charged(&self, token: &str) -> bool {
         let standing = self.agreements.get(token).map(|agreement| agreement.standing);
         matches!(standing, Some(AgreementState::Charged(_)))
     }
 
-    /// Tokens of an order by which money moved, under which key, and how much of it is not back.
+    /// Returns the charged tokens of an order, each with its key and the amount that is not
+    /// refunded.
     pub(in crate::sim) fn charges_of(&self, order: &Order) -> Vec<(&str, Id, i64)> {
         let of = self.agreements.iter().filter(|(_, agreement)| agreement.order == *order);
         of.filter_map(|(token, agreement)| match agreement.standing {
@@ -209,7 +212,7 @@ impl Bank {
         .collect()
     }
 
-    /// Everything by which money moved: token, key, order, and what is not back.
+    /// Returns all charges: token, key, order, and the amount that is not refunded.
     pub(in crate::sim) fn charges(&self) -> impl Iterator<Item = (&str, Id, Order, i64)> {
         self.agreements.iter().filter_map(|(token, agreement)| match agreement.standing {
             AgreementState::Charged(key) => Some((token.as_str(), key, agreement.order, agreement.kept())),
@@ -217,35 +220,35 @@ impl Bank {
         })
     }
 
-    /// What went back: of which token, for which order, under which key.
+    /// Returns all refunds: token, order and key.
     pub(in crate::sim) fn given_back(&self) -> impl Iterator<Item = (&str, Order, Id)> {
         self.agreements.iter().flat_map(|(token, agreement)| {
             agreement.cancels.iter().map(move |(id, _)| (token.as_str(), agreement.order, *id))
         })
     }
 
-    /// What is back of a token's charge.
+    /// Returns the amount that was refunded of a token's charge.
     pub(in crate::sim) fn back(&self, token: &str) -> i64 {
         self.agreements.get(token).map_or(0, Agreement::back)
     }
 
-    /// Each amount that is back of a token's charge.
+    /// Returns the amount of each refund of a token's charge.
     pub(in crate::sim) fn amounts_back(&self, token: &str) -> Vec<i64> {
         let cancels = self.agreements.get(token).into_iter().flat_map(|agreement| &agreement.cancels);
         cancels.map(|(_, amount)| *amount).collect()
     }
 
-    /// What was answered for certain under a key.
+    /// Returns the certain answer (done or refused) to a key, if there is one.
     pub(in crate::sim) fn answered(&self, key: &Id) -> Option<BankReply> {
         self.answered.get(key).copied()
     }
 
-    /// How often a key was used again after it had been refused for certain.
+    /// Returns how often a key was used again after a certain refusal.
     pub(in crate::sim) fn asked_after_refusal(&self, key: &Id) -> u32 {
         self.asked_after_refusal.get(key).copied().unwrap_or_default()
     }
 
-    /// The keys under which something of a token's charge was to go back.
+    /// Returns the keys under which refunds of a token's charge were requested.
     pub(in crate::sim) fn asked_back(&self, token: &str) -> impl Iterator<Item = &Id> {
         self.asked_back.get(token).into_iter().flatten()
     }

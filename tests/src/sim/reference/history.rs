@@ -1,4 +1,5 @@
-//! The ledger as it must be: every outcome that was committed, in its order, and at the end what each of them had to be.
+//! Model of the ledger: every outcome in the order of commits. At the end of a schedule it computes
+//! the right outcome for each of them and compares.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,13 +7,14 @@ use std::time::Duration;
 use super::shop::Shop;
 use super::{Body, Key, Offer, Order, Row, State, Terms};
 
-/// Everything that was committed.
+/// All committed outcomes and changes.
 pub(in crate::sim) struct History {
     stock: Vec<Offer>,
     rows: BTreeMap<Key, Row>,
-    /// Their keys and what DBAs changed, in the order in which they were decided. Positions have another one within a batch.
+    /// Keys of the outcomes, and the changes of DBAs, in the order in which they were decided.
+    /// Within a batch, positions have another order.
     decided: Vec<Decided>,
-    /// When each of them was committed.
+    /// Time of commit of each element of `decided`.
     committed_at: Vec<Duration>,
     now: Duration,
     /// The key under which each order was placed or rejected.
@@ -20,17 +22,17 @@ pub(in crate::sim) struct History {
     cancelled: BTreeSet<Order>,
 }
 
-/// Which promise a difference breaks, and what differs.
+/// The broken promise, and the difference that shows it.
 pub(in crate::sim) type Differs = (&'static str, String);
 
-/// Something that was committed.
+/// A committed outcome or change.
 #[derive(Debug, Clone, Copy)]
 enum Decided {
-    /// What is settled under a key, by a transaction that began after so many changes.
+    /// The outcome under a key. Its transaction began after this number of changes.
     Settled(Key, u64),
-    /// So many units more of a row.
+    /// A row's stock changed by this number of units.
     Restocked(i64, i64),
-    /// Another price of a row.
+    /// A row got this price.
     Priced(i64, i64),
 }
 
@@ -41,7 +43,7 @@ pub(in crate::sim) struct Stored {
     pub(in crate::sim) brand: String,
     pub(in crate::sim) position: i64,
     pub(in crate::sim) terms: Terms,
-    /// The personal values; `None` if they do not open.
+    /// The personal values; `None` if they could not be decrypted.
     pub(in crate::sim) personal: Option<BTreeMap<&'static str, String>>,
 }
 
@@ -58,12 +60,12 @@ impl History {
         }
     }
 
-    /// What is committed under a key.
+    /// Returns the committed outcome under a key.
     pub(in crate::sim) fn row(&self, key: &Key) -> Option<&Row> {
         self.rows.get(key)
     }
 
-    /// When what is added from here on was committed.
+    /// Sets the time of commit for the outcomes and changes that are added next.
     pub(in crate::sim) fn set_now(&mut self, now: Duration) {
         self.now = now;
     }
@@ -73,7 +75,7 @@ impl History {
         self.committed_at.push(self.now);
     }
 
-    /// Adds a new outcome; returns the one that was there before, which must not be.
+    /// Adds a new outcome. Returns the earlier outcome under the same key; there must be none.
     pub(in crate::sim) fn add(&mut self, row: Row, places: bool, began_after: u64) -> Option<Row> {
         if places {
             self.placed_under.insert(row.order, row.key);
@@ -84,23 +86,23 @@ impl History {
         self.rows.insert(row.key, row)
     }
 
-    /// Somebody brought units of a row in, or took them away.
+    /// Adds a change of a row's stock.
     pub(in crate::sim) fn restock(&mut self, row: i64, units: i64) {
         self.decide(Decided::Restocked(row, units));
     }
 
-    /// Somebody set the price of a row.
+    /// Adds a change of a row's price.
     pub(in crate::sim) fn set_price(&mut self, row: i64, price: i64) {
         self.decide(Decided::Priced(row, price));
     }
 
-    /// Rows that the ledger does not have (any more), or has otherwise.
+    /// Returns the outcomes that the given ledger lacks or has with other values.
     pub(in crate::sim) fn lost(&self, ledger: &[Row]) -> Vec<Row> {
         let there: BTreeMap<&Key, &Row> = ledger.iter().map(|row| (&row.key, row)).collect();
         self.rows.values().filter(|row| there.get(&row.key) != Some(row)).cloned().collect()
     }
 
-    /// Forgets a row that a crash took.
+    /// Removes an outcome that a crash took.
     pub(in crate::sim) fn forget(&mut self, row: &Row) {
         self.rows.remove(&row.key);
         let is_it = |decided: &Decided| matches!(decided, Decided::Settled(key, _) if *key == row.key);
@@ -115,7 +117,8 @@ impl History {
         }
     }
 
-    /// A restore takes what was committed after that moment, and nothing else: these rows.
+    /// Removes all outcomes and changes committed after a moment, as a restore does. Returns the
+    /// removed outcomes.
     pub(in crate::sim) fn restore(&mut self, to: Duration) -> Vec<Row> {
         let kept = self.committed_at.partition_point(|at| *at <= to);
         self.committed_at.truncate(kept);
@@ -132,20 +135,21 @@ impl History {
         taken
     }
 
-    /// How an order stands.
+    /// Returns the state of an order.
     pub(in crate::sim) fn standing(&self, order: &Order) -> Option<&str> {
         let row = self.rows.get(self.placed_under.get(order)?)?;
         Some(if self.cancelled.contains(order) { "cancelled" } else { &row.outcome.code })
     }
 
-    /// The order that is found by its id or by a key, which decides.
+    /// Returns the order under a key, or else the order with this id, if it belongs to the brand.
     pub(in crate::sim) fn find(&self, brand: &str, order: Order, key: Option<&Key>) -> Option<Order> {
         let order = key.and_then(|key| self.rows.get(key)).map_or(order, |row| row.order);
         let row = self.rows.get(self.placed_under.get(&order)?)?;
         (row.brand == brand).then_some(order)
     }
 
-    /// Whether this is how an order stands, or stood since it was asked about; `terms` are what its caller sent.
+    /// Returns true if an answer has the right state of an order, or one that was right since the
+    /// caller asked. `terms` are the terms that the order's caller sent.
     pub(in crate::sim) fn fits(&self, state: &State, terms: Option<&Terms>) -> bool {
         let row = self.placed_under.get(&state.order).and_then(|key| self.rows.get(key));
         let Some(row) = row else { return false };
@@ -158,7 +162,7 @@ impl History {
             && state.terms.as_ref() == terms
     }
 
-    /// Compares the ledger with what it must be; `body` is what an order's caller sent.
+    /// Compares the ledger with the model. `body` returns the body that an order's caller sent.
     pub(in crate::sim) fn compare<'a>(
         &self,
         outcomes: &[Row],
@@ -203,7 +207,7 @@ impl History {
         orders.iter().try_for_each(|stored| self.compare_order(stored, &shop, body(&stored.order)))
     }
 
-    /// P1: what is durable of an order is what its caller sent.
+    /// P1: a stored order is equal to the body that its caller sent.
     fn compare_order(&self, stored: &Stored, shop: &Shop, body: Option<&Body>) -> Result<(), Differs> {
         let differs = |what| Err(("P1", what));
         let Stored { order, state, brand, position, terms, personal } = stored;

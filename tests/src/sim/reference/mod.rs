@@ -1,28 +1,29 @@
-//! The reference model: what is right, decided, read and opened by code of its own. It names no crate of Bridge's, so that no
-//! mistake of theirs is shared with who judges it: the tidy test holds it to that.
+//! The reference model: it decides which results are right, with its own decoders and cryptography.
+//! It uses no crate of Bridge, so a mistake in Bridge cannot hide itself. The tidy test enforces
+//! this.
 //!
-//! It is written from the documents: wire formats by their tags, RFC 6962 for a batch's tree, RFC 5869 and AES-256-GCM for what
-//! lies in the vault's table.
+//! It is written from the documents: wire formats by their tags, RFC 6962 for a batch's tree, RFC
+//! 5869 and AES-256-GCM for the rows of the vault's table.
 
-/// Protocol Buffers, as far as they are used.
+/// The part of Protocol Buffers that the order lanes use.
 mod protobuf;
 
-/// Answers as they stand in a frame.
+/// Answers in frames.
 pub(super) mod answer;
 
 /// Signed receipts.
 pub(super) mod receipt;
 
-/// What lies in the vault's table.
+/// Rows of the vault's table.
 pub(super) mod vault;
 
-/// The ledger as it must be.
+/// Model of the ledger.
 pub(super) mod history;
 
-/// The payment gateway.
+/// Model of the payment gateway.
 pub(super) mod bank;
 
-/// How a request ends.
+/// Rules that decide the outcome of a request.
 mod shop;
 
 use std::collections::BTreeMap;
@@ -30,13 +31,13 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// The digest of an idempotency key.
+/// Digest of an idempotency key.
 pub(super) type Key = [u8; 32];
 
 /// An order's id.
 pub(super) type Order = [u8; 16];
 
-/// What is sold, in the order of the ledger's rows, which it numbers from 1.
+/// An offer. Offers are in the order of the ledger's rows, which are numbered from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offer {
     pub(super) brand: &'static str,
@@ -45,7 +46,7 @@ pub(super) struct Offer {
     pub(super) units: i64,
 }
 
-/// The clear part of an order.
+/// The part of an order that is not encrypted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Terms {
     pub(super) lines: Vec<Line>,
@@ -55,7 +56,7 @@ pub(super) struct Terms {
     pub(super) customer_reference: String,
 }
 
-/// One of its lines.
+/// A line of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Line {
     pub(super) sku: String,
@@ -63,14 +64,14 @@ pub(super) struct Line {
     pub(super) unit_price: i64,
 }
 
-/// What a caller sends: the terms, and the personal values by the vault's columns.
+/// Body of a caller's request: the terms, and the personal values by the vault's columns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Body {
     pub(super) terms: Terms,
     pub(super) personal: BTreeMap<&'static str, String>,
 }
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Outcome {
     pub(super) code: String,
@@ -79,7 +80,7 @@ pub(super) struct Outcome {
     pub(super) currency: Option<String>,
 }
 
-/// What is settled under a key.
+/// The outcome under a key, as the ledger has it.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(super) struct Row {
     pub(super) brand: String,
@@ -90,18 +91,18 @@ pub(super) struct Row {
     pub(super) committed_at: i64,
 }
 
-/// How an order stands.
+/// State of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct State {
     pub(super) order: Order,
     pub(super) state: String,
-    /// Of an order that was placed.
+    /// `None` if the order was not placed.
     pub(super) terms: Option<Terms>,
     pub(super) position: i64,
     pub(super) committed_at: i64,
 }
 
-/// Ids by their last bytes, in which they differ.
+/// Shows only the last bytes of ids, because the first ones are alike.
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { brand, key: [.., k, l], order: [.., o, p], outcome, position, committed_at } = self;
@@ -115,7 +116,7 @@ impl fmt::Debug for Row {
 }
 
 impl Outcome {
-    /// Whether the order was placed.
+    /// Returns true if the order was placed.
     pub(super) fn is_placed(&self) -> bool {
         self.code == "placed"
     }
@@ -125,7 +126,7 @@ impl Outcome {
     }
 }
 
-/// What stands for an idempotency key of a brand everywhere beyond the storefront.
+/// Returns the digest that replaces a brand's idempotency key everywhere behind the storefront.
 pub(super) fn digest(brand: &str, key: &str) -> Key {
     Sha256::digest([b"bridge idempotency key v1\0", brand.as_bytes(), b"\0", key.as_bytes()].concat()).into()
 }

@@ -1,13 +1,15 @@
-//! Protocol Buffers (encoding of 2024), as far as the order lanes use them: varints and what has a length.
+//! A decoder for the part of Protocol Buffers (encoding of 2024) that the order lanes use: varints
+//! and length-delimited values.
 
-/// One field's value.
+/// Value of one field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
 }
 
-/// The fields of a message with their tags, in their order; `None` in place of one ends a message that is none.
+/// Returns the fields of a message with their tags, in their order. `None` in place of a field
+/// means that the bytes are not a message; it is the last item.
 pub(super) fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u64, Value<'_>)>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -64,7 +66,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// An `int64`: two's complement.
+    /// Returns an `int64` (two's complement).
     pub(super) fn integer(self) -> Option<i64> {
         self.number().map(u64::cast_signed)
     }

@@ -1,4 +1,5 @@
-//! Signed receipts: facts, a path to the root of their batch (RFC 6962), and a signature over that root.
+//! Decoder and verifier of signed receipts: facts, a path to the root of their batch (RFC 6962),
+//! and a signature over that root.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::protobuf::fields;
 use super::{Outcome, Row};
 
-/// A receipt as the wire has it.
+/// A receipt in the wire format.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::sim) struct Signed {
     facts: Vec<u8>,
@@ -20,30 +21,30 @@ pub(in crate::sim) struct Signed {
     signature: Vec<u8>,
 }
 
-/// One batch in so many has its signature looked at.
+/// One batch in this many has its signature verified.
 const SIGNATURE_OF_EVERY: u8 = 4;
 
-/// Reads receipts under one signing key.
+/// Verifies receipts with one public key.
 pub(in crate::sim) struct Receipts {
     key: Option<VerifyingKey>,
-    /// Roots and signatures that were found good.
+    /// Pairs of signed message and signature that were verified.
     known: BTreeSet<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Receipts {
-    /// Believes the key of this line, `name+id+base64`.
+    /// Makes a verifier with the public key of a line `name+id+base64`.
     pub(in crate::sim) fn under(line: &str) -> Self {
         let key = line.splitn(3, '+').last().and_then(|key| BASE64.decode(key).ok());
         let key = key.and_then(|key| VerifyingKey::from_bytes(key.get(1..)?.try_into().ok()?).ok());
         Self { key, known: BTreeSet::new() }
     }
 
-    /// What a receipt says, if it is signed.
+    /// Returns the outcome in a receipt, or `None` if the receipt is not valid.
     pub(in crate::sim) fn read(&mut self, receipt: &Signed) -> Option<Row> {
         let root = root(receipt)?;
         let message = [b"bridge receipts v1\n".as_slice(), &receipt.size.to_be_bytes(), &root].concat();
         let known = (message, receipt.signature.clone());
-        // Of every few batches one: a signature takes as long as all the rest.
+        // Only some batches are verified, because one signature takes as long as all the rest.
         if root[0].is_multiple_of(SIGNATURE_OF_EVERY) && !self.known.contains(&known) {
             let signature = Signature::from_slice(&receipt.signature).ok()?;
             self.key?.verify_strict(&known.0, &signature).ok()?;
@@ -87,8 +88,8 @@ fn facts(bytes: &[u8]) -> Option<Row> {
     Some(Row { outcome, ..row })
 }
 
-/// The root that a receipt's path leads to, by the RFC's recursion: the first `split` leaves are the largest power of two that
-/// is less than the tree's size.
+/// Returns the root to which a receipt's path leads (RFC 6962, section 2.1.1). The left subtree has
+/// `split` leaves, the largest power of two that is less than the tree's size.
 fn root(receipt: &Signed) -> Option<[u8; 32]> {
     let (hashes, rest) = receipt.path.as_chunks::<32>();
     let leaf = Sha256::digest([&[0], receipt.facts.as_slice()].concat()).into();
@@ -97,7 +98,8 @@ fn root(receipt: &Signed) -> Option<[u8; 32]> {
     unused.is_empty().then_some(root)
 }
 
-/// The root of the tree of so many leaves in which this is the leaf at `index`, and the part of the path that is left.
+/// Returns the root of a tree of `size` leaves that has `leaf` at `index`, and the unused rest of
+/// the path.
 fn above(leaf: [u8; 32], index: u64, size: u64, path: &[[u8; 32]]) -> Option<([u8; 32], &[[u8; 32]])> {
     if size == 1 {
         return Some((leaf, path));

@@ -1,23 +1,24 @@
-//! How a request ends: one by one, in the order in which they were committed, in the simplest way there is.
+//! Rules that decide the outcome of a request. Requests are decided one by one, in the order of
+//! their commits, by the simplest code.
 
 use std::collections::BTreeMap;
 
 use super::{Line, Offer, Order, Outcome, Row, Terms};
 
-/// Units by the stock's row.
+/// Units by row of the stock.
 type Units = Vec<(i64, i64)>;
 
-/// Stock by SKU, and orders.
+/// Stock by SKU, and the orders.
 pub(super) struct Shop {
-    /// The row of each brand's SKU.
+    /// Row number by brand and SKU.
     rows: BTreeMap<(String, String), i64>,
-    /// The units available of each row.
+    /// Available units by row.
     available: BTreeMap<i64, i64>,
-    /// The prices of each row, the newest last, and after how many changes each was set.
+    /// Prices of each row, the newest last. Each has the number of changes after which it was set.
     prices: BTreeMap<i64, Vec<(u64, i64)>>,
-    /// What was restocked or priced so far.
+    /// Number of changes of stock and prices so far.
     changes: u64,
-    /// How each order stands, and its units by row.
+    /// State of each order, and its units by row.
     pub(super) orders: BTreeMap<Order, (&'static str, Units)>,
 }
 
@@ -43,8 +44,8 @@ impl Shop {
         self.prices.entry(row).or_default().push((self.changes, price));
     }
 
-    /// Decides an order. Nothing locks a price: whoever began after so many changes may have read any price since then, and
-    /// `ended` tells which.
+    /// Decides an order. Prices are not locked: a transaction that began after `began_after`
+    /// changes may have read any price since then, and the outcome `ended` shows which one.
     pub(super) fn place(&mut self, ended: &Row, terms: &Terms, began_after: u64) -> Outcome {
         let mut units = Vec::new();
         for Line { sku, quantity, unit_price } in &terms.lines {
@@ -72,11 +73,11 @@ impl Shop {
         Outcome::plain("placed")
     }
 
-    /// The price that was read: of those that could be, the one that the outcome names or else the one that was ordered at, or
-    /// else the newest.
+    /// Returns the price that the transaction read. Of the possible prices, it is the one that the
+    /// outcome names, or else the one in the order, or else the newest.
     fn price(&self, row: i64, ordered_at: i64, ended: &Row, sku: &str, began_after: u64) -> i64 {
         let prices = self.prices.get(&row).map_or(&[][..], Vec::as_slice);
-        // The price at the beginning, and every later one.
+        // The price at the beginning of the transaction, and every later one, are possible.
         let first = prices.iter().rposition(|(since, _)| *since <= began_after).unwrap_or(0);
         let could_be = |price: i64| prices.iter().skip(first).any(|(_, known)| *known == price);
         let named = ended.outcome.price.filter(|_| ended.outcome.sku.as_deref() == Some(sku));
@@ -103,7 +104,7 @@ impl Shop {
         }
     }
 
-    /// The units available of each row.
+    /// Returns the available units by row.
     pub(super) fn available(&self) -> &BTreeMap<i64, i64> {
         &self.available
     }

@@ -1,5 +1,6 @@
-//! What lies in the vault's table: values under keys of their own, derived from the order's data key, which is wrapped under a
-//! key that is derived from the data centre's (RFC 5869, AES-256-GCM with a zero nonce, since each key is used once).
+//! Decryption of the vault's table. Each value has its own key, derived from the order's data key.
+//! The data key is wrapped under a key that is derived from the data centre's key (RFC 5869,
+//! AES-256-GCM with a zero nonce, since each key is used once).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use sha2::Sha256;
 
 use super::Order;
 
-/// The columns, in their order.
+/// The columns, in the table's order.
 const COLUMNS: [&str; 9] = [
     "customer_name",
     "customer_phone",
@@ -23,14 +24,15 @@ const COLUMNS: [&str; 9] = [
     "delivery_note",
 ];
 
-/// A row of the table.
+/// A row of the vault's table.
 pub(in crate::sim) struct Stored<'a> {
     pub(in crate::sim) key_version: i32,
     pub(in crate::sim) wrapped_key: &'a [u8],
     pub(in crate::sim) fields: &'a [Option<Vec<u8>>; 9],
 }
 
-/// The values of an order's row; `None` if one does not open where it lies.
+/// Decrypts the values of an order's row. Returns `None` if a value does not decrypt in its row and
+/// column.
 pub(in crate::sim) fn open(
     order: &Order,
     stored: &Stored<'_>,

@@ -1,5 +1,6 @@
-//! Callers: each wants one thing under one idempotency key, and does about an answer what storefronts do: try again
-//! under the same key (here or elsewhere, patiently or not), ask, cancel, give up; now and then with a mistake.
+//! Callers. Each wants one thing under one idempotency key, and reacts to answers as storefronts
+//! do: it retries under the same key (at the same agent or another, patiently or not), asks,
+//! cancels, or gives up. A few make mistakes.
 
 use std::time::Duration;
 
@@ -13,77 +14,78 @@ use super::clocks::Host;
 use super::replies::{CallerReply, NoEffect};
 use super::{Event, World, note};
 
-/// Attempts that a caller makes before it waits for better times.
+/// Attempts of a caller before it waits until the faults are over.
 const TRIES: u32 = 7;
-/// Attempts to find out how an order ended, when nothing goes wrong any more.
+/// Attempts of a caller to learn the outcome of its order after the last fault.
 const TRIES_TO_FIND_OUT: u32 = 60;
 
-/// What one idempotency key stands for.
+/// The request that one idempotency key stands for.
 pub(super) struct Write {
     pub(super) key: String,
     pub(super) brand: usize,
     pub(super) intent: Intent,
-    /// Every attempt, by its number.
+    /// All attempts, as indices into the world's attempts.
     pub(super) attempts: Vec<usize>,
-    /// Attempts that are not answered.
+    /// Number of attempts without an answer.
     open: u32,
     tries: u32,
-    /// The body that is sent next.
+    /// Index of the body that is sent next.
     next_body: usize,
-    /// Where the caller was told to ask, if it was: the cloud agent and the order.
+    /// The cloud agent to ask and the order's id, if an answer named them.
     ask_at: Option<(usize, OrderId)>,
-    /// What it does once it knows: so many more things.
+    /// Number of further requests that the caller makes once it knows the outcome.
     curiosity: u32,
     /// The first verified receipt.
     pub(super) receipt: Option<Row>,
-    /// What the ledger committed under the key.
+    /// The outcome that the ledger committed under the key.
     pub(super) row: Option<Row>,
     pub(super) end: CallerEnd,
 }
 
-/// What a caller wants.
+/// The wish of a caller.
 pub(super) enum Intent {
-    /// To place an order; all bodies but the first are mistakes.
+    /// To place an order. All bodies but the first are mistakes.
     Place(Vec<Body>),
-    /// To cancel one.
+    /// To cancel an order.
     Cancel(OrderId),
 }
 
-/// How a caller without a receipt has ended.
+/// The end of a caller that has no receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallerEnd {
-    /// It has not, or it has a receipt.
+    /// The caller is not done, or it has a receipt.
     Open,
-    /// It was told that nothing happened, and left.
+    /// The caller was told that nothing happened, and left.
     GaveUp,
-    /// It asked, and the order is there.
+    /// The caller asked, and the order exists.
     FoundThere,
-    /// It asked, and the order is not there.
+    /// The caller asked, and the order does not exist.
     FoundAbsent,
 }
 
-/// One request of a caller.
+/// One attempt of a caller.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
     pub(super) write: usize,
     pub(super) request: Request,
-    /// The cloud agent, and which process of it.
+    /// Index of the cloud agent, and the number of its process.
     pub(super) cloud: usize,
     pub(super) cloud_life: u32,
-    /// The id made for it, or the order that it is about.
+    /// The id made for a new order, or the id of the order that the request is about.
     pub(super) order: OrderId,
-    /// The digest it travelled under.
+    /// The digest of the key on the wire.
     pub(super) key: Option<reference::Key>,
-    /// For a question or a cancellation: whether the ledger had the order when it was sent.
+    /// For a question or a cancellation: true if the ledger had the order when the request was
+    /// sent.
     pub(super) existed: bool,
     /// For an order: the keys that it was sealed to so far.
     pub(super) sealed_to: Vec<KeyId>,
-    /// For an order: whether it was to be sealed again, and could be.
+    /// For an order: true if it had to be sealed again, and a key for that existed.
     pub(super) sealable: bool,
     pub(super) ending: AttemptEnd,
 }
 
-/// What an attempt is.
+/// Kind of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
     Place {
@@ -97,15 +99,15 @@ pub(super) enum Request {
     },
 }
 
-/// How an attempt ended for its caller.
+/// End of an attempt, as its caller sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptEnd {
     Open,
-    /// It was told an outcome, or how an order stands.
+    /// The caller knows an outcome, or the state of an order.
     Known,
-    /// It was told that this attempt did nothing.
+    /// The caller was told that this attempt did nothing.
     Denied,
-    /// It was told that nobody knows, at this moment.
+    /// The caller was told, at this moment, that the outcome is unknown.
     Unknown(Duration),
 }
 
@@ -127,14 +129,16 @@ impl Write {
         }
     }
 
-    /// What its receipt says is gone: it may try again, and has so many tries as at first.
+    /// Forgets a receipt for an outcome that a restore removed. The caller may try again, as often
+    /// as at first.
     pub(super) fn forget_receipt(&mut self) {
         (self.receipt, self.tries) = (None, 0);
     }
 }
 
 impl World {
-    /// Lets every caller come at its time; a schedule is a launch of a second or a few.
+    /// Schedules the arrival of all callers. A schedule is a product launch of one or a few
+    /// seconds.
     pub(super) fn place_orders(&mut self, orders: u64) {
         let micros_each = self.dice.between(300..=5_000);
         for number in 0..orders {
@@ -151,14 +155,14 @@ impl World {
         }
     }
 
-    /// A caller wants something.
+    /// Adds a caller's wish.
     fn wants(&mut self, write: Write) {
         let brand = self.shop.brands()[write.brand].as_str();
         self.keys_sent.insert(reference::digest(brand, &write.key), self.writes.len());
         self.writes.push(write);
     }
 
-    /// Every caller who does not know how its order ended is to find out.
+    /// Makes every caller without a known outcome find it out.
     pub(super) fn find_out_all(&mut self) {
         self.finding_out = true;
         for write in 0..self.writes.len() {
@@ -168,7 +172,7 @@ impl World {
         }
     }
 
-    /// The caller does the next thing.
+    /// Takes the caller's next step.
     pub(super) fn wake(&mut self, id: usize) {
         let write = &self.writes[id];
         if write.end != CallerEnd::Open || write.open > 0 {
@@ -200,7 +204,7 @@ impl World {
         }
     }
 
-    /// Cancels an order that may be there or not, or be there in a moment: this may overtake the order itself.
+    /// Cancels an order whose outcome is unknown. The cancellation may overtake the order itself.
     fn cancel_unseen(&mut self, id: usize, order: OrderId, delay: Duration) {
         self.counts.cancelled_unseen += 1;
         let (brand, number) = (self.writes[id].brand, self.writes.len());
@@ -209,21 +213,21 @@ impl World {
         self.after(delay, Event::Wake(number));
     }
 
-    /// A shopper who has paid has the order cancelled.
+    /// Cancels an order that was paid.
     pub(super) fn cancels_paid(&mut self, order: OrderId, brand: usize, delay: Duration) {
         let number = self.writes.len();
         self.wants(Write::new(format!("cancel-paid-{number}"), brand, Intent::Cancel(order), 0));
         self.after(delay, Event::Wake(number));
     }
 
-    /// An open attempt takes long: some callers hang up and try elsewhere.
+    /// Lets a caller whose attempt takes long send its request again, perhaps to another agent.
     pub(super) fn impatient(&mut self, id: usize) {
         if self.writes[id].open > 0 && self.writes[id].receipt.is_none() {
             self.try_once(id);
         }
     }
 
-    /// Places or cancels, at any cloud agent.
+    /// Places or cancels at a random cloud agent.
     fn try_once(&mut self, id: usize) {
         let cloud = self.dice.index(self.clouds.len());
         let write = &self.writes[id];
@@ -249,7 +253,7 @@ impl World {
         }
     }
 
-    /// Asks how the order stands, at the place that the caller was told.
+    /// Asks for the state of the order, at the agent that the caller was told.
     fn ask(&mut self, id: usize, by_key: bool) {
         let write = &self.writes[id];
         let last_placed =
@@ -259,7 +263,7 @@ impl World {
             (cloud, order)
         });
         let Some((cloud, order)) = write.ask_at.or(last) else { return self.try_once(id) };
-        // Once nothing goes wrong any more, any agent must know.
+        // After the last fault, every agent must know the order.
         let cloud = if self.finding_out { self.dice.index(self.clouds.len()) } else { cloud };
         self.make(id, Request::Ask { by_key }, cloud, order);
     }
@@ -288,7 +292,7 @@ impl World {
         self.call(attempt);
     }
 
-    /// A caller with a receipt looks whether it is still so, or cancels.
+    /// Lets a caller with a receipt check it again, or cancel its order.
     fn be_curious(&mut self, id: usize) {
         let write = &mut self.writes[id];
         let Some(left) = write.curiosity.checked_sub(1) else { return };
@@ -319,7 +323,7 @@ impl World {
         self.after(delay, Event::Wake(id));
     }
 
-    /// The caller is told something.
+    /// Passes an answer to the caller.
     pub(super) fn tell(&mut self, attempt: usize, told: CallerReply) {
         note!(self, "attempt {attempt} is told {told:?}");
         self.check_told(attempt, &told);
@@ -348,7 +352,7 @@ impl World {
                 write.end = CallerEnd::FoundAbsent;
             }
             CallerReply::State(_) | CallerReply::NotFound | CallerReply::Pending => {}
-            // Nothing is under way any more that could bring the order.
+            // No copy of the request is under way any more that could still place the order.
             CallerReply::Nothing(NoEffect::Refused(Refusal::NotFound)) if self.finding_out => {
                 write.end = CallerEnd::FoundAbsent;
                 ending = AttemptEnd::Denied;
@@ -375,7 +379,7 @@ impl World {
             self.writes[id].end = CallerEnd::GaveUp;
         }
         let delay = match ending {
-            // A refusal is final once nothing is settled any more that was sent before.
+            // A refusal is final only once the sender has settled all earlier requests.
             AttemptEnd::Unknown(_) if self.finding_out => {
                 self.sender_limits.settle_for + Duration::from_millis(1)
             }
@@ -385,7 +389,7 @@ impl World {
         self.after(delay, Event::Wake(id));
     }
 
-    /// Who is told for the first time that its order is placed may pay for it.
+    /// Lets a caller pay when it learns for the first time that its order is placed.
     fn told_placed(&mut self, attempt: usize, told: &CallerReply) {
         let write = &self.writes[self.attempts[attempt].write];
         let (brand, first) = (write.brand, write.receipt.is_none());
@@ -399,7 +403,7 @@ impl World {
         }
     }
 
-    /// Whether the caller was told of every attempt that it did nothing.
+    /// Returns true if the caller was told about every attempt that it did nothing.
     pub(super) fn is_denied(&self, id: usize) -> bool {
         let endings = self.writes[id].attempts.iter().map(|attempt| &self.attempts[*attempt]);
         endings

@@ -1,4 +1,4 @@
-//! The checkers: each promise, looked at whenever something could have broken it.
+//! The checkers: each promise is tested at every event that could have broken it.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use super::replies::{CallerReply, NoEffect};
 use super::{World, stored};
 
 impl World {
-    /// P7: every queue has a number.
+    /// P7: no queue is longer than its limit.
     pub(super) fn check_bounds(&mut self) {
         let mut broken = None;
         for (number, cloud) in self.clouds.iter_mut().enumerate() {
@@ -23,7 +23,8 @@ impl World {
                 self.slots.iter().filter(|slot| slot.cloud == number).count() * self.window as usize;
             let limits = self.sender_limits;
             let (queued, unsettled) = (cloud.sender.queued(), cloud.sender.unsettled());
-            // What nobody waits for any more; with a key that goes, what no link opens waits beside the queue.
+            // Requests without a waiting caller. If keys rotate, those that no link opens may
+            // exceed the queue's limit by this number.
             let settling = unsettled - cloud.waiting.len();
             let beside = if self.counts.rotations > 0 { settling } else { 0 };
             if settling >= limits.settling_max {
@@ -49,9 +50,9 @@ impl World {
         }
     }
 
-    /// P7 again, at the commit queue.
+    /// P7: each batch is within its limits.
     pub(super) fn check_batch(&mut self, idc: usize, batch: &Batch) {
-        // An empty one only asks whether the database works again.
+        // An empty batch only tests if the database works again.
         let needless = batch.requests.is_empty() && !self.idcs[idc].agent.is_away();
         let lines: usize = batch.requests.iter().map(|request| request.action.lines()).sum();
         let too_long = lines > self.idc_limits.batch_lines_max && batch.requests.len() > 1;
@@ -60,7 +61,7 @@ impl World {
         }
     }
 
-    /// P9 and P2 among the committers of an agent: none has under way what another one has.
+    /// P9 and P2: two committers of an agent never have the same key, order or SKU under way.
     pub(super) fn check_committers(&mut self, idc: usize, attempt: &order_core::Attempt) {
         if attempt.awaited.is_some() {
             return;
@@ -87,7 +88,7 @@ impl World {
         self.counts.batches_side_by_side += u64::from(side_by_side);
     }
 
-    /// P2 at each answer of the ledger: it is what was committed under the key.
+    /// P2: each answer of the ledger is the outcome that was committed under the key.
     pub(super) fn check_answer(&mut self, key: &Key, answer: &RequestOutcome) {
         if let RequestOutcome::Settled { receipt, .. } = answer
             && self.history.row(key) != Some(&stored::certified(receipt))
@@ -96,7 +97,8 @@ impl World {
         }
     }
 
-    /// P2 and P4 at each effect: it must be the first under its key and not have been denied.
+    /// P2 and P4: each effect is the first under its key, and its caller was not told that nothing
+    /// happened.
     pub(super) fn check_effect(&mut self, receipt: Row, places: bool, began_after: u64) {
         let write = self.keys_sent.get(&receipt.key).copied();
         let Some(id) = write.filter(|id| matches!(self.writes[*id].intent, Intent::Place(_)) == places)
@@ -118,7 +120,7 @@ impl World {
         }
     }
 
-    /// Whether the caller was told that what is there would not be there.
+    /// Returns true if the caller was told that there is no such effect.
     fn is_denied_effect(&self, id: usize, order: Order) -> bool {
         match self.writes[id].intent {
             Intent::Place(_) => self.denied.contains(&order),
@@ -126,7 +128,7 @@ impl World {
         }
     }
 
-    /// What a caller is told must be so.
+    /// Checks that an answer is true.
     pub(super) fn check_told(&mut self, attempt: usize, told: &CallerReply) {
         let Attempt { write: id, request, .. } = self.attempts[attempt];
         let counts = &mut self.counts;
@@ -178,7 +180,7 @@ impl World {
         }
     }
 
-    /// P1 and P2: what a receipt says is in the ledger, and every receipt of a key says the same.
+    /// P1 and P2: a receipt's outcome is in the ledger, and all receipts of a key agree.
     fn check_receipt(&mut self, attempt: usize, receipt: &Row) {
         let Attempt { write: id, request, .. } = self.attempts[attempt];
         if self.history.row(&receipt.key) != Some(receipt) {
@@ -207,7 +209,8 @@ impl World {
         }
     }
 
-    /// An order stands as the ledger has it, with the terms that were sent; a cancellation may have come since it was looked up.
+    /// P1: a state in an answer is the ledger's, with the terms that were sent. A cancellation may
+    /// have been committed since the look-up.
     fn check_state(&mut self, id: usize, state: &State) {
         let sent = self.body_of(&state.order).map(|body| &body.terms);
         if !self.history.fits(state, sent) {
@@ -217,13 +220,13 @@ impl World {
         }
     }
 
-    /// The attempt that an order's id was made for.
+    /// Returns the attempt for which an order's id was made.
     fn placed_by(&self, order: &Order) -> Option<&Attempt> {
         let order = OrderId::from_bytes(order).ok()?;
         self.attempts.get(*self.orders.get(&order)?)
     }
 
-    /// What the caller sent whose attempt an order's id was made for.
+    /// Returns the body of the attempt for which an order's id was made.
     pub(super) fn body_of(&self, order: &Order) -> Option<&Body> {
         let Attempt { write, request, .. } = self.placed_by(order)?;
         match (&self.writes[*write].intent, request) {
@@ -232,22 +235,25 @@ impl World {
         }
     }
 
-    /// What the ledger had when it was asked for is found; and what a sender still settles is not called missing.
+    /// P1 and P4: an order that the ledger had at the question is found, and a request that a
+    /// sender still settles is not reported as missing.
     fn check_not_found(&mut self, attempt: usize) {
         let Attempt { write: id, request, cloud, cloud_life, existed, .. } = self.attempts[attempt];
         if existed {
             self.violate(
                 "P1",
-                format!("caller {id} asked for an order that is there, and is told it is not"),
+                format!("caller {id} asked for an order that exists, and is told that it does not"),
             );
         }
         let by_key = request == Request::Ask { by_key: true };
-        // What nobody waited for when the room ran out may have been given up.
+        // Requests without a waiting caller may have been dropped when the sender's limit was
+        // reached.
         let overflowed_at = self.clouds[cloud].overflowed_at;
         for other in self.writes[id].attempts.clone() {
             let Attempt { cloud: at, cloud_life: life, ending, .. } = self.attempts[other];
             let still_settling = match ending {
-                // The caller was told when the log had it: a little later than the sender said so.
+                // The caller was told once the log had the entry, a little after the sender's
+                // answer.
                 AttemptEnd::Unknown(told) => {
                     let since = told.saturating_sub(LOGGED_WITHIN);
                     self.now < since + self.sender_limits.settle_for && overflowed_at < Some(since)
@@ -287,7 +293,7 @@ impl World {
         }
     }
 
-    /// A key is called reused only if the ledger has it for something else.
+    /// P2: a key is called reused only if the ledger has it for another request.
     fn check_key_reused(&mut self, attempt: usize) {
         let Attempt { write: id, request, key, .. } = self.attempts[attempt];
         let row = key.and_then(|key| self.history.row(&key));
@@ -303,7 +309,8 @@ impl World {
         self.deny(attempt);
     }
 
-    /// P4: notes that the caller was told that this attempt did nothing, and looks whether it did.
+    /// P4: records that the caller was told that this attempt did nothing, and checks that it did
+    /// nothing.
     fn deny(&mut self, attempt: usize) {
         let Attempt { write: id, request, order, .. } = self.attempts[attempt];
         self.attempts[attempt].ending = AttemptEnd::Denied;
@@ -317,7 +324,7 @@ impl World {
         }
     }
 
-    /// P1: after a crash everything is there that anybody was told.
+    /// P1: after a crash, the ledger has every outcome that a caller was told.
     pub(super) fn check_after_crash(&mut self) {
         let lost = self.history.lost(&self.stored_outcomes());
         for row in lost {
@@ -334,7 +341,8 @@ impl World {
         }
     }
 
-    /// The end: every caller's end is the ledger's, nothing is still under way, and the reference model agrees.
+    /// Checks the end of the schedule: every caller's outcome is the ledger's, nothing is under
+    /// way, and the reference model agrees.
     pub(super) fn check_end(&mut self) {
         let unsettled: usize = self.clouds.iter().map(|cloud| cloud.sender.unsettled()).sum();
         let under_way: usize = self.idcs.iter().map(|idc| idc.agent.under_way()).sum();

@@ -1,4 +1,4 @@
-//! Everybody's clock: each host has its own, which is set wrong, drifts, and steps.
+//! The clocks of the hosts. Each has an offset, drifts, and is set now and then.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use bridge_protocol::domain::UnixMicros;
 use super::super::dice::Dice;
 use super::{EPOCH_MICROS, World, note};
 
-/// How far a clock is off at most, but for what it drifts.
+/// Largest offset of a clock, without its drift.
 const OFF_MAX: Duration = Duration::from_secs(120);
 
 /// The clock of one host.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Clock {
     off_micros: i64,
-    /// Parts in a million by which it is too fast.
+    /// Parts per million by which the clock is too fast.
     drift: i64,
-    /// How often it was set.
+    /// Number of times that the clock was set.
     pub(super) steps: u32,
 }
 
-/// Whose clock.
+/// Host of a clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Host {
     Cloud(usize),
@@ -28,7 +28,7 @@ pub(super) enum Host {
 }
 
 impl Clock {
-    /// Some hosts keep the time, some do not.
+    /// Draws a clock. Some are correct, some are not.
     pub(super) fn drawn(dice: &mut Dice) -> Self {
         if dice.happens(4_000) {
             return Self::default();
@@ -44,7 +44,7 @@ impl Clock {
 }
 
 impl World {
-    /// What a host takes the time to be.
+    /// Returns the time by a host's clock.
     pub(super) fn clock(&self, host: Host) -> UnixMicros {
         let clock = match host {
             Host::Cloud(cloud) => self.clouds[cloud].clock,
@@ -53,7 +53,7 @@ impl World {
         clock.read(self.now)
     }
 
-    /// Somebody, or something, sets a host's clock: a little off, or far.
+    /// Sets a host's clock to a wrong time: a little off, or far.
     pub(super) fn step_clock(&mut self, host: Host) {
         self.counts.clock_steps += 1;
         let far = self.dice.happens(3_000);
@@ -67,7 +67,7 @@ impl World {
         (clock.off_micros, clock.steps) = (off_micros, clock.steps + 1);
     }
 
-    /// Every host keeps the time from here on.
+    /// Makes all clocks correct from now on.
     pub(super) fn set_clocks_right(&mut self) {
         let clouds = self.clouds.iter_mut().map(|cloud| &mut cloud.clock);
         clouds.chain(self.idcs.iter_mut().map(|idc| &mut idc.clock)).for_each(|clock| {
@@ -76,7 +76,7 @@ impl World {
     }
 }
 
-/// A number of microseconds, before or after.
+/// Returns an offset of at most `max` in either direction, in microseconds.
 fn off(dice: &mut Dice, max: Duration) -> i64 {
     let max = u64::try_from(max.as_micros()).unwrap_or(0);
     i64::try_from(dice.between(0..=2 * max)).unwrap_or(0) - i64::try_from(max).unwrap_or(0)

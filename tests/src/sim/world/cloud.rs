@@ -1,4 +1,5 @@
-//! A cloud agent: the real sender and sealing session, real admission, and what the shell does around them.
+//! A cloud agent: the real sender, sealing session and admission, and a simulated driver around
+//! them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,42 +25,44 @@ use super::cloud_log::{AfterLogging, CloudLog};
 use super::replies::{CallerReply, NoEffect};
 use super::{Event, World, note, stored};
 
-/// How long a sealing session may be in use: a second by its agent's clock, which drifts.
+/// Longest use of a sealing session: a second by the agent's clock, which drifts.
 const SESSION_AGE_MAX: Duration = Duration::from_millis(1_001);
 
 /// One cloud agent.
 pub(super) struct Cloud {
-    /// Which process of it this is.
+    /// Number of the process, counted from 0.
     pub(super) life: u32,
     pub(super) up: bool,
     pub(super) sender: Sender,
-    /// When the process started: its clock counts from here.
+    /// Start of the process. The sender's clock counts from here.
     born: Duration,
-    /// The order link of payments, whose attempt each request is, and what was heard of it.
+    /// The order link of payments, the attempt of each request, and the payment in each answer.
     pub(super) payments: Sender,
     pub(super) paying: BTreeMap<RequestId, usize>,
     pub(super) paid: BTreeMap<RequestId, reference::answer::Payment>,
     pub(super) pay_timer: Option<Duration>,
     session: Option<SealingSession>,
-    /// The keys to seal to, the preferred one first, by what its links opened at that version.
+    /// The keys to seal to, the preferred one first, as computed at `keys_version`.
     pub(super) preferred: Vec<SealingKey>,
     pub(super) keys_version: u64,
-    /// What each data centre's agent last told of its keys.
+    /// The keys in the last manifest of each data centre's agent.
     pub(super) keys_of: BTreeMap<usize, Vec<SealingKey>>,
-    /// When its sealing session started, by a clock that is right and by its own, and how often that was set before.
+    /// Start of the sealing session by a correct clock and by the agent's clock, and how often that
+    /// clock was set before.
     session_began: (Duration, UnixMicros, u32),
     pub(super) log: CloudLog,
     pub(super) clock: Clock,
     receipts: Verifier,
-    /// Whose attempt each request is that somebody still waits for.
+    /// The attempt of each request that has a waiting caller.
     pub(super) waiting: BTreeMap<RequestId, usize>,
-    /// Receipts that were told, by their keys: nobody looks at them but a sabotaged agent.
+    /// Receipts that were given to callers, by their keys. Only a sabotaged agent reads them.
     remembers: BTreeMap<reference::Key, reference::Row>,
-    /// What was last heard of each of them, as the reference model reads it.
+    /// The last answer to each waiting request, as the reference model decodes it.
     heard: BTreeMap<RequestId, reference::answer::DecodedAnswer>,
-    /// When its timer is set.
+    /// Deadline of the sender's timer.
     timer: Option<Duration>,
-    /// When settling may last have been given up for lack of room.
+    /// The last moment at which the sender may have dropped a settling request because its limit
+    /// was reached.
     pub(super) overflowed_at: Option<Duration>,
 }
 
@@ -103,12 +106,12 @@ impl Cloud {
 }
 
 impl World {
-    /// A sender's own clock.
+    /// Returns the time since the process started, which is its sender's clock.
     pub(super) fn cloud_now(&self, cloud: usize) -> Duration {
         self.now - self.clouds[cloud].born
     }
 
-    /// A caller's request reaches the agent: parsed, admitted, sealed and handed to the order link.
+    /// Handles a caller's request: parses, admits and seals it, and hands it to the order link.
     pub(super) fn call(&mut self, attempt: usize) {
         let Attempt { cloud, request, .. } = self.attempts[attempt];
         let agent = &self.clouds[cloud];
@@ -140,7 +143,7 @@ impl World {
         }
     }
 
-    /// What a sabotaged agent answers by itself.
+    /// Returns the receipt from which a sabotaged agent answers.
     fn remembered(&self, attempt: usize) -> Option<reference::Row> {
         let Attempt { cloud, key, request, .. } = self.attempts[attempt];
         let remembers = self.sabotage == Some(Sabotage::RememberAnswers);
@@ -162,7 +165,7 @@ impl World {
         self.do_cloud_outputs(cloud);
     }
 
-    /// The digest that an attempt travels under.
+    /// Returns the digest of an attempt's key on the wire.
     fn digest(&self, attempt: usize) -> Option<KeyDigest> {
         let Attempt { write, .. } = self.attempts[attempt];
         let write = &self.writes[write];
@@ -174,7 +177,7 @@ impl World {
         Some(IdempotencyKey::parse(key.as_bytes()).ok()?.digest(brand))
     }
 
-    /// What an attempt says on the wire.
+    /// Returns the message of an attempt.
     fn message(&mut self, attempt: usize) -> Option<to_idc::Kind> {
         let key = self.digest(attempt)?;
         let Attempt { write, cloud, request, order, .. } = self.attempts[attempt];
@@ -201,7 +204,8 @@ impl World {
         })
     }
 
-    /// The caller's order is at hand until it is answered: it is sealed to what the links open now.
+    /// Seals an order again to a key that the links open now. Its caller has the order until it is
+    /// answered.
     fn seal_again(&mut self, cloud: usize, request: RequestId) {
         self.counts.sealed_again += 1;
         let attempt = self.clouds[cloud].waiting.get(&request).copied();
@@ -215,7 +219,7 @@ impl World {
         self.log_at_cloud(cloud, AfterLogging::SendAgain { request, attempt, kind: Box::new(kind) });
     }
 
-    /// An order that is sealed again goes back to the order link, or cannot be sealed.
+    /// Passes the newly sealed order to the order link, or `None` if it could not be sealed.
     pub(super) fn sealed(&mut self, cloud: usize, request: RequestId, sealed: Option<to_idc::Kind>) {
         let now = self.cloud_now(cloud);
         self.clouds[cloud].sender.handle_sealed(now, request, sealed);
@@ -254,11 +258,11 @@ impl World {
         session.seal(header, body.bytes.clone(), personal)
     }
 
-    /// An answer comes from the IDC.
+    /// Handles an answer from the IDC.
     pub(super) fn cloud_answered(&mut self, cloud: usize, link: LinkId, payload: &[u8], message: ToCloud) {
         note!(self, "cloud {cloud} is answered request {}, link {}", message.request, link.0);
         let Some(heard) = reference::answer::read(payload) else {
-            return self.violate("FRAMES", "an answer is in no form that the documents know".to_owned());
+            return self.violate("FRAMES", "an answer cannot be decoded".to_owned());
         };
         let request = RequestId(message.request);
         if heard != reference::answer::DecodedAnswer::Other
@@ -278,7 +282,7 @@ impl World {
         self.do_cloud_outputs(cloud);
     }
 
-    /// The sender's timer, unless it was set anew meanwhile.
+    /// Handles the sender's timer, unless it was set again meanwhile.
     pub(super) fn cloud_timer(&mut self, cloud: usize, at: Duration) {
         if self.clouds[cloud].up && self.clouds[cloud].timer == Some(at) {
             self.clouds[cloud].timer = None;
@@ -288,7 +292,7 @@ impl World {
         }
     }
 
-    /// Does what the sender says, and sets its timer.
+    /// Carries out the sender's outputs, then sets its timer.
     pub(super) fn do_cloud_outputs(&mut self, cloud: usize) {
         while let Some(output) = self.clouds[cloud].sender.poll_output() {
             match output {
@@ -314,7 +318,8 @@ impl World {
         }
     }
 
-    /// What the order link said, as the storefront tells it; what was heard is the same by the reference model's reading.
+    /// Turns an answer of the order link into a caller's answer. `heard` is the same answer as the
+    /// reference model decodes it.
     fn answer(
         &mut self,
         attempt: usize,
@@ -331,7 +336,7 @@ impl World {
         self.conclude(attempt, told);
     }
 
-    /// A caller is told, of a write once that is in the log.
+    /// Passes an answer to the caller. The answer to a write must first be durable in the log.
     fn conclude(&mut self, attempt: usize, told: CallerReply) {
         let Attempt { cloud, request, .. } = self.attempts[attempt];
         match request {
@@ -340,7 +345,7 @@ impl World {
         }
     }
 
-    /// A receipt is believed only once it is verified, and if it is this request's.
+    /// Verifies a receipt. It must also belong to this request.
     fn verified(
         &mut self,
         attempt: usize,

@@ -1,5 +1,6 @@
-//! A cloud agent's audit log, and its half of P8: nothing is sent before that it is sent is durable there, and no outcome is
-//! told before it is. Its disk may refuse for a while.
+//! A cloud agent's audit log, and the checks of its half of P8. The entry "sent" is durable before
+//! a request is sent, and the entry of an outcome is durable before a caller learns it. The disk
+//! may be full for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,41 +16,41 @@ use super::lines::key_of;
 use super::replies::{CallerReply, NoEffect};
 use super::{Event, World, note};
 
-/// An entry is durable, or refused, after this time.
+/// Longest time until an entry is durable or refused.
 pub(super) const LOGGED_WITHIN: Duration = Duration::from_micros(1_500);
 
-/// What one process of an agent has in its log, and what waits for it.
+/// State of one process's log, and the actions that wait for entries.
 #[derive(Default)]
 pub(super) struct CloudLog {
-    /// The keys that are logged as sent.
+    /// Keys that are logged as sent.
     sent: BTreeSet<Key>,
-    /// The attempts whose ends are logged.
+    /// Attempts whose outcomes are logged.
     answered: BTreeSet<usize>,
     payers_answered: BTreeSet<usize>,
     waiting: BTreeMap<u64, AfterLogging>,
     entries: u64,
-    /// Its entries, of all processes of the agent.
+    /// Entries of all processes of the agent.
     pub(super) book: Vec<Entry>,
-    /// Its disk takes nothing before this moment.
+    /// The disk is full until this moment.
     pub(super) refuses_until: Duration,
 }
 
-/// What waits until the log has it durable.
+/// An action that waits until its entry is durable.
 pub(super) enum AfterLogging {
-    /// A write goes to the order link.
+    /// Pass a write to the order link.
     Send { attempt: usize, kind: Box<to_idc::Kind>, mark: BodyMark },
-    /// An order that was sealed again goes back there.
+    /// Pass an order that was sealed again back to the order link.
     SendAgain { request: RequestId, attempt: usize, kind: Box<to_idc::Kind> },
-    /// A caller is told.
+    /// Answer a caller.
     Tell { attempt: usize, told: Box<CallerReply> },
-    /// A payer's request goes to the order link of payments.
+    /// Pass a payer's request to the order link of payments.
     Pay { attempt: usize, kind: Box<to_idc::Kind>, mark: BodyMark },
-    /// A payer is told, and how its payment stands.
+    /// Answer a payer, with the state of its payment if it is known.
     TellPayer { attempt: usize, told: Box<CallerReply>, stands: Option<Box<Payment>> },
 }
 
 impl CloudLog {
-    /// Which callers and payers wait for the log alone.
+    /// Returns the attempts of callers and of payers that wait only for the log.
     pub(super) fn into_callers(self) -> (Vec<usize>, Vec<usize>) {
         let (mut callers, mut payers) = (Vec::new(), Vec::new());
         for then in self.waiting.into_values() {
@@ -68,19 +69,19 @@ impl CloudLog {
 }
 
 impl World {
-    /// Whether an agent's log can be written, as far as it knows.
+    /// Returns true if the agent believes that its log can be written.
     pub(super) fn cloud_log_is_writable(&self, cloud: usize) -> bool {
         self.now >= self.clouds[cloud].log.refuses_until
     }
 
-    /// The disk under an agent's log refuses for a while.
+    /// Makes the disk under an agent's log full for a while.
     pub(super) fn fill_cloud_disk(&mut self, cloud: usize) {
         note!(self, "the disk of cloud {cloud} is full");
         self.counts.cloud_disks_full += 1;
         self.clouds[cloud].log.refuses_until = self.now + self.dice.millis(5..=300);
     }
 
-    /// Something is done once the log has it durable.
+    /// Runs an action once its entry is durable.
     pub(super) fn log_at_cloud(&mut self, cloud: usize, then: AfterLogging) {
         let delay = self.dice.micros(50..=u64::try_from(LOGGED_WITHIN.as_micros()).unwrap_or(50));
         let (life, log) = (self.clouds[cloud].life, &mut self.clouds[cloud].log);
@@ -90,7 +91,7 @@ impl World {
         self.after(delay, Event::CloudLogged { cloud, life, entry });
     }
 
-    /// The disk has taken an entry, or refuses it.
+    /// Handles the disk's reply: the entry is written or refused.
     pub(super) fn cloud_logged(&mut self, cloud: usize, life: u32, entry: u64) {
         if self.clouds[cloud].life != life {
             return;
@@ -162,15 +163,17 @@ impl World {
         }
     }
 
-    /// What is not logged is not sent; what is not logged of an outcome is not told, and can be asked about. That nothing was taken is
-    /// told all the same. What is told is logged as soon as it can be.
+    /// Handles an action whose entry was refused. A request without an entry is not sent. An
+    /// outcome without an entry is not told: the caller gets "unknown" and can ask. Answers which
+    /// say that nothing was taken are still given. Every answer given is logged as soon as the disk
+    /// has room.
     fn do_unlogged(&mut self, cloud: usize, then: AfterLogging) {
         match then {
             AfterLogging::Send { attempt, .. } => {
                 self.tell(attempt, CallerReply::Nothing(NoEffect::NotLogged))
             }
             AfterLogging::SendAgain { request, attempt, .. } => {
-                // It is refused for the log, not for its key.
+                // The order is refused because of the log, not for lack of a key.
                 self.attempts[attempt].sealable = false;
                 self.sealed(cloud, request, None);
             }
@@ -192,7 +195,7 @@ impl World {
         }
     }
 
-    /// P8 before a frame leaves.
+    /// P8: checks before a write is sent that its entry is durable.
     pub(super) fn check_logged_send(&mut self, cloud: usize, kind: Option<&to_idc::Kind>) {
         let Some(key) = kind.and_then(key_of) else { return };
         if !self.clouds[cloud].log.sent.contains(&key) {

@@ -1,4 +1,4 @@
-//! A data centre's agent: the real one, and what the shell does around it.
+//! A data centre's agent: the real core, and a simulated driver around it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,18 +17,19 @@ use super::look_ups::Question;
 use super::payments::Service;
 use super::{Event, World, note};
 
-/// One data centre's agent.
+/// The agent of one data centre.
 pub(super) struct DataCentre {
-    /// Which process of it this is.
+    /// Number of the process, counted from 0.
     pub(super) life: u32,
     pub(super) up: bool,
     pub(super) agent: OrderCore,
-    /// What each of its committers has under way.
+    /// The needs (keys, orders, SKUs) of the batch that each committer has under way.
     pub(super) committing: BTreeMap<usize, BTreeSet<String>>,
-    /// Its audit log on its host's disk.
+    /// The audit log on the disk of the agent's host.
     pub(super) log: Log,
     pub(super) clock: Clock,
-    /// Its payments: whom to answer, and who does them.
+    /// The core of payments, which routes requests and answers, and the service that carries
+    /// requests out.
     pub(super) payment_core: PaymentCore,
     pub(super) service: Option<Service>,
 }
@@ -50,7 +51,7 @@ impl DataCentre {
 }
 
 impl World {
-    /// Tells an agent what happened, and does what it says.
+    /// Passes an input to the core, and carries out its outputs.
     pub(super) fn tell_idc(&mut self, idc: usize, input: Input) {
         let now = self.clock(Host::Idc(idc));
         self.idcs[idc].agent.handle(input, now, self.dice.rng());
@@ -74,7 +75,7 @@ impl World {
                     self.check_committers(idc, &attempt);
                     self.check_logged_batch(idc, batch);
                     let delay = match attempt.again {
-                        // The agent's shell waits before it tries again.
+                        // The real driver also waits before it tries again.
                         true => self.dice.millis(5..=200),
                         false => self.dice.micros(50..=500),
                     };
@@ -103,7 +104,7 @@ impl World {
         self.tell_payment_core_of_log(idc);
     }
 
-    /// The agent hears how its batch ended, if it is still the same process.
+    /// Passes the end of a batch to the core, if the process is still the same.
     pub(super) fn batch_ends(&mut self, idc: usize, life: u32, ended: AttemptEnd) {
         if self.idcs[idc].life == life {
             if ended.awaited.is_none() {
@@ -113,14 +114,14 @@ impl World {
         }
     }
 
-    /// A sealing session is decapsulated.
+    /// Passes a decapsulated session to the core, if the process is still the same.
     pub(super) fn decapsulated(&mut self, idc: usize, life: u32, link: LinkId, session: Decapsulated) {
         if self.idcs[idc].life == life {
             self.tell_idc(idc, Input::Decapsulated { link, session });
         }
     }
 
-    /// Kills the process: its links die, what it had not committed is gone.
+    /// Kills the process. Its links die, and work that is not committed is lost.
     pub(super) fn kill_idc(&mut self, idc: usize) {
         self.counts.idc_restarts += 1;
         note!(self, "idc {idc} is killed");

@@ -1,5 +1,6 @@
-//! The database that the data centres share. Their batches go through it statement by statement, beside each other and beside
-//! somebody who holds rows; its commits end in every way in which a database's can.
+//! The database that the data centres share. Batches run statement by statement, interleaved with
+//! each other and with a session that holds rows. A COMMIT can end in every way in which a real
+//! database's can.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -12,10 +13,10 @@ use bridge_idc::orders::store::{Batch, BatchEnd, RequestEnd};
 use super::super::options::Sabotage;
 use super::{Event, World, note, stored};
 
-/// A batch on its way through the database, and the agent that waits for its end.
+/// A batch that the database runs, and the agent that waits for its end.
 pub(super) struct Commit {
     idc: usize,
-    /// Which process of it.
+    /// Number of the agent's process.
     life: u32,
     work: Pin<Box<dyn Future<Output = (Batch, BatchEnd)>>>,
     committer: usize,
@@ -23,7 +24,7 @@ pub(super) struct Commit {
 }
 
 impl World {
-    /// A batch comes to the database, unless its agent was killed meanwhile.
+    /// Starts a batch, unless its agent was killed meanwhile.
     pub(super) fn commit(&mut self, idc: usize, life: u32, attempt: Attempt) {
         if self.idcs[idc].life != life {
             return;
@@ -39,7 +40,7 @@ impl World {
         self.statement(self.commits_made);
     }
 
-    /// The database gets to the next statement of a batch.
+    /// Runs the next statement of a batch.
     pub(super) fn statement(&mut self, id: u64) {
         let (fate, cancels) = (self.fate(), self.dice.happens(self.fault_rates.statement_cancelled));
         let Some(commit) = self.commits.get_mut(&id) else { return };
@@ -73,7 +74,7 @@ impl World {
         fate.map_or(CommitFate::Done, |(_, fate)| fate)
     }
 
-    /// A batch has ended: its agent hears of it in a moment.
+    /// Ends a batch, and schedules the message to its agent.
     fn batch_end(&mut self, id: u64, batch: Batch, end: BatchEnd) {
         let Some(Commit { idc, life, committer, awaited, .. }) = self.commits.remove(&id) else { return };
         let BatchEnd { mut ends, outage } = end;
@@ -108,12 +109,12 @@ impl World {
         self.after(delay, Event::BatchEnd { idc, life, ended });
     }
 
-    /// What is committed now, and by no statement, is committed at this moment.
+    /// Sets the ledger's clock for effects that no statement causes.
     pub(super) fn tell_ledger_the_time(&self) {
         self.ledger.set_now(self.now, CommitFate::Done, false);
     }
 
-    /// What became durable since this was last looked at.
+    /// Checks the effects that have become durable since the last call.
     pub(super) fn check_effects(&mut self) {
         let effects = self.ledger.take_effects();
         if effects.is_empty() {
@@ -140,7 +141,7 @@ impl World {
         }
     }
 
-    /// COMMITs of which nobody heard are done at last, or never.
+    /// Ends the COMMITs that are late: all are done, or all fail.
     pub(super) fn end_late_commits(&mut self) {
         let commits = self.dice.happens(5_000);
         self.tell_ledger_the_time();
@@ -148,7 +149,7 @@ impl World {
         self.check_effects();
     }
 
-    /// The batches of an agent that was killed: a COMMIT that is under way may be done all the same.
+    /// Ends the batches of an agent that was killed. A COMMIT that is under way may still be done.
     pub(super) fn orphan_commits(&mut self, idc: usize) {
         let orphans = self.commits.iter().filter(|(_, commit)| commit.idc == idc);
         for id in Vec::from_iter(orphans.map(|(id, _)| *id)) {
@@ -161,14 +162,14 @@ impl World {
         self.check_effects();
     }
 
-    /// Somebody holds the stock of a SKU for a while, as a DBA's shell does.
+    /// Holds the stock of a SKU for a while, as a DBA's session may.
     pub(super) fn hold_row(&mut self) {
         let sku_id = i64::try_from(self.dice.index(self.shop.stock.len())).unwrap_or(0) + 1;
         let hot = self.dice.happens(5_000);
         let sku_id = if hot { 1 } else { sku_id };
         let Some(holder) = self.ledger.hold(sku_id) else { return };
         self.counts.rows_held += 1;
-        note!(self, "somebody holds the stock of SKU row {sku_id}");
+        note!(self, "a session holds the stock of SKU row {sku_id}");
         self.holders_made += 1;
         self.holders.insert(self.holders_made, holder);
         let delay = self.dice.millis(5..=1_500);

@@ -1,4 +1,5 @@
-//! DBAs beside the agents: each has a transaction of a few changes, in whatever order, and commits it or not.
+//! DBAs beside the agents. Each runs a transaction of a few changes in random order, and commits it
+//! or rolls it back.
 
 use bridge_idc::orders::store::model::{Change, Changed, Shell};
 
@@ -7,12 +8,12 @@ use super::{Event, World, note};
 /// A transaction that is under way.
 pub(super) struct Dba {
     shell: Shell,
-    /// What is still to be changed, the next one last.
+    /// The changes that remain; the next one is last.
     changes: Vec<Change>,
 }
 
 impl World {
-    /// A DBA begins.
+    /// Starts a DBA's transaction.
     pub(super) fn dba_begins(&mut self) {
         let Some(shell) = self.ledger.begin_shell() else { return };
         let changes = (0..=self.dice.index(4)).map(|_| self.drawn_change()).collect();
@@ -39,7 +40,7 @@ impl World {
         }
     }
 
-    /// The database gets to a DBA's next statement.
+    /// Runs a DBA's next statement.
     pub(super) fn dba_goes(&mut self, id: u64) {
         self.ledger.set_now(self.now, Default::default(), false);
         let Some(dba) = self.dbas.get_mut(&id) else { return };
@@ -47,7 +48,7 @@ impl World {
         let delay = match self.ledger.change(&dba.shell, change) {
             Changed::Done => {
                 dba.changes.pop();
-                // People think between two statements.
+                // A person thinks between two statements.
                 self.dice.micros(20..=40_000)
             }
             Changed::Waits => {

@@ -1,4 +1,4 @@
-//! What goes wrong, and when: the dice are thrown at every tick until the world heals.
+//! Faults of the world of orders: they are drawn at every tick until the world heals.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use super::clocks::Host;
 use super::{Event, TICK, World, note};
 
 impl World {
-    /// Throws the dice over every link, agent and the database, until a second after the last caller has come.
+    /// Draws faults for every link, every agent and the database, until a second after the last
+    /// caller has come.
     pub(super) fn tick(&mut self) {
         for link in self.live_links() {
             let FaultRates { link_dies, link_silent, window_shrinks, .. } = self.fault_rates;
@@ -58,9 +59,9 @@ impl World {
         }
     }
 
-    /// From here on nothing goes wrong any more; what is down comes back by itself.
+    /// Ends all faults. Processes that are down come back by themselves.
     pub(super) fn heal(&mut self) {
-        note!(self, "from here on nothing goes wrong");
+        note!(self, "all faults end");
         self.fault_rates = FaultRates::default();
         self.set_clocks_right();
     }
@@ -108,7 +109,7 @@ impl World {
         self.do_cloud_outputs(cloud);
     }
 
-    /// The database goes away and comes back with what was durable.
+    /// Stops the database for a while. It keeps what was durable.
     fn kill_database(&mut self) {
         self.counts.database_restarts += 1;
         self.database_down_until = self.now + self.dice.millis(5..=400);
@@ -120,7 +121,7 @@ impl World {
         }
     }
 
-    /// How long a process is away.
+    /// Draws the time for which a process is down.
     pub(super) fn downtime(&mut self) -> Duration {
         self.dice.millis(5..=500)
     }

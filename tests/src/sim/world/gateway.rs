@@ -1,5 +1,6 @@
-//! What a data centre's payments have around them: a gateway behind a line that loses, delays and holds requests up, the log's disk,
-//! a clock, and chance. What they ask becomes events, and an event's answer lets them go on.
+//! The environment of a data centre's payments: a gateway behind a line that loses, delays and
+//! holds up requests, the log's disk, a clock, and randomness. Requests of tasks become events, and
+//! an answer lets the task continue.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -23,7 +24,7 @@ use super::super::options::Sabotage;
 use super::super::reference::bank::{BankReply, Shows};
 use super::{Event, World, note};
 
-/// What is asked of the world.
+/// A request of a task to its environment.
 #[derive(Debug, Clone)]
 pub(super) enum GatewayCall {
     Charge(Charge),
@@ -33,7 +34,7 @@ pub(super) enum GatewayCall {
     Log(Box<Logged>),
 }
 
-/// What the world answers.
+/// An answer of the environment.
 #[derive(Debug, Clone)]
 pub(super) enum GatewayReply {
     Answer(GatewayAnswer),
@@ -42,7 +43,7 @@ pub(super) enum GatewayReply {
     Logged(bool),
 }
 
-/// Between the payments of all data centres and the world.
+/// The line between the payments of all data centres and their environment.
 #[derive(Debug)]
 pub(super) struct GatewayLine {
     asked: Vec<(u64, GatewayCall)>,
@@ -52,7 +53,7 @@ pub(super) struct GatewayLine {
     chance: ChaCha8Rng,
 }
 
-/// A handle on it.
+/// A shared handle of the line.
 #[derive(Debug, Clone)]
 pub(super) struct GatewayHandle(Arc<Mutex<GatewayLine>>);
 
@@ -70,7 +71,7 @@ impl GatewayHandle {
         self.line().now = now;
     }
 
-    /// What was asked since this was last taken.
+    /// Returns the requests since the last call.
     pub(super) fn take_asked(&self) -> Vec<(u64, GatewayCall)> {
         std::mem::take(&mut self.line().asked)
     }
@@ -126,11 +127,11 @@ fn answer(reply: GatewayReply) -> GatewayAnswer {
     }
 }
 
-/// A data centre's site, as its payments see it.
+/// Environment of one data centre's payments.
 pub(super) struct SimulatedEnvironment {
     pub(super) ledger: ModelDatabase,
     pub(super) outside: GatewayHandle,
-    /// Any moment: only what is between two counts.
+    /// Any moment. Only differences from it are used.
     pub(super) began: Instant,
 }
 
@@ -145,7 +146,7 @@ impl Log for GatewayHandle {
     }
 }
 
-/// As whoever is no agent reaches the log.
+/// Access to the log for a command that runs beside the agent.
 impl Beside for GatewayHandle {
     fn append(
         &self,
@@ -181,7 +182,8 @@ impl Environment for SimulatedEnvironment {
 }
 
 impl World {
-    /// A request goes out to the gateway. It may be lost, or come late; and its answer may be lost, or be an error of the gateway's own.
+    /// Sends a request to the gateway. The request may be lost or late, and its answer may be lost
+    /// or be an error of the gateway.
     pub(super) fn ask_gateway(&mut self, task: u64, ask: u64, what: GatewayCall) {
         self.counts.gateway_calls += 1;
         self.payment_world.open_asks.insert(ask);
@@ -203,7 +205,8 @@ impl World {
             self.counts.gateway_calls_late += 1;
             let late = timeout.mul_f64(0.5) + self.dice.millis(0..=3_000);
             comes += match &what {
-                // For so long after its agent gave up the ledger has it be on its way, and nobody looks at it again.
+                // The ledger treats a refund as under way for this long after its agent gave up,
+                // and nothing queries it again. The request must not arrive later.
                 GatewayCall::GiveBack(_) => late.min(timeout + self.payment_world.limits.margin / 2),
                 _ => late,
             };
@@ -218,7 +221,7 @@ impl World {
         self.at(comes, Event::Gateway { task, ask, what });
     }
 
-    /// A request comes to the gateway, whoever still waits for it.
+    /// Handles a request that reaches the gateway, even if its task has given up.
     pub(super) fn gateway_takes(&mut self, task: u64, ask: u64, what: &GatewayCall) {
         let reply = self.at_the_bank(what);
         let reply = match reply {
@@ -237,7 +240,7 @@ impl World {
         }
     }
 
-    /// What the gateway does about a request, and says.
+    /// Carries out a request at the gateway, and returns its answer.
     pub(super) fn at_the_bank(&mut self, what: &GatewayCall) -> GatewayReply {
         match what {
             GatewayCall::Charge(charge) => {
@@ -246,7 +249,11 @@ impl World {
                 let declines = self.dice.happens(self.payment_world.declines);
                 let before = self.payment_world.bank.is_charged(token);
                 let said = self.payment_world.bank.charge(key, token, declines, self.now);
-                note!(self, "the gateway is to charge by {token} of {}, and says {said:?}", charge.payment);
+                note!(
+                    self,
+                    "the gateway gets a charge by {token} of {}, and answers {said:?}",
+                    charge.payment
+                );
                 if !before && self.payment_world.bank.is_charged(token) {
                     self.counts.charges += 1;
                     self.check_charged(charge);
@@ -259,7 +266,11 @@ impl World {
                 let (key, token) = (*refund.refund.as_bytes(), refund.charge.payment_key.as_str());
                 let refuses = self.dice.happens(self.payment_world.refuses_refunds);
                 let said = self.payment_world.bank.give_back(key, token, refund.amount.amount(), refuses);
-                note!(self, "the gateway is to give {} of {token} back, and says {said:?}", refund.amount);
+                note!(
+                    self,
+                    "the gateway gets a refund of {} of {token}, and answers {said:?}",
+                    refund.amount
+                );
                 self.counts.refunds_refused += u64::from(matches!(said, BankReply::Refused(_)));
                 self.check_given_back(refund);
                 GatewayReply::Answer(answered(said))

@@ -1,5 +1,6 @@
-//! Sealing keys that end and rotate: an operator makes one on some data centre's host, copies it to the others, and takes old
-//! ones away. An agent tells its links of it as the real one does; a cloud agent prefers as the real one does.
+//! Sealing keys that expire and rotate. An operator makes a key on some data centre's host, copies
+//! it to the others, and removes old ones. Agents announce their keys, and cloud agents choose
+//! among them, with the real code.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -22,16 +23,16 @@ use super::super::options::Sabotage;
 use super::clocks::Host;
 use super::{EPOCH_MICROS, Event, World, note};
 
-/// A key begins to be valid so long before it was made, as `keys rotate` has it.
+/// A key is valid from this long before it was made, as with `keys rotate`.
 const BACKDATED: Duration = Duration::from_secs(300);
 
-/// A key that does not end within a schedule.
+/// Validity of a key that does not expire within a schedule.
 const LASTS: Duration = Duration::from_secs(90 * 86_400);
 
-/// Keys that a schedule makes at most.
+/// Most keys that a schedule makes.
 const KEYS_MAX: usize = 6;
 
-/// Keys that a host keeps at least when one is taken away.
+/// Fewest keys that a host keeps.
 const KEYS_KEPT: usize = 1;
 
 /// A sealing key as its file has it.
@@ -40,16 +41,16 @@ struct Made {
     validity: Validity,
 }
 
-/// The folder of one data centre's host.
+/// The key folder of one data centre's host.
 pub(super) struct Folder {
-    /// The keys that lie in it, by their number, the newest first.
+    /// Numbers of the keys in the folder, the newest first.
     numbers: Vec<usize>,
     ids: Vec<KeyId>,
     pub(super) ring: Arc<Keyring>,
     manifest: Manifest,
 }
 
-/// Every sealing key, and which host has which.
+/// All sealing keys, and the folders of all hosts.
 pub(super) struct Keys {
     made: Vec<Made>,
     pub(super) folders: Vec<Folder>,
@@ -57,7 +58,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// One key on every host.
+    /// Makes one key and puts it on every host.
     pub(super) fn new(dice: &mut Dice, hosts: usize, ends: Duration) -> Self {
         let ring = Keyring::for_tests(1);
         let pinned = ring.verifier().clone();
@@ -101,25 +102,26 @@ impl Keys {
         folder.ring = ring.into();
     }
 
-    /// What a host's agent tells of its keys.
+    /// Returns the signed manifest of a host's keys.
     fn note(&self, host: usize, now: UnixMicros) -> Bytes {
         let Folder { ring, manifest, .. } = &self.folders[host];
         manifest.clone().told_at(now).sign(ring.signer()).unwrap_or_default()
     }
 
-    /// Whether every host has a key.
+    /// Returns true if every host has the key.
     fn is_copied(&self, number: usize) -> bool {
         self.folders.iter().all(|folder| folder.numbers.contains(&number))
     }
 
-    /// Whether a host has all of these keys.
+    /// Returns true if a host has all of these keys.
     pub(super) fn has_all(&self, host: usize, keys: &[KeyId]) -> bool {
         keys.iter().all(|key| self.folders[host].ids.contains(key))
     }
 }
 
 impl World {
-    /// The operator's plan: some schedules have no rotation, some a few; keys that end have a successor before.
+    /// Schedules the rotations: none in some schedules, a few in others. A key that expires has a
+    /// successor before its end.
     pub(super) fn plan_rotations(&mut self, ends: Duration) {
         if ends < LASTS {
             self.rotate_before(ends);
@@ -131,7 +133,7 @@ impl World {
         }
     }
 
-    /// How long a key lasts: some are short-lived.
+    /// Draws the validity of a key. Some are short-lived.
     pub(super) fn life(dice: &mut Dice) -> Duration {
         if dice.happens(4_000) { dice.millis(600..=3_000) } else { LASTS }
     }
@@ -141,7 +143,8 @@ impl World {
         self.after(ends * percent / 100, Event::Rotate);
     }
 
-    /// The operator makes a key on one host, and copies it to the others before the one before it ends.
+    /// Makes a key on one host, and schedules its copies to the others before the previous key
+    /// expires.
     pub(super) fn rotate(&mut self) {
         let number = self.keys.made.len();
         let ends = if number + 1 < KEYS_MAX { Self::life(&mut self.dice) } else { LASTS };
@@ -166,7 +169,8 @@ impl World {
         if !self.keys.is_copied(number) {
             return;
         }
-        // Every host has it: some operators take the one before away at once, some later, some never.
+        // Every host has the key. Some operators remove the previous one at once, some later, some
+        // never.
         for host in 0..self.idcs.len() {
             if self.dice.happens(6_000) {
                 let delay = if self.dice.happens(5_000) { 0 } else { self.dice.between(1..=400) };
@@ -175,11 +179,11 @@ impl World {
         }
     }
 
-    /// The operator takes away what is older than this key.
+    /// Removes a key that is older than this one from a host.
     pub(super) fn key_goes(&mut self, host: usize, number: usize) {
         let numbers = self.keys.folders[host].numbers.clone();
         let Some(older) = numbers.into_iter().find(|known| *known < number) else { return };
-        // What ends by itself soon is nothing to rely on.
+        // A key that expires soon is no replacement.
         let now = self.clock(Host::Idc(host));
         let stays = self.keys.made.get(number).is_some_and(|made| made.validity.not_after > now);
         if !stays || self.keys.folders[host].numbers.len() <= KEYS_KEPT {
@@ -191,7 +195,7 @@ impl World {
         self.keys_changed(host);
     }
 
-    /// A running agent reads its folder, and tells its links.
+    /// Lets a running agent read its folder and announce its keys on its links.
     fn keys_changed(&mut self, idc: usize) {
         if !self.idcs[idc].up {
             return;
@@ -208,13 +212,13 @@ impl World {
         }
     }
 
-    /// A manifest comes on a link's control lane, or with its hello.
+    /// Handles a manifest, which arrives on a link's control lane or with its hello.
     pub(super) fn manifest_comes(&mut self, link: LinkId, note: &Bytes) {
         let (Some(cloud), Some(idc)) = (self.cloud_of(link), self.peer_of(link)) else { return };
         let (now, pinned) = (self.clock(Host::Cloud(cloud)), std::slice::from_ref(&self.keys.pinned));
         match Manifest::verify(note, pinned, now) {
             Ok(Manifest { keys }) => drop(self.clouds[cloud].keys_of.insert(idc, keys)),
-            // By a clock that is wrong none is valid: what that agent said before stays in use.
+            // By a wrong clock no key is valid. Then the agent's earlier manifest stays in use.
             Err(ManifestError::NoValidKey) => {}
             Err(error) => self.violate("SEALING", format!("an honest manifest is refused: {error}")),
         }
@@ -226,13 +230,13 @@ impl World {
         self.do_cloud_outputs(cloud);
     }
 
-    /// What an agent's hello says of its keys.
+    /// Passes the manifest of an agent's hello to the cloud agent.
     pub(super) fn hello(&mut self, link: LinkId, idc: usize) {
         let note = self.keys.note(idc, self.clock(Host::Idc(idc)));
         self.manifest_comes(link, &note);
     }
 
-    /// The key that a cloud agent seals to now.
+    /// Returns the key that a cloud agent seals to now.
     pub(super) fn sealing_key(&mut self, cloud: usize) -> Option<SealingKey> {
         let now = self.clock(Host::Cloud(cloud));
         let agent = &self.clouds[cloud];
@@ -252,8 +256,8 @@ impl World {
         self.clouds[cloud].preferred.iter().find(|key| key.validity.holds_at(now)).cloned()
     }
 
-    /// The keys that a cloud agent can seal to, by what its links' agents have told: those that every open link opens, and
-    /// those that some does.
+    /// Returns two sets of keys to which a cloud agent can seal: those that all open links open,
+    /// and those that at least one opens.
     fn sealable(&self, cloud: usize) -> (BTreeSet<KeyId>, BTreeSet<KeyId>) {
         let now = self.clock(Host::Cloud(cloud));
         let links = self.clouds[cloud].sender.opened();
@@ -267,7 +271,7 @@ impl World {
         (every.copied().collect(), some)
     }
 
-    /// What a session seals to must be opened wherever it may be sent, if there is such a key.
+    /// P11: if there is a key that all links open, a session must seal to such a key.
     pub(super) fn check_sealed(&mut self, cloud: usize, key: Option<KeyId>) {
         let (every, some) = self.sealable(cloud);
         let fits = match key {
@@ -281,7 +285,8 @@ impl World {
         }
     }
 
-    /// An agent does not open an order: it must lack a key that the order was sealed to.
+    /// Handles an order that an agent cannot open. The agent must lack a key that the order was
+    /// sealed to.
     pub(super) fn check_unknown_key(&mut self, idc: usize, order: OrderId) {
         self.counts.keys_unknown += 1;
         let attempt = self.orders.get(&order).map(|attempt| &self.attempts[*attempt]);
@@ -290,7 +295,7 @@ impl World {
         }
     }
 
-    /// Whether an order can be sealed to something that some open link opens.
+    /// Returns true if at least one open link opens a key that is valid now.
     pub(super) fn could_seal(&self, cloud: usize) -> bool {
         !self.sealable(cloud).1.is_empty()
     }

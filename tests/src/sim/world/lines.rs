@@ -1,5 +1,6 @@
-//! Lines: ordered lanes with a delay, over links that come and go. A dying link loses a suffix of each lane, each way;
-//! single frames are lost, doubled and late. What travels is bytes.
+//! Lines: ordered lanes with a delay, over links that come up and die. A dying link loses a suffix
+//! of each lane in each direction. Single frames may be lost, doubled or late. A line carries
+//! bytes, not messages.
 
 use std::time::Duration;
 
@@ -17,52 +18,53 @@ use super::{Event, World, note};
 /// The number of a link's payment lane, beside those of its order lanes.
 pub(super) const PAYMENTS: u8 = u8::MAX;
 
-/// Which way a frame goes.
+/// Direction of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// From the cloud to the IDC.
+    /// From the cloud agent to the IDC agent.
     ToIdc,
-    /// And back.
+    /// From the IDC agent to the cloud agent.
     ToCloud,
 }
 
-/// A place for one link between a pair; a pair has several.
+/// A slot for one link between two agents. Two agents have several.
 pub(super) struct Slot {
     pub(super) cloud: usize,
     pub(super) idc: usize,
     pub(super) link: Option<LinkId>,
 }
 
-/// One link.
+/// One link between two agents.
 pub(super) struct Line {
     pub(super) slot: usize,
-    /// The processes at its ends: another life of the same agent knows nothing of it.
+    /// Numbers of the processes at the link's ends. A later process of the same agent does not know
+    /// the link.
     cloud_life: u32,
     idc_life: u32,
     alive: bool,
-    /// The keys that its agent opens, as the cloud's end was told.
+    /// The sealing keys of the link's IDC agent, as the cloud agent was told.
     keys: Vec<SealingKey>,
-    /// When the last thing on its control lane comes.
+    /// Arrival of the last message on the control lane.
     told: Duration,
-    /// Ends that know that it is not alive; once both do, it is forgotten.
+    /// Number of ends that know that the link is down. The line is removed once both do.
     ends_down: u8,
     to_idc: Vec<Lane>,
     to_cloud: Vec<Lane>,
 }
 
-/// One lane, one way.
+/// One lane in one direction.
 struct Lane {
-    /// When the last frame in order comes.
+    /// Arrival of the last frame that is in order.
     last: Duration,
-    /// Set when the link has died: what would come later is lost.
+    /// Set when the link has died. Frames that would arrive later are lost.
     cut: Option<Duration>,
-    /// Set once a frame was cut off.
+    /// Set once the first frame was lost to the cut.
     ended: bool,
     decoder: FrameDecoder,
 }
 
 impl Line {
-    /// One lane; that of payments is the last one.
+    /// Returns a lane. The last one in the list is that of payments.
     fn lane(&mut self, direction: Direction, lane: u8) -> Option<&mut Lane> {
         let lanes = self.lanes(direction);
         match lane {
@@ -96,7 +98,7 @@ impl World {
         }
     }
 
-    /// Dials; if an agent is not there, again later.
+    /// Dials a link, or tries again later if an agent is down.
     pub(super) fn dial(&mut self, slot: usize) {
         let Slot { cloud, idc, .. } = self.slots[slot];
         if !self.clouds[cloud].up || !self.idcs[idc].up {
@@ -141,7 +143,7 @@ impl World {
         self.hello(link, idc);
     }
 
-    /// Sends a request, of which it is noted whether its frame keeps its place on a lane that goes on.
+    /// Sends a request, and records if its frame is lost or late on a lane that continues.
     pub(super) fn send_request(&mut self, link: LinkId, lane: u8, message: &ToIdc) {
         if let Some(key) = message.kind.as_ref().and_then(key_of) {
             self.keys_carried.insert((link, lane == PAYMENTS, message.request), key);
@@ -151,19 +153,21 @@ impl World {
         }
     }
 
-    /// The same of an answer.
+    /// Sends an answer, and records if its frame is lost or late on a lane that continues.
     pub(super) fn send_answer(&mut self, link: LinkId, lane: u8, message: &ToCloud) {
         if !self.send(link, Direction::ToCloud, lane, message) {
             self.spoil(link, lane, message.request);
         }
     }
 
-    /// A frame of this request was lost, or came after later ones and was taken for one that came twice: on real lanes neither is.
+    /// Records that a frame of this request was lost or late. The receiver takes a late frame for a
+    /// repeated one and drops it. Real lanes never do either.
     fn spoil(&mut self, link: LinkId, lane: u8, request: u64) {
         self.spoilt.extend(self.keys_carried.get(&(link, lane == PAYMENTS, request)));
     }
 
-    /// Sends a message on a lane, if its link is still there; whether its lane is a real one for it, as far as that goes.
+    /// Sends a message on a lane if the link is alive. Returns false if the frame is lost or late
+    /// on a lane that continues, which no real lane does.
     fn send(&mut self, link: LinkId, direction: Direction, lane: u8, message: &impl Message) -> bool {
         let Ok(bytes) = frame::to_bytes(message, ORDER_FRAME_BYTES_MAX) else {
             self.violate("FRAMES", "a message does not fit into a frame".to_owned());
@@ -201,7 +205,7 @@ impl World {
         !is_late
     }
 
-    /// A frame comes to the end of its lane, if its link got it that far and the process there still lives.
+    /// Delivers a frame, unless its link was cut before or the process there has ended.
     pub(super) fn frame_comes(&mut self, link: LinkId, direction: Direction, lane: u8, mut bytes: Bytes) {
         let Some(line) = self.lines.get_mut(&link) else { return };
         let (slot, cloud_life, idc_life) = (line.slot, line.cloud_life, line.idc_life);
@@ -213,7 +217,8 @@ impl World {
                 return;
             }
         }
-        // Of the first frame that is cut off a part has come; others come in pieces now and then.
+        // Of the first frame behind the cut, a part arrives. Other frames arrive in pieces at
+        // random.
         let torn = cut_off || self.dice.happens(self.fault_rates.frame_in_pieces);
         let part = if torn { bytes.split_to(self.dice.index(bytes.len())) } else { Bytes::new() };
         track.decoder.buffer_mut().put(part);
@@ -259,8 +264,8 @@ impl World {
         }
     }
 
-    /// Ends a link: each lane keeps a random part of what is under way, and each end learns of it in its own time,
-    /// after the last frame that it still gets.
+    /// Kills a link. Each lane still delivers a random part of the frames under way. Each end
+    /// learns of the death in its own time, after the last frame that it receives.
     pub(super) fn kill_link(&mut self, link: LinkId) {
         let Some(line) = self.lines.get_mut(&link).filter(|line| line.alive) else { return };
         line.alive = false;
@@ -281,7 +286,7 @@ impl World {
         }
     }
 
-    /// The end that `direction` leads to learns that the link is down.
+    /// Tells one end that the link is down: the end to which `direction` leads.
     pub(super) fn learns_down(&mut self, link: LinkId, direction: Direction) {
         let Some(line) = self.lines.get_mut(&link) else { return };
         line.ends_down += 1;
@@ -315,26 +320,27 @@ impl World {
         }
     }
 
-    /// Frees a slot and dials it again after a while.
+    /// Frees a slot and schedules its next dial.
     pub(super) fn redial(&mut self, slot: usize) {
         self.slots[slot].link = None;
         let delay = self.dice.millis(1..=200);
         self.after(delay, Event::Dial(slot));
     }
 
-    /// The live links that the cloud's end knows of.
+    /// Returns the links that are alive.
     pub(super) fn live_links(&self) -> Vec<LinkId> {
         self.lines.iter().filter(|(_, line)| line.alive).map(|(link, _)| *link).collect()
     }
 
-    /// When something on a link's control lane comes that would come then: never before what was sent earlier.
+    /// Returns the arrival of a control message that would arrive at `at`. It is never before an
+    /// earlier message's arrival.
     pub(super) fn told_at(&mut self, link: LinkId, at: Duration) -> Duration {
         let Some(line) = self.lines.get_mut(&link) else { return at };
         line.told = line.told.max(at);
         line.told
     }
 
-    /// The keys that a link's agent opens, as the cloud's end was told.
+    /// Returns the sealing keys of a link's IDC agent, as the cloud agent was told.
     pub(super) fn told_keys(&self, link: LinkId) -> &[SealingKey] {
         self.lines.get(&link).map_or(&[], |line| &line.keys)
     }
@@ -345,19 +351,20 @@ impl World {
         }
     }
 
-    /// The data centre that a link leads to.
+    /// Returns the data centre to which a link leads.
     pub(super) fn peer_of(&self, link: LinkId) -> Option<usize> {
         self.lines.get(&link).map(|line| self.slots[line.slot].idc)
     }
 
-    /// The data centre at the end of a link that lives.
+    /// Returns the data centre at the end of a link, if the link is alive and the process is the
+    /// same.
     pub(super) fn idc_of(&self, link: LinkId) -> Option<usize> {
         let line = self.lines.get(&link).filter(|line| line.alive)?;
         let Slot { idc, .. } = self.slots[line.slot];
         (self.idcs[idc].life == line.idc_life).then_some(idc)
     }
 
-    /// The cloud agent at a link's end, if it is still the same process.
+    /// Returns the cloud agent at the end of a link, if it is still the same process.
     pub(super) fn cloud_of(&self, link: LinkId) -> Option<usize> {
         let line = self.lines.get(&link)?;
         let Slot { cloud, link: current, .. } = self.slots[line.slot];
@@ -365,7 +372,7 @@ impl World {
     }
 }
 
-/// The key of a write.
+/// Returns the key of a write, or `None` if the message is a question.
 pub(super) fn key_of(kind: &to_idc::Kind) -> Option<Key> {
     let key = match kind {
         to_idc::Kind::Place(envelope) => &envelope.key,
@@ -374,7 +381,7 @@ pub(super) fn key_of(kind: &to_idc::Kind) -> Option<Key> {
         to_idc::Kind::Refund(refund) => &refund.key,
         to_idc::Kind::Ask(_) | to_idc::Kind::AskPayment(_) => return None,
     };
-    // A key of another length is one that nobody sent.
+    // A key of the wrong length becomes a key that no caller sent.
     Some(Key::try_from(&key[..]).unwrap_or_default())
 }
 
@@ -384,7 +391,7 @@ mod tests {
 
     use super::*;
 
-    /// The receiver takes what comes after later frames of its lane for a frame that came twice.
+    /// The receiver takes a frame that arrives after later ones of its lane for a repeated frame.
     #[test]
     fn a_frame_out_of_its_order_counts_as_lost() {
         for (late, lost, expected) in [(10_000, 0, true), (0, 10_000, true), (0, 0, false)] {

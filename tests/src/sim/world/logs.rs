@@ -1,6 +1,6 @@
-//! A data centre's audit log, and the judge of P8: nothing is committed before its receipt is durable there, and nothing
-//! settled told before its outcome is. The log is a journal on a disk: a crash may leave a torn round, and the next process
-//! recovers what is whole.
+//! A data centre's audit log, and the checks of its half of P8. The entry "received" is durable
+//! before a commit, and the entry of an outcome is durable before an answer. The log is a journal
+//! on a disk: a crash may leave a torn round, and the next process recovers the whole rounds.
 
 use std::collections::BTreeSet;
 
@@ -19,17 +19,17 @@ use super::super::options::Sabotage;
 use super::reconciled::entries_of;
 use super::{Event, World, note};
 
-/// What a disk writes whole or not at all.
+/// A disk writes a sector whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
 /// A data centre's log on its disk.
 pub(super) struct Log {
     acknowledged: Keys,
-    /// By this process.
+    /// Keys in entries of this process.
     own: Keys,
     segment: Vec<u8>,
     writer: Writer,
-    /// What is being written.
+    /// The round that is being written.
     round: Vec<Entry>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Log {
 struct Keys {
     received: BTreeSet<KeyDigest>,
     committed: BTreeSet<KeyDigest>,
-    /// Of payments: what was received, and what became of it.
+    /// Entries of payments: the key, and the outcome or `received`.
     payments: BTreeSet<(KeyDigest, String)>,
 }
 
@@ -77,12 +77,12 @@ impl Log {
         self.writer.round(None, entries, &mut self.segment);
     }
 
-    /// Its entries as they lie on the disk.
+    /// Returns the entries on the disk.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, String> {
         entries_of(&self.segment)
     }
 
-    /// Those before a round that is torn.
+    /// Returns the entries on the disk before a torn round.
     pub(super) fn whole_entries(&self) -> Result<Vec<Entry>, String> {
         let (_, mut reader) = Reader::open(&self.segment).map_err(|error| error.to_string())?;
         let mut entries = Vec::new();
@@ -99,13 +99,14 @@ impl Log {
         }
     }
 
-    /// An entry is durable that is not of the orders' rounds.
+    /// Adds a durable entry that is not part of the orders' rounds.
     pub(super) fn add(&mut self, entry: &Entry) {
         self.append(std::slice::from_ref(entry));
         self.acknowledged.add(entry);
     }
 
-    /// The process ends: of the round that is being written, any sectors have come to the disk.
+    /// Ends the process. Of the round that is being written, a random set of sectors has reached
+    /// the disk.
     pub(super) fn crash(&mut self, dice: &mut Dice) {
         let round = std::mem::take(&mut self.round);
         let from = self.segment.len();
@@ -122,7 +123,7 @@ impl Log {
         }
     }
 
-    /// The next process reads what is there, and cuts off a torn round. Returns whether there was one.
+    /// Reads the log in a new process, and cuts off a torn round. Returns true if there was one.
     fn recover(&mut self, sabotage: Option<Sabotage>) -> Result<bool, String> {
         let segment = self.segment.clone();
         let (_, mut reader) = Reader::open(&segment).map_err(|error| error.to_string())?;
@@ -145,7 +146,7 @@ impl Log {
             found.add(&Entry::parse(entry).map_err(|error| error.to_string())?);
         }
         if !found.has_all(&self.acknowledged) {
-            return Err("what it acknowledged is not there".to_owned());
+            return Err("acknowledged entries are missing".to_owned());
         }
         (self.acknowledged, self.own) = (found, Keys::default());
         Ok(torn)
@@ -153,11 +154,11 @@ impl Log {
 }
 
 impl World {
-    /// A round goes to the disk, which may be full.
+    /// Writes a round to the disk, which may be full.
     pub(super) fn audit(&mut self, idc: usize, AuditRound { entries, again }: AuditRound) {
         let fails = self.dice.happens(self.fault_rates.audit_fails);
         self.counts.audit_rounds_failed += u64::from(fails);
-        // The agent's shell waits before it tries again.
+        // The real driver also waits before it tries again.
         let delay = if again { self.dice.millis(5..=200) } else { self.dice.micros(100..=2_000) };
         let life = self.idcs[idc].life;
         if !fails {
@@ -166,7 +167,7 @@ impl World {
         self.after(delay, Event::Audited { idc, life, entries, fails });
     }
 
-    /// The agent hears how its round ended, if it is still the same process.
+    /// Passes the end of a round to the core, if the process is still the same.
     pub(super) fn audited(&mut self, idc: usize, life: u32, entries: Vec<Entry>, fails: bool) {
         if self.idcs[idc].life != life {
             return;
@@ -187,7 +188,7 @@ impl World {
         self.tell_idc(idc, Input::Audited(Ok(())));
     }
 
-    /// P8 across a crash: everything that was acknowledged is there.
+    /// P8: after a crash, every acknowledged entry is in the log.
     pub(super) fn recover_log(&mut self, idc: usize) {
         match self.idcs[idc].log.recover(self.sabotage) {
             Ok(torn) => {
@@ -199,7 +200,7 @@ impl World {
         }
     }
 
-    /// P8 before a commit.
+    /// P8 before a commit: the entry "received" of each request is durable.
     pub(super) fn check_logged_batch(&mut self, idc: usize, batch: &Batch) {
         let received = &self.idcs[idc].log.own.received;
         if batch.requests.iter().any(|request| !received.contains(&request.key)) {
@@ -207,7 +208,7 @@ impl World {
         }
     }
 
-    /// P8 before an answer.
+    /// P8 before an answer: the entry of the outcome is durable.
     pub(super) fn check_logged_answer(&mut self, idc: usize, message: &ToCloud) {
         let Some(to_cloud::Kind::Settled(settled)) = &message.kind else { return };
         let facts = settled.receipt.as_ref().map(|receipt| receipt.facts.clone()).unwrap_or_default();

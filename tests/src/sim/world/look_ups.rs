@@ -1,4 +1,5 @@
-//! Look-ups: the agents' own code asks the database, and other transactions go on between two of its statements.
+//! Look-ups: the agents' real code queries the database, and other transactions run between two of
+//! its statements.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -12,7 +13,7 @@ use bridge_protocol::wire::order::{Refusal, State};
 use super::super::options::Sabotage;
 use super::{Event, World};
 
-/// What an agent asks, and for whom.
+/// A question of an agent to the database.
 pub(super) struct Question {
     pub(super) token: Token,
     pub(super) brand: Brand,
@@ -20,17 +21,17 @@ pub(super) struct Question {
     pub(super) key: Option<KeyDigest>,
 }
 
-/// A question on its way through the database.
+/// A look-up that the database runs.
 pub(super) struct LookUp {
     idc: usize,
-    /// Which process of it asked.
+    /// Number of the process that asked.
     life: u32,
     token: Token,
     work: Pin<Box<dyn Future<Output = Result<Option<State>, LedgerError>>>>,
 }
 
 impl World {
-    /// A look-up comes to the database.
+    /// Starts a look-up.
     pub(super) fn look_up(&mut self, idc: usize, life: u32, question: Question) {
         let Question { token, brand, order, key } = question;
         let key = key.filter(|_| self.sabotage != Some(Sabotage::LookUpByIdAlone));
@@ -41,7 +42,7 @@ impl World {
         self.look_up_goes(self.look_ups_made);
     }
 
-    /// The database gets to its next statement, unless its agent was killed meanwhile.
+    /// Runs the next statement of a look-up, unless its agent was killed meanwhile.
     pub(super) fn look_up_goes(&mut self, id: u64) {
         let Some(look_up) = self.look_ups.get_mut(&id) else { return };
         let (idc, life, token) = (look_up.idc, look_up.life, look_up.token);

@@ -1,24 +1,24 @@
-//! The world of one schedule: who is in it, its time, and its events one by one.
+//! The world of one schedule: its parts, its time, and its events in order of time.
 //!
-//! An event is taken off the queue, told to whom it concerns, and what they do about it becomes later events. Each
-//! neighbour of this file is one inhabitant.
+//! The world takes the next event off the queue and passes it to the part that it concerns. The
+//! part's reaction becomes later events. Each other file of this folder is one part.
 
-/// A cloud agent: the real sender and sealing session, and the shell around them.
+/// A cloud agent: the real sender and sealing session, and a simulated driver.
 mod cloud;
 
-/// A data centre's agent: the real one, and the shell around it.
+/// A data centre's agent: the real core, and a simulated driver.
 mod data_centre;
 
 /// The database that the data centres share, statement by statement.
 mod database;
 
-/// Look-ups in that database.
+/// Look-ups in the database.
 mod look_ups;
 
-/// Who changes it beside the agents.
+/// DBAs who change rows of the database.
 mod dba;
 
-/// The lines between them.
+/// The lines between the agents.
 mod lines;
 
 /// Sealing keys, and the operator who rotates them.
@@ -30,28 +30,28 @@ mod logs;
 /// A cloud agent's audit log.
 mod cloud_log;
 
-/// Everybody's clock.
+/// The clocks of all hosts.
 mod clocks;
 
-/// What goes wrong, and when.
+/// The faults.
 mod faults;
 
 /// Restores of the database to an earlier moment.
 mod restores;
 
-/// A ledger that would be put back, beside the logs and the gateway's books.
+/// Comparison of a ledger as a restore would leave it with the logs and the gateway's books.
 mod put_back;
 
-/// Callers: what they want, and what they do about an answer.
+/// Callers: their wishes, and their reactions to answers.
 mod callers;
 
-/// What a caller makes of an answer.
+/// Answers as callers see them.
 mod replies;
 
-/// The checkers: the promises, at every step.
+/// The checkers: they test the promises at every step.
 mod checkers;
 
-/// The payment gateway behind its line, and whatever else payments have around them.
+/// The payment gateway behind its line, and the rest of the environment of payments.
 mod gateway;
 
 /// A data centre's payments.
@@ -63,10 +63,10 @@ mod payers;
 /// The checker of payments.
 mod payment_checker;
 
-/// Both ends' logs side by side.
+/// Comparison of the logs of both sides.
 mod reconciled;
 
-/// What the database holds, as the reference model reads it.
+/// Content of the database, in the types of the reference model.
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,112 +103,113 @@ use look_ups::{LookUp, Question};
 use payments::PaymentWorld;
 use restores::Named;
 
-/// The first moment of every schedule by a clock that is right.
+/// The first moment of every schedule by a correct clock, in microseconds since 1970.
 const EPOCH_MICROS: i64 = 1_795_343_485_000_000;
 
-/// Between two throws of the dice over what goes wrong.
+/// Interval between two draws of faults.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How long a statement of the model waits for a row, and how long one that does nothing else.
+/// Longest time that a statement of the model waits for a row: for a statement of a batch, and for
+/// a statement that does nothing but wait.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 const AWAITED_FOR: Duration = Duration::from_millis(200);
 
-/// A schedule that is not quiet so long after its last fault never will be.
+/// After the last fault, a schedule must become quiet within this time.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
 
-/// What a schedule came to.
+/// Result of a schedule.
 pub(super) struct Ended {
     pub(super) orders: u64,
     pub(super) counts: Counts,
-    /// Which promise, and how it was broken.
+    /// The broken promise, and a description of the violation.
     pub(super) violation: Option<(&'static str, String)>,
     pub(super) trace: u64,
     pub(super) story: Vec<String>,
 }
 
-/// What happens next.
+/// An event of the simulation.
 enum Event {
-    /// The dice are thrown over what goes wrong.
+    /// Faults are drawn.
     Tick,
-    /// A cloud agent dials.
+    /// A cloud agent dials a link.
     Dial(usize),
-    /// The last bytes of a frame come.
+    /// The last bytes of a frame arrive.
     Frame { link: LinkId, direction: Direction, lane: u8, bytes: Bytes },
     /// One end of a link learns that it is down.
     Down { link: LinkId, direction: Direction },
-    /// A silent peer is heard again.
+    /// A peer that was silent is active again.
     Heard(LinkId),
-    /// A window is what it was.
+    /// A window returns to its normal size.
     Window(LinkId),
     /// The operator makes a sealing key.
     Rotate,
-    /// A host gets a sealing key.
+    /// A host receives a sealing key.
     KeyComes { host: usize, number: usize },
-    /// A host loses the sealing keys before this one.
+    /// A host loses the sealing keys that are older than this one.
     KeyGoes { host: usize, number: usize },
-    /// A cloud agent is told which keys a link's agent opens.
+    /// A cloud agent receives the manifest of a link's agent.
     Manifest { link: LinkId, note: Bytes },
-    /// A sender's timer.
+    /// A sender's timer expires.
     Timer { cloud: usize, at: Duration },
-    /// A batch comes to the database.
+    /// A batch reaches the database.
     Commit { idc: usize, life: u32, attempt: orders::core::Attempt },
-    /// The database gets to the next statement of a batch.
+    /// The database runs the next statement of a batch.
     Statement(u64),
-    /// COMMITs that were late are done, or not.
+    /// COMMITs that were late are done or fail.
     LateCommits,
-    /// Somebody beside the agents lets a row go.
+    /// A session other than an agent's releases a row.
     LetGo(u64),
-    /// A DBA stops the agents, to restore the database.
+    /// A DBA stops the agents to restore the database.
     StopForRestore,
-    /// The database is as it was at that moment.
+    /// The database has the state of that moment again.
     Restored { to: Duration },
-    /// Somebody looks what a restore at this moment would lack.
+    /// The checker compares a ledger as a restore to this moment would leave it.
     PutBack,
-    /// The database gets to a DBA's next statement.
+    /// The database runs a DBA's next statement.
     Dba(u64),
-    /// The agent hears how a batch ended.
+    /// The agent receives the end of a batch.
     BatchEnd { idc: usize, life: u32, ended: orders::core::AttemptEnd },
     /// A sealing session is decapsulated.
     Decapsulated { idc: usize, life: u32, link: LinkId, session: Decapsulated },
-    /// The disk under a cloud agent's log has taken an entry, or refuses it.
+    /// The disk under a cloud agent's log has written or refused an entry.
     CloudLogged { cloud: usize, life: u32, entry: u64 },
-    /// The disk under a data centre's log has taken a round, or refuses it.
+    /// The disk under a data centre's log has written or refused a round.
     Audited { idc: usize, life: u32, entries: Vec<Entry>, fails: bool },
-    /// A look-up comes to the database.
+    /// A look-up reaches the database.
     LookUp { idc: usize, life: u32, question: Question },
-    /// The database gets to the next statement of a look-up.
+    /// The database runs the next statement of a look-up.
     LookUpGoes(u64),
-    /// What an agent answered before is durable.
+    /// Answers that a database gave before become durable.
     Sync,
     /// A cloud agent is started.
     CloudStarts(usize),
     /// An IDC agent is started.
     IdcStarts(usize),
-    /// A task of a data centre's payments goes on.
+    /// A task of a data centre's payments continues.
     PaymentTask(u64),
-    /// A request comes to the gateway.
+    /// A request reaches the gateway.
     Gateway { task: u64, ask: u64, what: GatewayCall },
-    /// What a task asked is answered.
+    /// A task receives an answer to its request.
     Replied { task: u64, ask: u64, reply: GatewayReply },
-    /// The disk under a data centre's log has taken an entry about a payment, or refuses it.
+    /// The disk under a data centre's log has written or refused an entry about a payment.
     PaymentLogged { task: u64, ask: u64, event: Box<bridge_protocol::audit::Event>, fails: bool },
-    /// A data centre looks for payments and refunds that are due.
+    /// A data centre searches for payments and refunds that are due.
     Look { idc: usize, life: u32 },
-    /// Somebody says that the gateway knows more of an order's payment.
+    /// A hint arrives that the gateway knows more about an order's payment.
     Hint(OrderId),
-    /// The timer of a sender of payments.
+    /// The timer of a sender of payments expires.
     PayTimer { cloud: usize, at: Duration },
-    /// A payer does the next thing.
+    /// A payer takes its next step.
     PayWake(usize),
-    /// A payer may run out of patience.
+    /// A payer that still waits may lose its patience.
     PayImpatient(usize),
-    /// A caller does the next thing.
+    /// A caller takes its next step.
     Wake(usize),
-    /// A caller may run out of patience.
+    /// A caller that still waits may lose its patience.
     Impatient(usize),
 }
 
-/// One schedule.
+/// The world of one schedule.
 pub(super) struct World {
     now: Duration,
     events: BTreeMap<(Duration, u64), Event>,
@@ -216,20 +217,22 @@ pub(super) struct World {
     dice: Dice,
     fault_rates: FaultRates,
     sabotage: Option<Sabotage>,
-    /// The key of each write that a link carried, by its number there, which payments have of their own.
+    /// The key of each write that a link carried. The index is the link, true for payments, and the
+    /// request's number; payments have numbers of their own.
     keys_carried: BTreeMap<(LinkId, bool, u64), reference::Key>,
-    /// Keys of which a single frame was lost, or came after later ones, on a lane that goes on.
+    /// Keys of requests whose frame was lost, or arrived after later ones, while the lane
+    /// continued.
     spoilt: BTreeSet<reference::Key>,
-    /// When the last fault may happen.
+    /// No fault happens after this moment.
     faults_until: Duration,
-    /// Set once every caller is to find out how its order ended.
+    /// Set once every caller must learn the outcome of its order.
     finding_out: bool,
 
     shop: Shop,
     keys: Keys,
     sender_limits: sender::SenderLimits,
     idc_limits: orders::core::OrderLimits,
-    /// What a link accepts unanswered when nothing is wrong.
+    /// Most unanswered requests that a link accepts when nothing is wrong.
     window: u32,
 
     clouds: Vec<Cloud>,
@@ -238,55 +241,55 @@ pub(super) struct World {
     lines: BTreeMap<LinkId, Line>,
     links_made: u64,
     ledger: ModelDatabase,
-    /// Batches on their way through the database.
+    /// Batches that the database has begun.
     commits: BTreeMap<u64, Commit>,
     commits_made: u64,
-    /// Look-ups on their way through it.
+    /// Look-ups that the database has begun.
     look_ups: BTreeMap<u64, LookUp>,
     look_ups_made: u64,
-    /// Who holds rows beside the agents.
+    /// Sessions other than the agents' that hold rows.
     holders: BTreeMap<u64, Holder>,
     holders_made: u64,
-    /// Who changes rows beside them.
+    /// Transactions of DBAs.
     dbas: BTreeMap<u64, Dba>,
     dbas_made: u64,
     /// The database does not answer before this moment.
     database_down_until: Duration,
-    /// No data centre's agent is started before this moment: a DBA restores the database.
+    /// No data centre's agent starts before this moment, because a DBA restores the database.
     restored_at: Duration,
-    /// Whether any clock was set far off.
+    /// True if any clock was set far off.
     clocks_jumped: bool,
-    /// What restores took, as the logs name it.
+    /// Outcomes that restores removed, as the logs name them.
     taken: BTreeSet<Named>,
 
     payment_world: PaymentWorld,
-    /// Tokens that shoppers were given.
+    /// Number of tokens that shoppers received.
     tokens_made: u64,
     writes: Vec<Write>,
     attempts: Vec<Attempt>,
-    /// Which write each idempotency key that was sent stands for.
+    /// The write that each idempotency key stands for.
     keys_sent: BTreeMap<reference::Key, usize>,
-    /// The attempt that each order's id was made for.
+    /// The attempt for which each order's id was made.
     orders: BTreeMap<OrderId, usize>,
 
     history: History,
-    /// Reads receipts as the reference model does.
+    /// Verifier of receipts, from the reference model.
     receipts: Receipts,
-    /// Ids of attempts at placing whose callers were told that nothing happened.
+    /// Order ids of attempts whose callers were told that nothing happened.
     denied: BTreeSet<reference::Order>,
     violation: Option<(&'static str, String)>,
     counts: Counts,
     trace: Trace,
 }
 
-/// Notes an event in the world's trace.
+/// Writes an event into the world's trace.
 macro_rules! note {
     ($world:expr, $($text:tt)*) => { $world.trace.note($world.now, format_args!($($text)*)) };
 }
 use note;
 
 impl World {
-    /// A schedule that follows from this seed. It keeps its last `story_max` events as text.
+    /// Makes the schedule of a seed. Its last `story_max` events are kept as text.
     pub(super) fn new(seed: u64, sabotage: Option<Sabotage>, story_max: usize) -> Self {
         let mut dice = Dice::new(seed);
         let fault_rates = FaultRates::drawn(&mut dice, sabotage);
@@ -392,8 +395,9 @@ impl World {
         world
     }
 
-    /// Runs the schedule: first with faults until every caller has come, then without until everything is quiet, then
-    /// every caller who does not know the end of an order finds out, and the reference model is compared.
+    /// Runs the schedule in four steps: with faults until every caller has come; without faults
+    /// until everything is quiet; until every caller has learned the outcome of its order; and the
+    /// comparison with the reference model.
     pub(super) fn run(mut self) -> Ended {
         let orders = self.writes.len() as u64;
         self.run_until_quiet();
@@ -476,7 +480,7 @@ impl World {
         }
     }
 
-    /// Lets something happen later.
+    /// Schedules an event.
     fn after(&mut self, delay: Duration, event: Event) {
         self.at(self.now + delay, event);
     }
@@ -486,7 +490,7 @@ impl World {
         self.events.insert((when, self.events_made), event);
     }
 
-    /// Notes the first broken promise; the schedule ends with it.
+    /// Records the first broken promise. The schedule ends with it.
     fn violate(&mut self, promise: &'static str, what: String) {
         note!(self, "{promise} IS BROKEN: {what}");
         self.violation.get_or_insert((promise, what));

@@ -1,5 +1,5 @@
-//! Callers who pay: each wants one thing about money under one idempotency key, and does about an answer what storefronts do; now
-//! and then with a mistake, or for another brand.
+//! Callers who pay. Each wants one thing about money under one idempotency key, and reacts to
+//! answers as storefronts do. Some make mistakes, or ask for another brand's order.
 
 use std::time::Duration;
 
@@ -20,60 +20,60 @@ use super::lines::PAYMENTS;
 use super::replies::{CallerReply, NoEffect};
 use super::{Event, World, note};
 
-/// Attempts that a payer makes before it waits for better times.
+/// Attempts of a payer before it waits until the faults are over.
 const TRIES: u32 = 6;
 
-/// What one idempotency key stands for.
+/// The request that one idempotency key stands for.
 pub(super) struct PayWrite {
     key: String,
-    /// Whose storefront asks.
+    /// Brand of the storefront that asks.
     pub(super) brand: usize,
-    /// The brand that the order is of.
+    /// Brand of the order.
     pub(super) brand_of_order: usize,
     pub(super) order: OrderId,
     pub(super) intent: PayIntent,
     pub(super) attempts: Vec<usize>,
     open: u32,
     tries: u32,
-    /// What it came to, once that is known for good.
+    /// The final outcome, once it is known.
     pub(super) end: Option<PayEnd>,
 }
 
-/// What a payer wants.
+/// The wish of a payer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PayIntent {
-    /// To pay for an order; `slips` to that token under the same key now and then.
+    /// To pay for an order. A few attempts use the token `slips` under the same key by mistake.
     Pay { amount: i64, token: String, slips: Option<String> },
-    /// To get money back.
+    /// To get a refund.
     Refund { payment: PaymentId, amount: i64, currency: &'static str },
 }
 
-/// How a payer has ended.
+/// Final outcome for a payer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PayEnd {
     Paid,
     NotPaid,
     GivenBack,
     NotGivenBack,
-    /// It had no effect, for this reason.
+    /// The request had no effect, for this reason.
     Refused(Refusal),
 }
 
-/// One request of a payer.
+/// One attempt of a payer.
 #[derive(Debug, Clone)]
 pub(super) struct PayAttempt {
     pub(super) write: usize,
     cloud: usize,
-    /// The id made for the payment, or the refund.
+    /// The id made for the payment or the refund.
     pub(super) id: Id,
     pub(super) request: PayRequest,
     pub(super) key: reference::Key,
     denied: bool,
-    /// Its order was there when it was sent, or its agent was still placing it.
+    /// True if the order existed when the attempt was sent, or its agent was still placing it.
     pub(super) existed: bool,
 }
 
-/// What an attempt is.
+/// Kind of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PayRequest {
     Pay { token: String },
@@ -82,7 +82,7 @@ pub(super) enum PayRequest {
 }
 
 impl World {
-    /// A caller who cannot be told yet whether its order was placed may pay for it all the same.
+    /// Lets a caller pay although the outcome of its order is still unknown.
     pub(super) fn may_pay_early(&mut self, order: OrderId, brand: usize, total: i64) {
         if self.dice.happens(self.fault_rates.pays) {
             let token = self.agree(order, total);
@@ -91,7 +91,8 @@ impl World {
         }
     }
 
-    /// A caller whose order was placed may pay for it, now and then twice, wrongly, or not by its own brand.
+    /// Lets a caller whose order was placed pay. Some pay twice, with a mistake, or from another
+    /// brand.
     pub(super) fn may_pay(&mut self, order: OrderId, brand: usize, total: i64) {
         if !self.dice.happens(self.fault_rates.pays) {
             return;
@@ -102,7 +103,7 @@ impl World {
         let delay = self.dice.millis(0..=200);
         self.pays(order, brand, brand, PayIntent::Pay { amount, token: token.clone(), slips }, delay);
         if self.dice.happens(2_000) {
-            // Another window of the same shopper.
+            // The same shopper pays in a second window.
             let other = if self.dice.happens(5_000) { token } else { self.agree(order, total) };
             let delay = self.dice.millis(0..=400);
             self.pays(
@@ -144,13 +145,13 @@ impl World {
         self.after(delay, Event::PayWake(number));
     }
 
-    /// Whether every payer knows what became of it.
+    /// Returns true if every payer knows its outcome.
     pub(super) fn all_payers_know(&self) -> bool {
         let is_settled = |write: &PayWrite| self.payment_world.settled.contains(write.order.as_bytes());
         self.payment_world.writes.iter().all(|write| write.end.is_some() || is_settled(write))
     }
 
-    /// Every payer is to find out what became of it.
+    /// Makes every payer find out its outcome.
     pub(super) fn find_out_payers(&mut self) {
         self.payment_world.finding_out = true;
         for write in 0..self.payment_world.writes.len() {
@@ -185,7 +186,7 @@ impl World {
         }
     }
 
-    /// An open attempt takes long: some hang up and try elsewhere.
+    /// Lets a payer whose attempt takes long send its request again, perhaps to another agent.
     pub(super) fn pay_impatient(&mut self, id: usize) {
         let PayWrite { open, end, intent, .. } = &self.payment_world.writes[id];
         if *open > 0 && end.is_none() {
@@ -227,7 +228,7 @@ impl World {
         Some(IdempotencyKey::parse(key.as_bytes()).ok()?.digest(self.shop.brands().get(*brand)?))
     }
 
-    /// A payer's request reaches the agent: admitted, logged, and handed to the payments' order link.
+    /// Handles a payer's request: admits it, logs it, and hands it to the order link of payments.
     fn pay_call(&mut self, attempt: usize) {
         let PayAttempt { cloud, request, .. } = self.payment_world.attempts[attempt].clone();
         let agent = &self.clouds[cloud];
@@ -253,7 +254,7 @@ impl World {
         self.log_at_cloud(cloud, AfterLogging::Pay { attempt, kind: Box::new(kind), mark: BodyMark(mark) });
     }
 
-    /// What an attempt says on the wire.
+    /// Returns the message of an attempt.
     fn pay_message(&self, attempt: usize) -> Option<to_idc::Kind> {
         let PayAttempt { write, id, request, key, .. } = &self.payment_world.attempts[attempt];
         let PayWrite { brand, order, intent, .. } = &self.payment_world.writes[*write];
@@ -303,7 +304,7 @@ impl World {
         self.do_payment_outputs(cloud);
     }
 
-    /// An answer comes on a payment lane.
+    /// Handles an answer on a payment lane.
     pub(super) fn payment_answered(
         &mut self,
         cloud: usize,
@@ -331,7 +332,7 @@ impl World {
         }
     }
 
-    /// Does what the payments' sender says, and sets its timer.
+    /// Carries out the outputs of the payments' sender, then sets its timer.
     pub(super) fn do_payment_outputs(&mut self, cloud: usize) {
         while let Some(output) = self.clouds[cloud].payments.poll_output() {
             match output {
@@ -376,7 +377,7 @@ impl World {
         }
     }
 
-    /// A payer is told, of a write once that is in the log.
+    /// Passes an answer to the payer. The answer to a write must first be durable in the log.
     fn conclude_payer(&mut self, attempt: usize, told: CallerReply, stands: Option<Payment>) {
         let PayAttempt { cloud, request, .. } = &self.payment_world.attempts[attempt];
         match request {
@@ -391,7 +392,7 @@ impl World {
         }
     }
 
-    /// A payer is told something; how its payment stands, if that is known.
+    /// Passes an answer to the payer, with the state of its payment if it is known.
     pub(super) fn tell_payer(&mut self, attempt: usize, told: &CallerReply, stands: Option<Payment>) {
         note!(self, "payment attempt {attempt} is told {told:?} {stands:?}");
         let PayAttempt { write: id, request, .. } = self.payment_world.attempts[attempt].clone();
@@ -412,7 +413,7 @@ impl World {
         self.after(delay, Event::PayWake(id));
     }
 
-    /// What the payer makes of how its payment stands.
+    /// Returns the payer's final outcome, if the state of its payment is final.
     fn payment_stands(&mut self, attempt: usize, stands: &Payment) -> Option<PayEnd> {
         self.check_payment_told(attempt, stands);
         let refunds = self.payment_world.attempts[attempt].request == PayRequest::Refund;
@@ -430,7 +431,8 @@ impl World {
         }
     }
 
-    /// What it makes of anything else: of a refusal, once every attempt of it was told that it did nothing.
+    /// Returns the payer's final outcome if the answer is a refusal, and all its attempts were told
+    /// that they did nothing.
     fn payment_refused(&mut self, attempt: usize, told: &CallerReply) -> Option<PayEnd> {
         let PayAttempt { write: id, request, .. } = self.payment_world.attempts[attempt].clone();
         let refusal = match told {
@@ -449,7 +451,8 @@ impl World {
         let refusal = refusal.filter(|refusal| {
             let for_now =
                 matches!(refusal, Refusal::Busy | Refusal::DatabaseDown | Refusal::PaymentInProgress);
-            // What the key was used for first is what it stands for.
+            // The first use of a key decides its request. Another use of it says nothing about the
+            // outcome.
             !for_now && *refusal != Refusal::KeyReused
         })?;
         let denied = |attempt: &&usize| {
@@ -458,11 +461,12 @@ impl World {
         };
         let write = &self.payment_world.writes[id];
         let all = write.attempts.iter().filter(denied).count() == write.attempts.len();
-        // Where something else of it may still come, it tries again.
+        // If another attempt may still have an effect, the payer tries again.
         (all || self.payment_world.finding_out).then_some(PayEnd::Refused(refusal))
     }
 
-    /// A payer that knows goes on: asks for money back, pays otherwise, or has the order cancelled.
+    /// Lets a payer that knows its outcome go on: it asks for a refund, pays in another way, or
+    /// cancels the order.
     fn pays_again(&mut self, id: usize, end: PayEnd) {
         if self.payment_world.finding_out {
             return;
@@ -489,7 +493,7 @@ impl World {
         }
     }
 
-    /// The shop asks for what is left of a payment that pays for nothing.
+    /// Lets the shop ask for a refund of the rest of a payment that has no valid order.
     pub(super) fn asks_for_the_rest(&mut self, row: &PaymentColumns) {
         let left = row.amount - self.payment_world.bank.back(&row.payment_key);
         let brand = self.shop.brands().iter().position(|brand| brand.as_str() == row.brand);
@@ -502,7 +506,8 @@ impl World {
         }
     }
 
-    /// Somebody wants money of an order's payment back: some of it, all, too much, in another currency, or for another brand.
+    /// Asks for a refund of an order's payment: of a part, all, too much, in another currency, or
+    /// from another brand.
     fn asks_back(&mut self, order: OrderId, brand: usize, amount: i64) {
         let found = self.ledger.payments().into_iter().find(|row| {
             row.order == order.as_uuid() && matches!(row.state.as_str(), "paid" | "partially_refunded")

@@ -1,4 +1,5 @@
-//! The checker of payments: what the gateway's books, the ledger, the logs and what callers were told have to do with each other.
+//! The checker of payments: it compares the gateway's books, the ledger, the logs and the answers
+//! that callers got.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,10 +14,11 @@ use bridge_idc::payments::{Charge, GiveBack};
 use bridge_protocol::domain::{OrderId, PaymentId};
 use bridge_protocol::wire::order::{Refusal, ToCloud, to_cloud};
 
-/// How often the gateway may be asked again for what it has refused for certain: its answer may be lost that often.
+/// Most requests under one key after the gateway has refused it for certain. More than one is
+/// right, because the answer may be lost.
 const ASKED_AFTER_REFUSAL_MAX: u32 = 12;
 
-/// A payment of which money moved.
+/// Returns true if money moved for the payment.
 fn is_charged(row: &PaymentColumns) -> bool {
     matches!(row.state.as_str(), "paid" | "partially_refunded" | "refunded") || is_late(row)
 }
@@ -25,7 +27,7 @@ fn is_late(row: &PaymentColumns) -> bool {
     matches!(row.state.as_str(), "charged_late" | "returned")
 }
 
-/// Its shop was told that no money moved.
+/// Returns true if the shop was told that no money moved.
 fn was_denied(row: &PaymentColumns) -> bool {
     matches!(row.state.as_str(), "declined" | "not_paid") || is_late(row)
 }
@@ -44,12 +46,12 @@ impl World {
         key.is_some_and(|key| self.payment_world.logged.contains(&(key, what.to_owned())))
     }
 
-    /// The payments that are known by a token.
+    /// Returns the ledger's payments with this token.
     fn known_by(&self, token: &str) -> Vec<Rc<PaymentColumns>> {
         self.ledger.payments().into_iter().filter(|row| row.payment_key == token).collect()
     }
 
-    /// P8, and no gateway is asked for what is not durable: before a charge.
+    /// P2 and P8 before a charge: the payment must be durable in the ledger and in a log.
     pub(super) fn check_asked_to_charge(&mut self, charge: &Charge) {
         if self.payment_world.settled.contains(charge.order.as_bytes()) {
             return;
@@ -71,7 +73,8 @@ impl World {
         }
     }
 
-    /// P2 and P4 when money moves: once an order, and not where its caller was told that nothing happens.
+    /// P2 and P4 at a charge: an order is charged once, and never if its caller was told that
+    /// nothing happens.
     pub(super) fn check_charged(&mut self, charge: &Charge) {
         let order = charge.order.as_bytes();
         if self.payment_world.settled.contains(order) {
@@ -96,7 +99,8 @@ impl World {
         }
     }
 
-    /// P2 when money goes back: never more than came, and only what somebody of the shop asked for or what pays for nothing.
+    /// P2 at a refund: never more than was paid, and only if the shop asked for it or the payment
+    /// has no valid order.
     pub(super) fn check_given_back(&mut self, refund: &GiveBack) {
         let (id, token) = (refund.refund.as_bytes(), refund.charge.payment_key.as_str());
         let (amount, charged) = (refund.amount.amount(), refund.charge.amount.amount());
@@ -104,7 +108,7 @@ impl World {
             return;
         }
         if self.payment_world.bank.back(token) > charged {
-            self.violate("P2", format!("more goes back of {} than was paid", refund.charge.payment));
+            self.violate("P2", format!("more is refunded of {} than was paid", refund.charge.payment));
         }
         if self.payment_world.bank.asked_after_refusal(id) > ASKED_AFTER_REFUSAL_MAX {
             self.violate(
@@ -138,18 +142,19 @@ impl World {
         }
     }
 
-    /// Money goes back by itself where its order does not stand or it came late, once, and once more for each refund that was refused.
+    /// P2 at an automatic refund: the order must be cancelled or the charge late. A payment has at
+    /// most one automatic refund, and one more for each refund that was refused.
     fn check_automatic(&mut self, refund: &GiveBack) {
         let charge = &refund.charge;
         let late = self.ledger.payment_row(&charge.payment.as_uuid()).is_some_and(|row| is_late(&row));
         let cancelled = self.ledger.state_of(&charge.order.as_uuid()) == Some("cancelled");
         if !late && !cancelled {
-            self.violate("P2", format!("money of {} goes back, and nobody asked for it", charge.payment));
+            self.violate("P2", format!("{} is refunded, and nobody asked for a refund", charge.payment));
         }
         let asked_back = self.payment_world.bank.asked_back(charge.payment_key.as_str());
         let (asked_for, automatic): (Vec<&Id>, Vec<&Id>) =
             asked_back.partition(|id| self.payment_world.made_for.contains_key(*id));
-        // What never came to the gateway may have been called refused by an operator.
+        // A refund that never reached the gateway may have been resolved as refused by an operator.
         let said_refused = self.payment_world.said_refused.iter().filter(|id| {
             let intent = self.attempt_of(id).map(|(_, write)| &write.intent);
             let of_this =
@@ -157,11 +162,11 @@ impl World {
             of_this && !asked_for.contains(id)
         });
         if automatic.len() > asked_for.len() + said_refused.count() + 1 {
-            self.violate("P2", format!("money of {} goes back by itself again and again", charge.payment));
+            self.violate("P2", format!("{} is refunded automatically again and again", charge.payment));
         }
     }
 
-    /// A payment's row is durable.
+    /// Checks a payment's row when it becomes durable.
     pub(super) fn check_payment(&mut self, row: &PaymentColumns) {
         let (id, name) = (*row.payment.as_bytes(), row.payment);
         if self.payment_world.settled.contains(row.order.as_bytes()) {
@@ -212,7 +217,7 @@ impl World {
         }
     }
 
-    /// A refund's row is durable.
+    /// Checks a refund's row when it becomes durable.
     pub(super) fn check_refund(&mut self, row: &RefundColumns) {
         let (id, name) = (*row.refund.as_bytes(), row.refund);
         let payment = self.ledger.payment_row(&row.payment);
@@ -246,7 +251,8 @@ impl World {
         }
     }
 
-    /// What became of an automatic refund is logged as what became of its payment.
+    /// Returns true if a refund's state is logged. The state of an automatic refund is logged as
+    /// that of its payment.
     fn is_refund_logged(&self, row: &RefundColumns) -> bool {
         let of_payment = |what| self.is_logged(self.key_of(row.payment.as_bytes()), what);
         match (row.automatic, row.state.as_str()) {
@@ -258,7 +264,7 @@ impl World {
         }
     }
 
-    /// P8 before an answer: what a payment came to is in a log.
+    /// P8 before an answer: a payment's outcome must be in a log.
     pub(super) fn check_payment_answer(&mut self, message: &ToCloud) {
         let Some(to_cloud::Kind::Payment(stands)) = &message.kind else { return };
         let Ok(id) = Id::try_from(&stands.payment[..]) else { return };
@@ -266,15 +272,15 @@ impl World {
         if matches!(state, "paid" | "declined" | "not_paid" | "charged_late")
             && !self.is_logged(self.key_of(&id), state)
         {
-            self.violate("P8", format!("{state} is told of a payment before a log has it"));
+            self.violate("P8", format!("a payment is reported as {state} before a log has it"));
         }
     }
 
-    /// What a payer is told of its payment must be so.
+    /// Checks that the state in a payer's answer is true.
     pub(super) fn check_payment_told(&mut self, attempt: usize, stands: &Payment) {
         let PayAttempt { write, .. } = self.payment_world.attempts[attempt];
         let PayWrite { brand, brand_of_order, order, .. } = &self.payment_world.writes[write];
-        // It may have been answered before the ledger was put back.
+        // The answer may be from before a restore.
         if self.payment_world.named.contains(order.as_bytes()) {
             return;
         }
@@ -287,8 +293,10 @@ impl World {
         }
         let row = PaymentId::from_bytes(&stands.payment).ok();
         let Some(row) = row.and_then(|id| self.ledger.payment_row(&id.as_uuid())) else {
-            return self
-                .violate("P1", format!("payer {write} is told of a payment that is not there: {stands:?}"));
+            return self.violate(
+                "P1",
+                format!("payer {write} is told of a payment that does not exist: {stands:?}"),
+            );
         };
         let charged = self.payment_world.bank.is_charged(&row.payment_key);
         let told_paid = matches!(stands.state.as_str(), "paid" | "partially_refunded" | "refunded");
@@ -309,7 +317,7 @@ impl World {
         }
     }
 
-    /// A payer is told that nothing happened.
+    /// Checks an answer which says that nothing happened.
     pub(super) fn check_payment_denied(&mut self, attempt: usize, refusal: Option<Refusal>) {
         let PayAttempt { write: id, id: made, key, existed, .. } =
             self.payment_world.attempts[attempt].clone();
@@ -356,7 +364,8 @@ impl World {
         }
     }
 
-    /// The end: the gateway's books, the ledger and every payer agree, and nobody's money is where it does not belong.
+    /// Compares the gateway's books, the ledger and the payers at the end. No money may be in the
+    /// wrong place.
     pub(super) fn check_money(&mut self) {
         if let Err(what) = self.compare_books().and_then(|()| self.compare_payers()) {
             self.violate("MONEY", what);
@@ -397,7 +406,7 @@ impl World {
                 return Err(format!("the refunds of {row:?} come to another sum"));
             }
             if matches!(row.state.as_str(), "confirming" | "unknown") {
-                return Err(format!("nobody can tell of {row:?}"));
+                return Err(format!("the outcome of {row:?} is still unknown"));
             }
         }
         Ok(())
@@ -406,7 +415,8 @@ impl World {
     fn compare_payers(&self) -> Result<(), String> {
         let requests = self.ledger.requests();
         let refunds = self.ledger.refunds();
-        // What a payer was told before the ledger was put back may have become otherwise: the agents ask the gateway once more.
+        // An answer from before a restore may not be true any more, because the agents ask the
+        // gateway again.
         let is_named = |write: &PayWrite| self.payment_world.named.contains(write.order.as_bytes());
         let all = self.payment_world.writes.iter().enumerate();
         for (number, write) in all.filter(|(_, write)| !is_named(write)) {

@@ -1,5 +1,5 @@
-//! A data centre's payments: the agents' own core, service and reconciler over the model of the database, each request a task
-//! that goes on statement by statement.
+//! A data centre's payments: the agents' real core, service and reconciler over the model of the
+//! database. Each request is a task that advances statement by statement.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -34,28 +34,29 @@ use super::lines::PAYMENTS;
 use super::payers::{PayAttempt, PayWrite};
 use super::{Event, World, note};
 
-/// Between two looks for what is due, while things go wrong.
+/// Interval between two searches for due payments, until the faults end.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Looks in a schedule, after which something is asked about for ever.
+/// Most rounds of queries in a schedule. More mean that something is asked about forever.
 const LOOKS_MAX: u32 = 10_000;
 
-/// Times that payers try to find out, when nothing goes wrong any more.
+/// Rounds in which payers try to learn their outcome, after the last fault.
 const ROUNDS_TO_FIND_OUT: u32 = 12;
 
-/// Times that an operator says what went back by hand, at most; nobody kills the last one's command.
+/// Most times that an operator reports one refund by hand. The last command is not killed.
 const SAID_MAX: u32 = 6;
 
-/// Milliseconds for which an operator's command waits for whoever has the log: longer than a request to give back is on its way.
+/// Longest time, in milliseconds, that an operator's command waits for the log. It is longer than a
+/// refund request is under way.
 const BESIDE_WITHIN: u64 = 10_000;
 
-/// Calls of the gateway about what is in doubt, at a time and data centre.
+/// Most simultaneous queries of a data centre to the gateway about payments in doubt.
 const DOUBTS_MAX: usize = 8;
 
 /// The service of one process.
 pub(super) type Service = Rc<Payments<GatewayHandle, SimulatedEnvironment>>;
 
-/// Everything that is about money.
+/// State of all payments.
 pub(super) struct PaymentWorld {
     pub(super) bank: Bank,
     pub(super) outside: GatewayHandle,
@@ -64,59 +65,60 @@ pub(super) struct PaymentWorld {
     began: Instant,
     tasks: BTreeMap<u64, PaymentTask>,
     tasks_made: u64,
-    /// What tasks asked and was not answered.
+    /// Requests of tasks that have no answer yet.
     pub(super) open_asks: BTreeSet<u64>,
-    /// Requests that come to the gateway when nobody waits for them any more.
+    /// Requests that reach the gateway after their task has given up, with the time of arrival.
     pub(super) held_up: Vec<(Duration, GatewayCall)>,
-    /// In 10,000: charges that the gateway declines, and refunds that it refuses.
+    /// Chances in 10,000 that the gateway declines a charge, and that it refuses a refund.
     pub(super) declines: u32,
     pub(super) refuses_refunds: u32,
-    /// Whether an operator ends doubts by hand.
+    /// True if an operator resolves doubts by hand.
     pub(super) operator: bool,
-    /// In 10,000, at each of its steps: the operator's command is killed.
+    /// Chance in 10,000, at each step of an operator's command, that the command is killed.
     operator_dies: u32,
 
     pub(super) writes: Vec<PayWrite>,
     pub(super) attempts: Vec<PayAttempt>,
-    /// The attempt that each id of a payment or a refund was made for.
+    /// The attempt for which each id of a payment or a refund was made.
     pub(super) made_for: BTreeMap<Id, usize>,
     /// Ids of attempts whose callers were told that nothing happened.
     pub(super) denied: BTreeSet<Id>,
-    /// What data centres' logs have durable: under which key, and what.
+    /// Durable entries of the data centres' logs: the key, and the outcome or `received`.
     pub(super) logged: BTreeSet<(Key, String)>,
     pub(super) finding_out: bool,
-    /// Refunds of which an operator said that nothing went back.
+    /// Refunds that an operator resolved as not done.
     pub(super) said_refused: BTreeSet<Id>,
-    /// Orders of which something was named when the ledger had been put back, and those of them whose money a DBA settled by hand.
+    /// Orders that the comparison after a restore named, and those of them whose money a DBA
+    /// settled by hand.
     pub(super) named: BTreeSet<Order>,
     pub(super) settled: BTreeSet<Order>,
 }
 
-/// Something under way at a data centre.
+/// A task that is under way at a data centre.
 struct PaymentTask {
     idc: usize,
-    /// Which process of it.
+    /// Number of the agent's process.
     life: u32,
     kind: Kind,
     work: Pin<Box<dyn Future<Output = TaskResult>>>,
 }
 
-/// Whose it is.
+/// Origin of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The agent's, for somebody who asked.
+    /// The agent, for a request.
     Asked,
-    /// The agent's, about what is in doubt.
+    /// The agent, to resolve a doubt.
     Doubt,
-    /// An operator's command beside the agent: it outlives the agent's process.
+    /// An operator's command beside the agent. It continues when the agent's process ends.
     Operator,
 }
 
-/// What a task came to.
+/// Result of a task.
 enum TaskResult {
     Served(Token, ServiceEnd),
     Took(Due),
-    /// An operator: too soon, if so it is.
+    /// An operator's command has ended; true if it came too soon.
     Spoke(bool),
     Nothing,
 }
@@ -158,14 +160,14 @@ impl PaymentWorld {
         }
     }
 
-    /// Tasks that ask about what is in doubt.
+    /// Returns the number of tasks of a data centre that resolve doubts.
     fn doubts(&self, idc: usize) -> usize {
         self.tasks.values().filter(|task| task.idc == idc && task.kind == Kind::Doubt).count()
     }
 }
 
 impl World {
-    /// A new process' service.
+    /// Makes the service of a new process.
     pub(super) fn open_payments(&mut self, idc: usize) {
         let (ledger, outside, began) =
             (self.ledger.clone(), self.payment_world.outside.clone(), self.payment_world.began);
@@ -178,7 +180,7 @@ impl World {
         self.after(LOOK_EVERY, Event::Look { idc, life });
     }
 
-    /// The process is killed: what it does for payments ends in the middle, but for a COMMIT that is under way.
+    /// Ends the tasks of a killed process. A COMMIT that is under way may still be done.
     pub(super) fn close_payments(&mut self, idc: usize) {
         let of_agent = |task: &PaymentTask| task.idc == idc && task.kind != Kind::Operator;
         let orphans = self.payment_world.tasks.iter().filter(|(_, task)| of_agent(task));
@@ -187,7 +189,7 @@ impl World {
         }
     }
 
-    /// A task ends in the middle: a COMMIT that is under way may be done all the same.
+    /// Ends a task in the middle. A COMMIT that is under way may still be done.
     fn kill_task(&mut self, id: u64) {
         let commits = self.dice.happens(5_000);
         self.tell_ledger_the_time();
@@ -196,7 +198,7 @@ impl World {
         self.check_effects();
     }
 
-    /// A message comes on a payment lane.
+    /// Handles a message on a payment lane.
     pub(super) fn payment_comes(&mut self, idc: usize, link: LinkId, message: ToIdc) {
         let keys = self.keys.folders[idc].ring.clone();
         let here = &mut self.idcs[idc];
@@ -204,7 +206,7 @@ impl World {
         self.do_payment_core_outputs(idc);
     }
 
-    /// Does what the core says.
+    /// Carries out the core's outputs.
     pub(super) fn do_payment_core_outputs(&mut self, idc: usize) {
         while let Some(output) = self.idcs[idc].payment_core.poll_output() {
             match output {
@@ -222,7 +224,8 @@ impl World {
         }
     }
 
-    /// What the agent heard, unless it takes everybody for the order's own brand.
+    /// Returns the request unchanged. The sabotage replaces the brand of a refund by the brand of
+    /// its payment.
     fn brand_of(&self, mut asked: ServiceRequest) -> ServiceRequest {
         if self.sabotage == Some(Sabotage::LetAnotherBrandRefund)
             && let ServiceRequest::Refund(refund) = &mut asked
@@ -234,7 +237,7 @@ impl World {
         asked
     }
 
-    /// Orders went on, and so did the log.
+    /// Tells the core that the log has advanced with the orders.
     pub(super) fn tell_payment_core_of_log(&mut self, idc: usize) {
         if self.idcs[idc].payment_core.holds_back() {
             let here = &mut self.idcs[idc];
@@ -250,7 +253,7 @@ impl World {
         self.run_payment_task(id);
     }
 
-    /// A task goes on as far as it gets.
+    /// Runs a task until it waits.
     pub(super) fn run_payment_task(&mut self, id: u64) {
         let (fate, cancels) = (self.fate(), self.dice.happens(self.fault_rates.statement_cancelled));
         let Some(task) = self.payment_world.tasks.get_mut(&id) else { return };
@@ -294,9 +297,9 @@ impl World {
         }
     }
 
-    /// The world has answered what a task asked.
+    /// Passes an answer to the task that asked.
     pub(super) fn replied(&mut self, task: u64, ask: u64, reply: GatewayReply) {
-        // What comes later than the first answer is nobody's: the task waits for no such number.
+        // A later second answer is dropped: its request is no longer open.
         if self.payment_world.tasks.contains_key(&task) && self.payment_world.open_asks.remove(&ask) {
             self.payment_world.outside.reply(ask, reply);
             self.run_payment_task(task);
@@ -307,7 +310,7 @@ impl World {
         let lives = self.idcs[idc].life == life;
         match out {
             TaskResult::Spoke(too_soon) => self.counts.told_to_wait += u64::from(too_soon),
-            // Nobody is there to hear it.
+            // The process that started the task has ended.
             _ if !lives => {}
             TaskResult::Served(token, end) => {
                 let here = &mut self.idcs[idc];
@@ -319,7 +322,7 @@ impl World {
         }
     }
 
-    /// The agent looks for what is due.
+    /// Starts the agent's search for due payments and refunds.
     pub(super) fn look(&mut self, idc: usize, life: u32) {
         if self.idcs[idc].life != life || !self.idcs[idc].up {
             return;
@@ -361,13 +364,13 @@ impl World {
                 TaskResult::Nothing
             });
         }
-        // An operator who looks at the same refunds speaks while they are on their way.
+        // An operator may resolve the same refunds while requests for them are under way.
         if asks_for_refunds && self.payment_world.operator && self.dice.happens(6_000) {
             self.resolve_doubts();
         }
     }
 
-    /// The gateway, or somebody, says that it knows more of an order's payment.
+    /// Schedules hints about an order's payment, from the gateway or forged.
     pub(super) fn hint_later(&mut self, order: OrderId) {
         for _ in 0..self.dice.index(3) {
             let delay = self.dice.millis(1..=3_000);
@@ -383,13 +386,13 @@ impl World {
         let Some(service) = self.idcs[idc].service.clone() else { return };
         self.counts.hints += 1;
         self.begin_task(idc, Kind::Asked, async move {
-            // Whoever hints is told nothing.
+            // The sender of a hint gets no result.
             let _hinted = service.hint(order).await;
             TaskResult::Nothing
         });
     }
 
-    /// An entry about a payment goes to the disk, which may be full.
+    /// Sends an entry about a payment to the disk, which may be full.
     fn log_payment(&mut self, task: u64, ask: u64, event: Logged) {
         let fails = self.dice.happens(self.fault_rates.audit_fails);
         let is_operator = self.payment_world.tasks.get(&task).is_some_and(|task| task.kind == Kind::Operator);
@@ -407,7 +410,7 @@ impl World {
         let unsaid =
             self.sabotage == Some(Sabotage::ResolveUnsaid) && matches!(event, Logged::PaymentResolved(_));
         if !self.idcs[idc].up {
-            // Where no agent runs the command opens the log itself.
+            // If no agent runs, the command opens the log itself.
             self.recover_log(idc);
         }
         if !fails && !unsaid {
@@ -433,15 +436,16 @@ impl World {
         self.replied(task, ask, GatewayReply::Logged(durable));
     }
 
-    /// The key of the request for what an operator speaks of. Of what goes back by itself it is the payment's.
+    /// Returns the key of the request that an operator's decision is about. For an automatic
+    /// refund, it is the key of the payment.
     fn key_of_said(&self, payment: &Word, refund: Option<&Word>) -> Option<Key> {
         let refund = refund.and_then(|refund| refund.as_str().parse::<RefundId>().ok());
         let of_refund = refund.and_then(|refund| self.key_of(refund.as_bytes()));
         of_refund.or_else(|| self.key_of(payment.as_str().parse::<PaymentId>().ok()?.as_bytes()))
     }
 
-    /// Every payer finds out what became of its money, and none is where it does not belong. What a payer asks for once more may
-    /// come to be in doubt itself.
+    /// Runs until every payer knows its outcome and no money is in the wrong place. A payer's
+    /// further request may itself come to be in doubt.
     pub(super) fn end_payments(&mut self) {
         self.settle_payments();
         for _ in 0..ROUNDS_TO_FIND_OUT {
@@ -458,7 +462,8 @@ impl World {
         self.return_by_hand();
     }
 
-    /// Lets time go on until nobody is in doubt any more: whatever is due is asked about, and what was held up comes.
+    /// Advances the time until nothing is in doubt: due payments are queried, and requests that
+    /// were held up arrive.
     pub(super) fn settle_payments(&mut self) {
         for _ in 0..LOOKS_MAX {
             self.run_until_quiet();
@@ -485,7 +490,7 @@ impl World {
         self.violate("LIVENESS", "something is asked about for ever".to_owned());
     }
 
-    /// An operator asks the gateway's people, and ends what is in doubt.
+    /// Lets an operator resolve all doubts with the help of the gateway's staff.
     pub(super) fn resolve_doubts(&mut self) {
         let payments = self.ledger.payments().into_iter().filter(|row| row.state == "unknown");
         for row in Vec::from_iter(payments) {
@@ -501,7 +506,8 @@ impl World {
         }
     }
 
-    /// What the gateway refused to give back by itself its people give back by hand, and an operator says so.
+    /// Settles automatic refunds that the gateway refused. The gateway's staff refunds by hand, and
+    /// an operator reports it.
     pub(super) fn return_by_hand(&mut self) {
         let refused = self.ledger.refunds().into_iter().filter(|row| row.automatic && row.state == "refused");
         self.payment_world.refuses_refunds = 0;
@@ -514,10 +520,10 @@ impl World {
             if self.payment_world.bank.give_back_by_hand(key, &payment.payment_key, row.amount) {
                 self.says_until_it_is_so(&row, &payment, None);
             } else if self.dice.happens(5_000) {
-                // A part of it went back otherwise: the shop asks for the rest,
+                // A part was refunded in another way. The shop asks for the rest,
                 self.asks_for_the_rest(&payment);
             } else {
-                // or that goes back by hand as well.
+                // or the rest is refunded by hand as well.
                 self.run_until_quiet();
                 self.returns_the_rest(&row, &payment);
             }
@@ -525,7 +531,7 @@ impl World {
         }
     }
 
-    /// What is left of a payment goes back by hand, as a refund of its own.
+    /// Refunds the rest of a payment by hand, as a refund of its own.
     fn returns_the_rest(&mut self, row: &RefundColumns, payment: &PaymentColumns) {
         let left = payment.amount - self.payment_world.bank.back(&payment.payment_key);
         let refunds = self.ledger.refunds().into_iter();
@@ -537,7 +543,7 @@ impl World {
         }
     }
 
-    /// An operator says what went back by hand. Whoever's command was killed before it was done gives it again.
+    /// Lets an operator report a refund by hand. A command that was killed is given again.
     fn says_until_it_is_so(&mut self, row: &RefundColumns, payment: &PaymentColumns, amount: Option<i64>) {
         let back = self.payment_world.bank.back(&payment.payment_key);
         for time in 1..=SAID_MAX {
@@ -567,8 +573,9 @@ impl World {
         }
     }
 
-    /// An operator gives the command that says whether money moved, and how much of a refund that was refused: it is rehearsed, said
-    /// in the log of some data centre's host, and committed, and other things happen between these, also to the command itself.
+    /// Runs an operator's command which says if money moved, and how much of a refused refund. The
+    /// command rehearses, writes to the log of some data centre's host, and commits. Other events
+    /// happen between these steps, and the command may be killed.
     fn resolve(
         &mut self,
         order: OrderId,
@@ -586,7 +593,8 @@ impl World {
             let operator =
                 Operator { audit: &outside, who: Word::of("uid:1000/op"), reason: &reason, refund };
             let said = operator::resolve(&ledger, order, id, verdict, &operator).await;
-            // What came to nothing is asked about again, and the operator looks again.
+            // A command without effect leaves the doubt open: the gateway is queried again, and the
+            // operator looks again.
             TaskResult::Spoke(said.is_ok_and(|said| matches!(said.resolved, ResolveResult::OnItsWay(_))))
         });
     }

@@ -1,6 +1,9 @@
-//! What a DBA finds who puts the database back to an earlier moment, and compares it with the logs before an agent starts. No restore takes
-//! back what the gateway did: so all money that moved, or that a request on its way may move, is in the ledger by which the agents ask
-//! the gateway, or it is named. Nothing is restored here: another database is looked at, as this one would be.
+//! Comparison of a restored database with the logs, as a DBA does it before an agent starts.
+//!
+//! A restore does not undo what the gateway did. All money that moved, or that a request under way
+//! may move, must therefore be known to the restored ledger, so that the agents ask the gateway, or
+//! be named by the comparison. This file restores nothing: it compares a second database that is as
+//! a restore would leave it.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -21,15 +24,15 @@ use super::data_centre::DataCentre;
 use super::gateway::GatewayCall;
 use super::{Event, World, note};
 
-/// Looks in a schedule, while things go wrong.
+/// Number of comparisons in a schedule, before the faults end.
 const LOOKS: usize = 3;
 
 const ALL_KEYS: Keys = Keys { from: [0; 32], to: [0xff; 32] };
 
-/// An order, what of it is named, and what is wrong with that.
+/// Findings about money: the order, the subject, and the kind of difference.
 type NamedMoney = BTreeSet<(Order, &'static str, &'static str)>;
 
-/// What an operator spoke of.
+/// Subject of an operator's decision.
 struct Spoken {
     order: Order,
     payment: PaymentId,
@@ -37,7 +40,7 @@ struct Spoken {
 }
 
 impl World {
-    /// When somebody looks.
+    /// Schedules the comparisons.
     pub(super) fn plan_put_backs(&mut self) {
         if self.fault_rates.pays == 0 {
             return;
@@ -50,7 +53,8 @@ impl World {
         }
     }
 
-    /// P8 and P2 for a ledger that is put back: no money moved of which nobody is told.
+    /// P8 and P2 for a restored ledger: the comparison names all money that moved and that the
+    /// ledger lacks.
     pub(super) fn check_put_back(&mut self) {
         let back = match self.dice.index(2) {
             0 => self.dice.millis(0..=300),
@@ -60,39 +64,42 @@ impl World {
         let ledger = self.ledger.restored_beside(to);
         let (named, counts) = match self.compared_with(&ledger) {
             Ok(compared) => compared,
-            Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
+            Err(what) => return self.violate("P8", format!("a log cannot be read: {what}")),
         };
-        note!(self, "put back to {to:?}, the ledger would lack what {} findings name", named.len());
+        note!(self, "after a restore to {to:?}, {} findings name what the ledger would lack", named.len());
         self.counts.put_backs += 1;
         self.counts.unaccounted += counts.in_doubt;
         if let Some(what) = self.not_named(&ledger, &named) {
-            self.violate("P2", format!("were the ledger put back to {to:?}, {what}, and nothing names it"));
+            self.violate("P2", format!("after a restore to {to:?}, {what}, and no finding names it"));
         }
     }
 
-    /// The ledger was put back, and no agent has started: the DBA settles by hand what is named, with the gateway's people and the
-    /// shop's. All other money is as promised, whatever happens from here on.
+    /// Settles by hand what the comparison names, after a restore and before an agent starts. The
+    /// DBA does it with the gateway's staff and the shop. All other money must be as promised from
+    /// then on.
     pub(super) fn settle_by_hand(&mut self, to: Duration) {
         if self.payment_world.writes.is_empty() {
             return;
         }
         let (named, _) = match self.compared_with(&self.ledger) {
             Ok(compared) => compared,
-            Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
+            Err(what) => return self.violate("P8", format!("a log cannot be read: {what}")),
         };
         if let Some(what) = self.not_named(&self.ledger, &named) {
-            self.violate("P2", format!("the ledger is put back to {to:?}, {what}, and nothing names it"));
+            self.violate("P2", format!("after the restore to {to:?}, {what}, and no finding names it"));
         }
-        // What the agents ask the gateway about by themselves they settle themselves, also where an operator had ended it.
+        // The agents ask the gateway about open payments by themselves, even if an operator had
+        // resolved them before.
         let by_hand = named.iter().filter(|(_, about, what)| *what != "open" && *about != "resolution");
         self.payment_world.settled.extend(by_hand.map(|(order, ..)| *order));
         self.payment_world.named.extend(named.iter().map(|(order, ..)| *order));
         self.counts.settled_by_hand += self.payment_world.settled.len() as u64;
-        // Of a charge of which a part is back the gateway shows nothing that proves anything.
+        // The gateway's answer about a charge that is refunded in part proves nothing. An operator
+        // must resolve it.
         self.payment_world.operator = true;
     }
 
-    /// P8: beside the ledger as it is, the logs tell nothing otherwise.
+    /// P8: the logs do not contradict the ledger as it is.
     pub(super) fn check_compared(&mut self) {
         match self.compared_with(&self.ledger) {
             Ok((_, counts)) if counts.differ() == 0 => {}
@@ -102,14 +109,15 @@ impl World {
                 }));
                 self.violate("P8", format!("the ledger and the logs differ: {counts:?}, {named:?}"));
             }
-            Err(what) => self.violate("P8", format!("a log is not to be read: {what}")),
+            Err(what) => self.violate("P8", format!("a log cannot be read: {what}")),
         }
     }
 
-    /// Money that a ledger does not account for, and that no finding names.
+    /// Returns money that the ledger lacks and that no finding names.
     fn not_named(&self, ledger: &ModelDatabase, named: &NamedMoney) -> Option<String> {
         let (payments, refunds) = (ledger.payments(), ledger.refunds());
-        // What was settled by hand after an earlier restore is known to the people who settled it.
+        // Money that was settled by hand after an earlier restore is known to the people who
+        // settled it.
         let is_named = |order: Order, abouts: &[&'static str]| {
             self.payment_world.settled.contains(&order)
                 || named.iter().any(|(known, about, _)| *known == order && abouts.contains(about))
@@ -128,21 +136,22 @@ impl World {
             if self.payment_world.made_for.contains_key(id) {
                 return !is_named(*order, &["refund"]);
             }
-            // It goes back once it is known that it was charged, or once its order is cancelled, under the same key.
+            // A doubtful payment is refunded under the same key once the charge is known, or once
+            // its order is cancelled.
             let is_doubtful = row_of(token).is_some_and(|row| !is_charged(row));
             !is_doubtful && !is_named(*order, &["payment", "cancellation"])
         };
         if let Some((token, order, _)) = self.payment_world.bank.given_back().find(lost) {
             return Some(format!("a part of {token} of {:?} is back", OrderId::from_bytes(&order)));
         }
-        // Until it is said again the agents ask the gateway.
+        // The agents ask the gateway until the operator's decision is repeated.
         let is_missing = |word: &Spoken| is_missing(ledger, word) && !is_named(word.order, &["resolution"]);
         let words = self.spoken().unwrap_or_default();
         let word = words.into_iter().find(is_missing)?;
-        Some(format!("an operator's word about {:?} is gone", OrderId::from_bytes(&word.order)))
+        Some(format!("an operator's decision about {:?} is missing", OrderId::from_bytes(&word.order)))
     }
 
-    /// What was charged, and what requests that are on their way may charge: by which token, for which order.
+    /// Returns the token and order of all charges, and of all requests under way that may charge.
     fn may_be_charged(&self) -> Vec<(String, Order)> {
         let charged = self.payment_world.bank.charges().map(|(token, _, order, _)| (token.to_owned(), order));
         let asked = |what: &GatewayCall| match what {
@@ -159,7 +168,8 @@ impl World {
         charged.chain(coming).chain(held_up).collect()
     }
 
-    /// What `audit compare` names, and what it counts, of that ledger and the logs of all data centres as they lie on their disks.
+    /// Returns the findings and counts of `audit compare` for a ledger and the logs of all data
+    /// centres on their disks.
     fn compared_with(&self, ledger: &ModelDatabase) -> Result<(NamedMoney, Counts), String> {
         let logs = self.idc_logs()?;
         let reaches = logs.iter().map(|log| {
@@ -195,7 +205,7 @@ impl World {
         Ok((named, counts))
     }
 
-    /// What operators said.
+    /// Returns the subjects of all operators' decisions.
     fn spoken(&self) -> Result<Vec<Spoken>, String> {
         let mut words = Vec::new();
         for idc in &self.idcs {
@@ -211,7 +221,7 @@ impl World {
         Ok(words)
     }
 
-    /// The entries of all data centres' logs, as the command is given them.
+    /// Returns the entries of all data centres' logs, as the command gets them.
     fn idc_logs(&self) -> Result<Vec<Vec<Vec<u8>>>, String> {
         let entries = |idc: &DataCentre| -> Result<Vec<Vec<u8>>, String> {
             let mut entries = idc.log.whole_entries()?;
@@ -231,7 +241,8 @@ impl World {
     }
 }
 
-/// An agent asks the gateway about it, or knows what became of it. What the gateway declined it charges never.
+/// Returns true if an agent will ask the gateway about the payment, or knows its outcome. The
+/// gateway never charges a token that it declined.
 fn is_known(row: &PaymentColumns) -> bool {
     let is_asked_about = matches!(row.state.as_str(), "confirming" | "unknown") || row.look_at.is_some();
     is_charged(row) || is_asked_about || row.state == "declined"
@@ -241,7 +252,8 @@ fn is_charged(row: &PaymentColumns) -> bool {
     matches!(row.state.as_str(), "paid" | "partially_refunded" | "refunded" | "charged_late" | "returned")
 }
 
-/// Whether a ledger has that in doubt, or not at all, which an operator ended.
+/// Returns true if the ledger lacks a payment or refund that an operator resolved, or has it in
+/// doubt.
 fn is_missing(ledger: &ModelDatabase, word: &Spoken) -> bool {
     let Some(payment) = standing(ledger, word.payment) else { return true };
     let state = match word.refund {
@@ -251,7 +263,7 @@ fn is_missing(ledger: &ModelDatabase, word: &Spoken) -> bool {
     state.is_none_or(|state| matches!(state.as_str(), "confirming" | "unknown"))
 }
 
-/// A payment as the command reads it for an operator's word.
+/// Returns a payment as the command reads it for an operator's decision.
 fn standing(ledger: &ModelDatabase, payment: PaymentId) -> Option<StandingPayment> {
     let row = ledger.payment_row(&payment.as_uuid())?;
     let refunds = ledger.refunds().into_iter().filter(|refund| refund.payment == payment.as_uuid());
@@ -263,7 +275,7 @@ fn standing(ledger: &ModelDatabase, payment: PaymentId) -> Option<StandingPaymen
     Some(StandingPayment { state: row.state.clone(), refunds: refunds.filter_map(standing).collect() })
 }
 
-/// A row as the command reads it.
+/// Returns a row as the command reads it.
 fn outcome(row: &OutcomeColumns, stands: Option<&'static str>) -> Option<OutcomeOfKey> {
     Some(OutcomeOfKey {
         key: KeyDigest::from_bytes(&row.key)?,
@@ -290,7 +302,7 @@ fn payment(ledger: &ModelDatabase, key: &[u8], request: &RequestColumns) -> Opti
             brand: Brand::new(&payment.brand).ok()?,
             order: OrderId::from_uuid(payment.order).ok()?,
             state: state.clone(),
-            // The model's clock counts from the schedule's first moment.
+            // The model's clock counts from the first moment of the schedule.
             at: UnixMicros::new(at).plus(epoch),
         })
     });

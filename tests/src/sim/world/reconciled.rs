@@ -1,5 +1,5 @@
-//! Both ends' logs side by side, as an auditor compares them at the end: those of all agents, each as it lies on its disk, whatever
-//! crashed meanwhile; and once more without one of them.
+//! Comparison of the logs of all agents, as an auditor makes it at the end. Each log is read as its
+//! disk has it after all crashes. A second comparison leaves one log out.
 
 use std::time::Duration;
 
@@ -18,26 +18,27 @@ use super::clocks::Host;
 use super::replies::{CallerReply, NoEffect};
 use super::{World, note};
 
-/// How long after everything else the agents end in order: later than any clock ever was ahead.
+/// Delay of the last entry of each log after the last event. It is longer than any clock was ever
+/// ahead.
 const ENDS_AFTER: Duration = Duration::from_secs(600);
 
-/// One of the logs that are compared: whose it is, and its entries.
+/// One of the compared logs: its host, and its entries.
 type Book = (Host, Vec<Entry>);
 
 impl World {
-    /// Adds to a cloud agent's log, as it lies on its disk.
+    /// Adds an entry to a cloud agent's log on its disk.
     pub(super) fn book(&mut self, cloud: usize, event: Logged) {
         let entry = Entry::new(self.clock(Host::Cloud(cloud)), event);
         self.clouds[cloud].log.book.push(entry);
     }
 
-    /// A process of a cloud agent starts.
+    /// Logs the start of a cloud agent's process.
     pub(super) fn book_start(&mut self, cloud: usize) {
         let (build, name) = (Word::of("simulated"), Word::of(&called(Host::Cloud(cloud))));
         self.book(cloud, Logged::AgentStarted(Started { build, name }));
     }
 
-    /// A process of a data centre's agent starts.
+    /// Logs the start of a data centre's process.
     pub(super) fn book_idc_start(&mut self, idc: usize) {
         let (build, name) = (Word::of("simulated"), Word::of(&called(Host::Idc(idc))));
         self.book_at_idc(idc, Logged::AgentStarted(Started { build, name }));
@@ -48,7 +49,7 @@ impl World {
         self.idcs[idc].log.add(&entry);
     }
 
-    /// Both agents learn that a link is up.
+    /// Logs at both agents that a link is up.
     pub(super) fn book_link_up(&mut self, cloud: usize, idc: usize, link: LinkId) {
         let opened = |host| {
             let (certificate, group, suite) = (Digest::of(b"simulated"), Word::of("none"), Word::of("none"));
@@ -58,17 +59,17 @@ impl World {
         self.book_at_idc(idc, opened(Host::Cloud(cloud)));
     }
 
-    /// A cloud agent learns that a link is down.
+    /// Logs at a cloud agent that a link is down.
     pub(super) fn book_link_down(&mut self, cloud: usize, idc: usize, link: LinkId) {
         self.book(cloud, closed(Host::Idc(idc), link));
     }
 
-    /// A data centre's agent learns it.
+    /// Logs at a data centre's agent that a link is down.
     pub(super) fn book_link_down_at_idc(&mut self, cloud: usize, idc: usize, link: LinkId) {
         self.book_at_idc(idc, closed(Host::Cloud(cloud), link));
     }
 
-    /// What a write is sent with.
+    /// Returns the entry for a write that is sent.
     pub(super) fn sent(&self, kind: &to_idc::Kind) -> Option<Logged> {
         let header = |brand: &str, order: &[u8], key: &[u8]| {
             let brand = self.shop.brands().iter().find(|known| known.as_str() == brand)?.clone();
@@ -98,7 +99,7 @@ impl World {
         })
     }
 
-    /// What the caller of an attempt is told.
+    /// Returns the entry for the answer to an attempt.
     pub(super) fn answered(&self, attempt: usize, told: &CallerReply) -> Option<Logged> {
         let made = &self.attempts[attempt];
         let brand = self.shop.brands().get(self.writes[made.write].brand)?.clone();
@@ -114,7 +115,7 @@ impl World {
         }))
     }
 
-    /// What the payer of an attempt is told.
+    /// Returns the entry for the answer to a payer's attempt.
     pub(super) fn payer_answered(
         &self,
         attempt: usize,
@@ -136,13 +137,13 @@ impl World {
         Some(Logged::PaymentAnswered(Ended::new(&header, outcome).about(payment, replayed)))
     }
 
-    /// P8: an auditor finds nothing that the logs tell differently, whoever tried what by which agents. Without one of the logs
-    /// nothing is called different either, and it is said whose log would tell.
+    /// P8: the logs of both sides contain no contradiction. Without one of the logs, the comparison
+    /// also reports no contradiction, and says which log is missing.
     pub(super) fn check_both_logs(&mut self) {
         let books = match self.books() {
             Ok(books) => books,
             Err(what) => {
-                return self.violate("P8", format!("a data centre's log is not to be read: {what}"));
+                return self.violate("P8", format!("a data centre's log cannot be read: {what}"));
             }
         };
         let told = compared(books.iter());
@@ -150,13 +151,14 @@ impl World {
         self.counts.requests_agreed += told.agreed;
         note!(self, "{} logs agree on {}, {} are lost", books.len(), told.agreed, told.lost);
         if !told.not_given.is_empty() || !told.missing.is_empty() {
-            self.violate("P8", format!("all logs are given, and {:?} are missed", told.missing));
+            self.violate("P8", format!("all logs are given, and {:?} are reported as missing", told.missing));
         }
         self.check_differences(told.differences.iter().chain(&told.in_doubt));
         self.check_without_one(&books);
     }
 
-    /// Which log an auditor is not given is drawn; of what that agent was linked to, some is missed.
+    /// Compares without one log, which is drawn. If that agent had links, the comparison must miss
+    /// its log.
     fn check_without_one(&mut self, books: &[Book]) {
         let left_out = self.dice.index(books.len());
         let (host, _) = &books[left_out];
@@ -167,7 +169,7 @@ impl World {
         let (one, linked) = (peer(*host), books.iter().any(|(_, entries)| names(entries, *host)));
         let told = compared(books.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, book)| book));
         self.counts.logs_left_out += 1;
-        note!(self, "without that of {host:?}, {} cannot be told", told.not_given.len());
+        note!(self, "without the log of {host:?}, {} requests cannot be decided", told.not_given.len());
         if linked != told.missing.contains(&one) || told.missing.len() > 1 {
             self.violate(
                 "P8",
@@ -178,15 +180,16 @@ impl World {
         if stranger {
             self.violate("P8", format!("without the log of {host:?} another one would tell"));
         }
-        // By a clock that is set far back it cannot be told who was linked when; and where a restore gave an order two ends, the log
-        // that has the other one may be the one that is left out.
+        // If a clock was set far back, the times of links are not known. If a restore gave an order
+        // two outcomes, the missing log may be the one that has the other outcome.
         if !self.clocks_jumped && self.taken.is_empty() {
             self.check_differences(told.differences.iter());
         }
     }
 
     fn check_differences<'a>(&mut self, mut all: impl Iterator<Item = &'a Difference>) {
-        // A single frame that is lost, or late, on a lane that goes on is no link's end: real lanes lose none, and keep their order.
+        // A single frame that is lost or late on a lane that continues is not the end of a link.
+        // Real lanes lose no frame and keep their order.
         let spoilt = |difference: &Difference| self.spoilt.contains(difference.key.as_bytes());
         let differs = |difference: &&Difference| {
             difference.what != DifferenceKind::NeverReceived || !spoilt(difference)
@@ -201,7 +204,8 @@ impl World {
         }
     }
 
-    /// The logs of all agents. Each has ended in order, long after: no log ends too early to tell.
+    /// Returns the logs of all agents. Each ends with an orderly stop long after the last event, so
+    /// that no log ends too early to decide.
     fn books(&self) -> Result<Vec<Book>, String> {
         let mut books = Vec::new();
         for (number, cloud) in self.clouds.iter().enumerate() {
@@ -218,7 +222,7 @@ impl World {
     }
 }
 
-/// What the command says of these logs.
+/// Returns the command's result for these logs.
 fn compared<'a>(books: impl Iterator<Item = &'a Book>) -> Reconciled {
     let mut reconciler = Reconciler::new();
     for (host, entries) in books {
@@ -233,7 +237,7 @@ fn is_cloud(host: Host) -> bool {
     matches!(host, Host::Cloud(_))
 }
 
-/// What an agent is called.
+/// Returns the name of an agent.
 fn called(host: Host) -> String {
     match host {
         Host::Cloud(number) => format!("front-{number}"),
@@ -241,13 +245,13 @@ fn called(host: Host) -> String {
     }
 }
 
-/// An agent, as its peers' entries of links name it.
+/// Returns the agent's identity as its peers log it for links.
 fn peer(host: Host) -> Word {
     let side = if is_cloud(host) { Side::Cloud } else { Side::Idc };
     Word::of(&format!("spiffe://shop.example/{}/{}", side.code(), called(host)))
 }
 
-/// Whether a log names an agent.
+/// Returns true if a log names an agent.
 fn names(entries: &[Entry], host: Host) -> bool {
     let one = peer(host);
     entries.iter().any(|entry| matches!(&entry.event, Logged::TunnelOpened(opened) if opened.peer == one))
@@ -257,7 +261,7 @@ fn closed(host: Host, link: LinkId) -> Logged {
     Logged::TunnelClosed(Closed { link: link.0, peer: peer(host), reason: Word::of("lost") })
 }
 
-/// What an answer without a receipt is logged as.
+/// Returns the outcome that is logged for an answer without a receipt.
 fn plain(told: &CallerReply) -> &'static str {
     match told {
         CallerReply::Nothing(NoEffect::Refused(refusal)) => refusal.code(),
@@ -271,7 +275,7 @@ fn plain(told: &CallerReply) -> &'static str {
     }
 }
 
-/// Entries as they lie on a disk, round by round.
+/// Returns the entries of a journal segment, round by round.
 pub(super) fn entries_of(segment: &[u8]) -> Result<Vec<Entry>, String> {
     let (_, mut reader) = Reader::open(segment).map_err(|error| error.to_string())?;
     let mut entries = Vec::new();

@@ -1,4 +1,4 @@
-//! What a caller makes of an answer: the storefront's statuses without HTTP.
+//! Answers as a caller sees them: the storefront's statuses without HTTP.
 
 use bridge_cloud::admission::NotAdmitted;
 use bridge_protocol::order_link::sender::{CallerAnswer, Rejected};
@@ -6,37 +6,37 @@ use bridge_protocol::wire::order::Refusal;
 
 use super::super::reference::{Row, State};
 
-/// What a caller is told.
+/// An answer to a caller.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum CallerReply {
     /// 201, 200 or 409 with a verified receipt.
     Receipt {
-        /// What it certifies.
+        /// The outcome that the receipt certifies.
         receipt: Row,
-        /// Whether it is an earlier attempt's.
+        /// True if the outcome is that of an earlier attempt.
         replayed: bool,
     },
-    /// 200: how the order stands.
+    /// 200: the state of the order.
     State(State),
     /// 404 to a question.
     NotFound,
     /// 200 with `unknown`: ask again.
     Pending,
-    /// Nothing happened, for certain.
+    /// An error that says for certain that nothing happened.
     Nothing(NoEffect),
-    /// 422: the key is another request's.
+    /// 422: the key belongs to another request.
     KeyReused,
-    /// 422: an attempt under this key with another body is not settled.
+    /// 422: an attempt under this key with another body is not settled yet.
     KeyTaken,
     /// 409: an attempt under this key is in progress.
     InProgress,
-    /// 202: it may or may not have happened; ask.
+    /// 202: the outcome is unknown; the caller must ask.
     Unknown,
     /// The connection broke.
     Lost,
 }
 
-/// Why nothing happened.
+/// The reason why nothing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoEffect {
     NobodyThere,
@@ -49,7 +49,8 @@ pub(super) enum NoEffect {
 }
 
 impl CallerReply {
-    /// Whether nothing of the request was taken, by the cloud agent itself or by a data centre that turned it away.
+    /// Returns true if nothing of the request was taken, because the cloud agent or a data centre
+    /// turned it away.
     pub(super) fn says_not_taken(&self) -> bool {
         match self {
             Self::Nothing(NoEffect::Refused(refusal)) => {
@@ -70,7 +71,7 @@ impl CallerReply {
         }
     }
 
-    /// Every answer but a receipt and a state, which are read first.
+    /// Converts an answer of the order link that is neither a receipt nor a state.
     pub(super) fn answer(answer: CallerAnswer, asked: bool) -> Self {
         match answer {
             CallerAnswer::Refused(Refusal::KeyReused) => Self::KeyReused,

@@ -1,5 +1,6 @@
-//! A DBA restores the database to an earlier moment, as the documents have it: every data centre's agent is stopped before, and
-//! started after. What was committed after that moment is gone, and nothing else; the agents' logs name it.
+//! Restores of the database to an earlier moment, as the documents describe them. The DBA stops
+//! every data centre's agent before, and starts them after. The restore removes what was committed
+//! after that moment, and nothing else; the agents' logs name it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use super::super::reference::{Key, Order, Row};
 use super::callers::{Attempt, AttemptEnd, Request, Write};
 use super::{Event, World, note};
 
-/// What a log says was committed: the key, the order, the outcome, and the ledger's number.
+/// A commit as a log names it: the key, the order, the outcome, and the ledger's position.
 pub(super) type Named = (Key, Order, String, i64);
 
-/// Numbers of a sequence that may be left out, as a database logs it ahead.
+/// Most numbers of a sequence that a restore may skip, because PostgreSQL logs sequences ahead.
 const SKIPPED_MAX: u64 = 32;
 
 fn named(row: &Row) -> Named {
@@ -22,7 +23,7 @@ fn named(row: &Row) -> Named {
 }
 
 impl World {
-    /// The DBA's plan.
+    /// Schedules the restores.
     pub(super) fn plan_restores(&mut self) {
         if self.fault_rates.restores > 0 {
             self.ledger.archive();
@@ -37,7 +38,7 @@ impl World {
         }
     }
 
-    /// The agents are stopped, and the database goes away.
+    /// Stops the agents and the database.
     pub(super) fn stop_for_restore(&mut self) {
         if self.now < self.restored_at {
             return;
@@ -60,7 +61,8 @@ impl World {
         self.after(takes, Event::Restored { to });
     }
 
-    /// The database is back. P1: it lacks what was committed after that moment, and nothing else.
+    /// Brings the database back. P1: it lacks what was committed after that moment, and nothing
+    /// else.
     pub(super) fn restored(&mut self, to: Duration) {
         let skipped = self.dice.between(0..=SKIPPED_MAX);
         self.ledger.restore(to, i64::try_from(skipped).unwrap_or(0));
@@ -72,7 +74,7 @@ impl World {
         self.check_restored();
         let names = match self.named_by_logs() {
             Ok(names) => names,
-            Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
+            Err(what) => return self.violate("P8", format!("a log cannot be read: {what}")),
         };
         for row in taken {
             let Some(id) = self.keys_sent.get(&row.key).copied() else { continue };
@@ -100,8 +102,9 @@ impl World {
         }
     }
 
-    /// A caller's receipt is of what is gone. P8: some data centre's log names it, by which it is settled with its customer, who
-    /// may try again under the same key.
+    /// Handles a caller whose receipt is for a removed outcome. P8: some data centre's log must
+    /// name the outcome, so that the shop can settle it with its customer. The caller may try again
+    /// under the same key.
     fn receipt_taken(&mut self, id: usize, row: &Row, is_named: bool) {
         self.counts.receipts_taken += 1;
         if !is_named {
@@ -117,7 +120,7 @@ impl World {
         }
     }
 
-    /// P8: what the logs say was committed is in the ledger, or a restore took it.
+    /// P8: each commit that the logs name is in the ledger, or a restore removed it.
     fn check_names(&mut self, names: &BTreeSet<Named>) {
         let is_known = |name: &&Named| {
             let there = self.history.row(&name.0).map(named);
@@ -128,7 +131,7 @@ impl World {
         }
     }
 
-    /// What data centres' logs say was committed, by any agent.
+    /// Returns the commits that data centres' logs name.
     fn named_by_logs(&self) -> Result<BTreeSet<Named>, String> {
         let mut names = BTreeSet::new();
         for idc in &self.idcs {
@@ -144,7 +147,8 @@ impl World {
         Ok(names)
     }
 
-    /// Who asked before is answered after: what is gone is not found.
+    /// Updates `existed` of open attempts: a question from before the restore is answered after it,
+    /// and a removed order is not found.
     fn look_again_what_existed(&mut self) {
         for attempt in 0..self.attempts.len() {
             let Attempt { write, request, order, key, existed, ending, .. } = &self.attempts[attempt];

@@ -1,4 +1,4 @@
-//! What the database holds, as the reference model reads it.
+//! Content of the database, converted into the types of the reference model.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,11 @@ use super::super::reference::history::Stored;
 use super::super::reference::{Line, Outcome, Row, Terms, vault};
 use super::World;
 
-/// The key-encryption key of [`Keyring::for_tests`](bridge_idc::vault::keyring::Keyring::for_tests) with seed 1.
+/// The key-encryption key of [`Keyring::for_tests`](bridge_idc::vault::keyring::Keyring::for_tests)
+/// with seed 1.
 const ENCRYPTION_KEY: [u8; 32] = [1 ^ (3 << 5); 32];
 
-/// What a row of `outcomes` says.
+/// Converts a row of `outcomes`.
 pub(super) fn row(columns: &OutcomeColumns) -> Row {
     let OutcomeColumns { outcome, sku, price, currency, position, committed_at, .. } = columns;
     Row {
@@ -30,7 +31,7 @@ pub(super) fn row(columns: &OutcomeColumns) -> Row {
     }
 }
 
-/// What a receipt says by the agents' own reading.
+/// Converts a receipt that the agents' own code has decoded.
 pub(super) fn certified(receipt: &Receipt) -> Row {
     let price = receipt.outcome.price();
     Row {
@@ -49,12 +50,12 @@ pub(super) fn certified(receipt: &Receipt) -> Row {
 }
 
 impl World {
-    /// Every outcome.
+    /// Returns all outcomes.
     pub(super) fn stored_outcomes(&self) -> Vec<Row> {
         self.ledger.outcomes().iter().map(|columns| row(columns)).collect()
     }
 
-    /// Every order that was placed.
+    /// Returns all orders that were placed.
     pub(super) fn stored_orders(&self) -> Vec<Stored> {
         let skus: BTreeMap<i64, &str> =
             (1..).zip(&self.shop.stock).map(|(sku_id, offer)| (sku_id, offer.sku.as_str())).collect();

@@ -1,8 +1,9 @@
-//! The load generator: concurrent callers that replay a [`Plan`] the way a careful storefront would.
+//! The load generator: concurrent callers that replay a [`Plan`] as a careful storefront would.
 //!
-//! A caller takes the next step, posts it on its own keep-alive connection, and whatever leaves the outcome open (202,
-//! 503, an order in progress, a lost connection) it asks again under the same idempotency key until it knows or gives
-//! up. It reads as little of an answer as it can: it shares the processors with what it measures.
+//! A caller takes the next step and posts it on its own keep-alive connection. If the outcome is
+//! open (202, 503, an order in progress, a lost connection), it repeats the request under the same
+//! idempotency key until it knows the outcome or gives up. It reads as little of an answer as
+//! possible, because it shares the CPU with the server that it measures.
 
 mod outcome;
 
@@ -24,18 +25,18 @@ use crate::testkit::plan::{Plan, Step};
 pub use outcome::{Outcome, Report, Settled, Tally};
 use outcome::{Reading, read};
 
-/// Who is called, by how many, and how patiently.
+/// The server, and the number and patience of the callers.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The storefront listener of a cloud agent.
     pub storefront: SocketAddr,
     /// The brand's bearer token.
     pub token: String,
-    /// How many callers post at the same time.
+    /// Number of callers that post at the same time.
     pub callers: usize,
-    /// How long one step is tried before its outcome is left open.
+    /// Time after which a step's outcome is left open.
     pub patience: Duration,
-    /// The words before the progress bar; without any there is no bar, as without a terminal.
+    /// Title of the progress bar. If it is empty, or there is no terminal, there is no bar.
     pub title: String,
 }
 
@@ -44,14 +45,15 @@ pub async fn replay(plan: &Arc<Plan>, options: &Options) -> Report {
     replay_watched(plan, options, watch::Sender::new(0)).await
 }
 
-/// The same, and tells how many steps are settled so far: faults strike by progress, not by time.
+/// Replays `plan`, and reports how many steps are settled so far. Faults depend on that progress,
+/// not on time.
 pub async fn replay_watched(plan: &Arc<Plan>, options: &Options, progress: watch::Sender<usize>) -> Report {
     let pace = Pace { started: Instant::now(), moments: Vec::new() };
     run(plan, options, pace, progress).await
 }
 
-/// The same, at the pace of a launch: a step begins at its moment, or later if all callers are busy; its latency counts
-/// from that moment.
+/// Replays `plan` at the pace of a launch. A step begins at its moment, or later if all callers are
+/// busy. Its latency counts from that moment.
 pub async fn replay_paced(
     plan: &Arc<Plan>,
     options: &Options,
@@ -96,29 +98,30 @@ async fn run(plan: &Arc<Plan>, options: &Options, pace: Pace, progress: watch::S
     Report { plan: Arc::clone(plan), settled, latency, took }
 }
 
-/// When the steps of a plan begin.
+/// Start times of a plan's steps.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// From when on the moments count.
+    /// The moments count from this time.
     pub started: Instant,
-    /// One for each step, in their order; a step without one begins as soon as a caller is free.
+    /// One moment for each step, in their order. A step without a moment begins as soon as a caller
+    /// is free.
     pub moments: Vec<Duration>,
 }
 
-/// What the callers of one run share.
+/// State that all callers of a run share.
 struct Board {
     next: AtomicUsize,
     settled: Vec<OnceLock<Settled>>,
-    /// Rung for every settled step; who waits for one looks again.
+    /// Notified for every settled step. A caller that waits for a step then looks again.
     changed: Notify,
     bar: ProgressBar,
-    /// Settled steps, for who watches from outside.
+    /// Number of settled steps, for observers.
     progress: watch::Sender<usize>,
     pace: Pace,
 }
 
 impl Board {
-    /// Waits for a step's moment; returns it.
+    /// Waits for a step's moment, and returns it.
     async fn moment(&self, step: usize) -> Instant {
         let Some(moment) = self.pace.moments.get(step) else { return Instant::now() };
         let due = self.pace.started + *moment;
@@ -126,11 +129,12 @@ impl Board {
         due
     }
 
-    /// The outcome of a step that some caller has taken already.
+    /// Waits for the outcome of a step that another caller has taken.
     async fn wait_for(&self, step: usize) -> &Settled {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Registered before looking, or the ring between the look and the wait would be missed.
+            // Registered before the check, because a notification between the check and the wait
+            // would be lost.
             changed.as_mut().enable();
             if let Some(settled) = self.settled[step].get() {
                 return settled;
@@ -170,7 +174,7 @@ impl Caller {
                     _ => Settled { outcome: Outcome::NothingToCancel, replayed: false, attempts: 0 },
                 },
             };
-            // Nobody else took this step, so the cell is empty.
+            // No other caller took this step, so the cell is empty.
             let _only_once = board.settled[index].set(settled);
             board.changed.notify_waiters();
             board.bar.inc(1);
@@ -178,7 +182,7 @@ impl Caller {
         }
     }
 
-    /// Posts until the outcome is known or patience is over.
+    /// Posts until the outcome is known or the time is over.
     async fn settle(&mut self, path: &str, key: &str, body: Bytes) -> Settled {
         let give_up = Instant::now() + self.patience;
         let (mut attempts, mut maybe_done) = (0, false);
@@ -188,7 +192,8 @@ impl Caller {
             let (pause, problem) = match tokio::time::timeout(self.patience, call).await {
                 Ok(Ok(answer)) => match read(&answer) {
                     Reading::Known(outcome) => {
-                        // A replay of what this very call had begun is this run's own doing.
+                        // If an earlier attempt of this call may have committed, a replayed answer
+                        // belongs to this run.
                         let replayed = !maybe_done && answer.header("idempotency-replayed") == Some("true");
                         return Settled { outcome, replayed, attempts };
                     }
@@ -217,13 +222,15 @@ impl Caller {
     }
 }
 
-/// A progress bar on standard error for `steps` steps; ` {msg}` is what [`ProgressBar::set_message`] says.
+/// Makes a progress bar on standard error for `steps` steps. ` {msg}` is the text of
+/// [`ProgressBar::set_message`].
 #[must_use]
 pub fn bar(steps: usize, title: &str) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{prefix:>24} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}{msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-    // indicatif draws nothing where standard error is no terminal; ten times a second is enough for eyes.
+    // indicatif draws nothing if standard error is no terminal. Ten times a second is enough for a
+    // person.
     ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr_with_hz(10))
         .with_style(style)
         .with_prefix(title.to_owned())
@@ -237,7 +244,8 @@ mod tests {
     use super::*;
     use crate::testkit::generated;
 
-    /// A storefront that answers every request with the next of `answers`, and the last one for ever.
+    /// Starts a storefront that answers each request with the next of `answers`, and then always
+    /// with the last.
     async fn scripted(answers: &'static [&'static str]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let address = listener.local_addr().expect("bound");
@@ -247,7 +255,7 @@ mod tests {
                 let served = Arc::clone(&served);
                 tokio::spawn(async move {
                     let mut buffer = vec![0; 64 * 1024];
-                    // Requests here are small enough to arrive in one read.
+                    // Requests in these tests are small enough to arrive in one read.
                     while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {
                         let answer = answers[served.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
                         if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
@@ -305,7 +313,7 @@ mod tests {
         let report =
             replay_paced(&plan, &options, Pace { started, moments: moments.clone() }, progress).await;
         assert!(report.took >= Duration::from_millis(120), "{:?}", report.took);
-        // What was due long ago has waited all that time.
+        // A step's latency includes the time since it was due.
         let started = started.checked_sub(Duration::from_secs(3)).expect("the machine is up for long");
         let report = replay_paced(&plan, &options, Pace { started, moments }, watch::Sender::new(0)).await;
         assert!(report.latency.quantile(0) >= Duration::from_secs(2), "{:?}", report.latency.quantile(0));

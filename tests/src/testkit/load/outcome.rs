@@ -1,4 +1,4 @@
-//! What a step came to, what one answer says of that, and what all of them add up to.
+//! Outcomes of steps: decoded from answers, and added up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,78 +11,78 @@ use crate::testkit::histogram::Histogram;
 use crate::testkit::http::HttpAnswer;
 use crate::testkit::plan::{Plan, Step};
 
-/// What one step came to.
+/// Outcome of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// 201: committed, under this id.
+    /// 201: committed under this id.
     Placed {
-        /// The order's id.
+        /// Id of the order.
         order: String,
     },
     /// 200: the order is cancelled.
     Cancelled,
     /// 409: not enough stock.
     SoldOut,
-    /// 409: another price.
+    /// 409: the price has changed.
     PriceChanged,
-    /// Any other answer that will not change, by the name of its problem.
+    /// Any other final answer, by the name of its problem.
     Refused {
-        /// `unknown-sku` for `/problems/unknown-sku`, or the status where there was no problem.
+        /// `unknown-sku` for `/problems/unknown-sku`, or the status if the answer is no problem.
         problem: String,
     },
-    /// A cancellation whose order was not placed: nothing was posted.
+    /// A cancellation whose order was not placed. It was not posted.
     NothingToCancel,
-    /// Patience was over: it may have had its effect or not.
+    /// The time was over. The request may have had its effect or not.
     Unknown,
 }
 
-/// An outcome and how it was reached.
+/// An outcome, with the number of requests that it took.
 #[derive(Clone, Debug)]
 pub struct Settled {
-    /// What it came to.
+    /// The outcome.
     pub outcome: Outcome,
-    /// It had been decided before this run: the first answer said that it is a replay.
+    /// True if the outcome is from before this run, because the first answer was a replay.
     pub replayed: bool,
-    /// Requests it took.
+    /// Number of requests.
     pub attempts: u32,
 }
 
-/// What a run came to.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// What was replayed.
+    /// The plan that was replayed.
     pub plan: Arc<Plan>,
-    /// One for each step of the plan, in its order.
+    /// The outcome of each step of the plan, in its order.
     pub settled: Vec<Settled>,
-    /// How long orders took, from the first request to the last answer.
+    /// Latency of orders, from the first request to the last answer.
     pub latency: Histogram,
-    /// From the first step to the last.
+    /// Time from the first step to the last.
     pub took: Duration,
 }
 
-/// How many steps came to what.
+/// Number of steps by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Orders posted.
+    /// Orders that were posted.
     pub placed: u64,
-    /// Orders answered 201.
+    /// Orders that were answered with 201.
     pub committed: u64,
-    /// Orders answered sold out.
+    /// Orders that were sold out.
     pub sold_out: u64,
-    /// Orders refused otherwise, a changed price included.
+    /// Orders refused for another reason, a changed price included.
     pub refused: u64,
-    /// Orders still open.
+    /// Orders whose outcome is open.
     pub unknown: u64,
-    /// Orders decided before this run.
+    /// Orders that were decided before this run.
     pub replayed: u64,
-    /// Orders cancelled afterwards.
+    /// Orders that were cancelled after they were placed.
     pub cancelled: u64,
-    /// Cancellations of placed orders that were refused or stayed open.
+    /// Cancellations of placed orders that were refused or whose outcome is open.
     pub not_cancelled: u64,
 }
 
 impl Report {
-    /// Counts the steps by outcome.
+    /// Counts the steps by their outcomes.
     #[must_use]
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
@@ -106,7 +106,7 @@ impl Report {
         tally
     }
 
-    /// What was refused, by the name of the problem.
+    /// Returns the number of refusals by problem.
     #[must_use]
     pub fn refusals(&self) -> BTreeMap<&str, u64> {
         let mut names = BTreeMap::new();
@@ -121,7 +121,7 @@ impl Report {
         names
     }
 
-    /// Orders and cancellations settled a second.
+    /// Returns the steps that were settled in a second.
     #[must_use]
     pub fn per_second(&self) -> u64 {
         let micros = self.took.as_micros().max(1);
@@ -129,13 +129,13 @@ impl Report {
     }
 }
 
-/// What one answer says.
+/// The meaning of one answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     Known(Outcome),
-    /// It may have happened, or may yet.
+    /// The request may have an effect, now or later.
     Open,
-    /// It was refused before anything was done; later it may not be.
+    /// The request was refused before it had an effect. A later attempt may succeed.
     NotNow(String),
 }
 

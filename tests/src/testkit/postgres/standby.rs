@@ -1,4 +1,5 @@
-//! A streaming standby: a second cluster that copies everything the first one commits, as PostgreSQL's manual sets it up.
+//! A streaming standby: a second cluster that copies all commits of the first one, set up as
+//! PostgreSQL's manual describes it.
 
 use std::net::SocketAddr;
 
@@ -8,16 +9,18 @@ use super::{More, Postgres, USER, command, make_folder, spawn};
 use crate::testkit::ports::free_address;
 
 impl Postgres {
-    /// Copies this cluster with `pg_basebackup` and starts the copy as its standby, set up as `more` says; returns when it takes
-    /// queries. It reaches this cluster at `line`, which is its own address or that of a relay.
+    /// Copies this cluster with `pg_basebackup`, starts the copy as its standby with the settings
+    /// `more`, and waits until it accepts queries. The standby connects to `line`, which is this
+    /// cluster's address or that of a relay.
     ///
     /// # Errors
-    /// When the copy cannot be made, or does not start.
+    ///
+    /// Fails if the copy cannot be made, or does not start.
     pub async fn standby(&self, line: SocketAddr, more: More) -> Result<Postgres> {
         let dir = make_folder(self.account)?;
         let mut backup = command(&self.programs.join("pg_basebackup"), self.account, dir.path());
         backup.args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-password"]);
-        // It can be made again at any time: nobody waits for a disk or for checksums of what was copied.
+        // The copy can be made again at any time, so it needs no fsync and no checksums.
         backup.args(["--no-sync", "--no-manifest"]);
         backup.args(["--host", &line.ip().to_string(), "--port", &line.port().to_string()]);
         backup.args(["--username", USER]).arg("--pgdata").arg(dir.path().join("data"));

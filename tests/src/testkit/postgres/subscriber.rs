@@ -1,5 +1,5 @@
-//! A subscriber: a second cluster that copies some tables of the first one and then every change to them, by PostgreSQL's
-//! logical replication as its manual sets it up.
+//! A subscriber: a second cluster that copies some tables of the first one, and then every change
+//! to them, by logical replication as PostgreSQL's manual describes it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,32 +10,35 @@ use tokio::time::{Instant, sleep};
 
 use super::{More, Postgres, USER, command};
 
-/// From one look to the next, whether all is copied.
+/// Interval between two checks if all tables are copied.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Of the publication, of the subscription and of its slot.
+/// Name of the publication, of the subscription and of its replication slot.
 const NAME: &str = "replica";
 
 const PRIMARY_KEYS: &str =
     "SELECT format('ALTER TABLE %s ADD %s', conrelid::regclass, pg_get_constraintdef(oid))
     FROM pg_constraint WHERE contype = 'p' AND conrelid::regclass::text = ANY($1)";
-/// A table that is synchronised or ready has been copied, with what changed meanwhile.
+/// A table in state `s` (synchronised) or `r` (ready) has been copied, with the changes that were
+/// made meanwhile.
 const COPIED: &str = "SELECT coalesce(bool_and(srsubstate IN ('s', 'r')), false) FROM pg_subscription_rel";
 
 impl Postgres {
-    /// Lets others subscribe to these tables of a database. The cluster needs `wal_level=logical`.
+    /// Publishes these tables of a database. The cluster needs `wal_level=logical`.
     ///
     /// # Errors
-    /// When a table is not there.
+    ///
+    /// Fails if a table does not exist.
     pub async fn publish(&self, database: &str, tables: &[&str]) -> Result<()> {
         self.run_sql(database, format!("CREATE PUBLICATION {NAME} FOR TABLE {}", tables.join(", "))).await
     }
 
-    /// Makes a cluster that has these tables of a database of this one, empty, with their primary keys and without triggers and
-    /// other indexes: what one sets up before one subscribes. It is stopped.
+    /// Makes a stopped cluster for a subscription: it has these tables of this cluster's database,
+    /// empty, with their primary keys, and without triggers and other indexes.
     ///
     /// # Errors
-    /// When it cannot be made.
+    ///
+    /// Fails if the cluster cannot be made.
     pub async fn subscriber(&self, database: &str, tables: &[&str], more: More) -> Result<Postgres> {
         let mut subscriber = Box::pin(Postgres::start_with(more)).await?;
         subscriber.create_database(database).await?;
@@ -54,10 +57,12 @@ impl Postgres {
         Ok(subscriber)
     }
 
-    /// Subscribes to what `publisher` publishes, which is reached at `line`; returns once every table is copied.
+    /// Subscribes to the publication of `publisher`, which is reached at `line`. Returns once every
+    /// table is copied.
     ///
     /// # Errors
-    /// When the subscription cannot be made, or nothing comes.
+    ///
+    /// Fails if the subscription cannot be made, or the copy does not finish.
     pub async fn subscribe(&self, database: &str, publisher: &Postgres, line: SocketAddr) -> Result<()> {
         let (host, port, password) = (line.ip(), line.port(), &publisher.password);
         let source = format!("host={host} port={port} user={USER} password={password} dbname={database}");
@@ -76,27 +81,28 @@ impl Postgres {
         Ok(())
     }
 
-    /// Ends the subscription, and what the publisher keeps for it.
+    /// Ends the subscription, and removes its slot at the publisher.
     ///
     /// # Errors
-    /// When the publisher does not answer.
+    ///
+    /// Fails if the publisher does not answer.
     pub async fn unsubscribe(&self, database: &str) -> Result<()> {
         self.run_sql(database, format!("DROP SUBSCRIPTION {NAME}")).await
     }
 
-    /// The statements that make these tables, without keys, indexes and triggers.
+    /// Returns the statements that create these tables, without keys, indexes and triggers.
     async fn tables(&self, database: &str, tables: &[&str]) -> Result<String> {
         let mut dump = command(&self.programs.join("pg_dump"), self.account, self.dir.path());
         dump.args(["--schema-only", "--section=pre-data", "--no-owner", "--no-password", "--username", USER]);
         dump.args(["--host", "127.0.0.1", "--port", &self.port.to_string(), "--dbname", database]);
         dump.args(tables.iter().flat_map(|table| ["--table", *table]));
-        // Its output is what is wanted, which the others' is not.
+        // The default of `command` discards the output, which is needed here.
         dump.stdout(std::process::Stdio::piped());
         let output = dump.env("PGPASSWORD", &self.password).output().await.context("run pg_dump")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "pg_dump ended with {}:\n{said}", output.status);
-        let text = String::from_utf8(output.stdout).context("read what pg_dump wrote")?;
-        // Lines for psql alone.
+        let text = String::from_utf8(output.stdout).context("read pg_dump's output")?;
+        // Lines that begin with a backslash are commands for psql only.
         Ok(text.lines().filter(|line| !line.starts_with('\\')).map(|line| format!("{line}\n")).collect())
     }
 
@@ -135,7 +141,7 @@ mod tests {
         assert_eq!(sqlx::query_scalar::<_, Vec<i32>>(values).fetch_one(&mut reader).await?, [41, 42]);
         assert!(sqlx::query("SELECT id FROM others").execute(&mut reader).await.is_err());
 
-        // What changes while it is down comes after a restart.
+        // Changes made while the subscriber is down arrive after its restart.
         subscriber.stop().await?;
         primary.run_sql("shop", "UPDATE counts SET value = 43 WHERE value = 42".to_owned()).await?;
         subscriber.restart().await?;

@@ -1,7 +1,8 @@
-//! An initialised data folder that clusters are copied from: `initdb` takes a second or two of a core, a copy a twentieth.
+//! A template of an initialised data folder. `initdb` takes a second or two of CPU time, a copy of
+//! the template a twentieth of that.
 //!
-//! It lies below the target folder, one for each version of PostgreSQL and each user. Where there is no place for it, a
-//! cluster initialises its own folder, which is the same but for the time.
+//! Templates are below the target folder, one for each version of PostgreSQL and each user. If a
+//! template cannot be stored, each cluster initialises its own folder, which only takes longer.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,10 +15,10 @@ use tokio::process::Command;
 
 use super::{Account, USER, command, make_folder, own};
 
-/// The data, and the superuser's password.
+/// Contents of a template: the data, and the superuser's password.
 const PARTS: [&str; 2] = ["data", "password"];
 
-/// Makes `dir` a new cluster's folder; its superuser's password.
+/// Fills `dir` as a new cluster's folder. Returns its superuser's password.
 pub(super) async fn fill(programs: &Path, account: Option<Account>, dir: &Path) -> Result<String> {
     match place(programs) {
         Some(template) => {
@@ -31,10 +32,11 @@ pub(super) async fn fill(programs: &Path, account: Option<Account>, dir: &Path) 
     fs::read_to_string(dir.join("password")).context("read the password")
 }
 
-/// Where the template for these programs lies, if this program lies in a target folder that can be written.
+/// Returns the template's path, or `None` if the running program is not in a writable target
+/// folder.
 fn place(programs: &Path) -> Option<PathBuf> {
     let this = std::env::current_exe().ok()?;
-    // target/debug/demo, or target/debug/deps/e2e-0123 for a test.
+    // The program is target/debug/demo, or target/debug/deps/e2e-0123 for a test.
     let profile = this.ancestors().find(|folder| folder.join("deps").is_dir())?;
     let of: String = programs.to_string_lossy().replace('/', "-");
     let templates = profile.parent()?.join("postgres");
@@ -42,9 +44,10 @@ fn place(programs: &Path) -> Option<PathBuf> {
     Some(templates.join(format!("{}{of}", geteuid().as_raw())))
 }
 
-/// Makes the template. Whoever is first puts it in its place, whole or not at all.
+/// Makes the template. If several processes do so, the first one's is used. A rename makes the
+/// template appear as a whole.
 async fn make(programs: &Path, account: Option<Account>, template: &Path) -> Result<()> {
-    // PostgreSQL's account may not come to the target folder.
+    // PostgreSQL's account may not have access to the target folder.
     let made = make_folder(account)?;
     initialise(programs, account, made.path()).await?;
     let near = template.parent().context("a folder")?;

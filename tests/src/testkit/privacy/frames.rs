@@ -1,7 +1,8 @@
-//! What the agents handed to the tunnel, read frame by frame: which message a place in it belongs to.
+//! The agents' frames before TLS: their messages, and the place of a match in them.
 //!
-//! The relay of `frame_tap` keeps a file a lane and direction. This names a place in one as whoever mends it needs it, and
-//! counts the orders, which shows that the relay has kept what it is there for.
+//! The relay of `frame_tap` keeps one file for each lane and direction. This code describes a place
+//! in such a file so that a developer can find the cause. It also counts the orders, which shows
+//! that the relay has kept the frames.
 
 use std::fs;
 use std::io;
@@ -13,29 +14,29 @@ use prost::Message as _;
 
 use crate::testkit::search::{Hit, Needles};
 
-/// What the frames of one lane and direction hold.
+/// Contents of the frames of one lane and direction.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LaneFrames {
     pub(super) bytes: u64,
-    /// Orders on their way to the data centre.
+    /// Orders sent to the data centre.
     pub(super) orders: u64,
     pub(super) found: u64,
-    /// Where, as far as it is told.
+    /// Places of the first matches.
     pub(super) leaks: Vec<String>,
 }
 
-/// A frame and where its payload begins in the file.
+/// A frame, and the position of its payload in the file.
 struct Frame {
     number: usize,
     begins: u64,
     payload: Bytes,
 }
 
-/// Searches the frames in a file, whose name says which link, lane and direction they are of.
+/// Searches the frames in a file. The file's name contains the link, lane and direction.
 pub(super) fn search(needles: &Needles, path: &Path) -> io::Result<LaneFrames> {
     let text = Bytes::from(fs::read(path)?);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Link, lane, direction.
+    // Turns the file's name into "link, lane, direction".
     let name = name.replace('.', ", ").replace('-', " ");
     let frames = cut(&text);
     let is_asked = name.ends_with("cloud to idc") && !name.contains("control") && !name.contains("feed");
@@ -45,7 +46,8 @@ pub(super) fn search(needles: &Needles, path: &Path) -> io::Result<LaneFrames> {
     Ok(LaneFrames { bytes: seen.length, orders: orders as u64, found: seen.hits, leaks })
 }
 
-/// The frames of a lane: four bytes of length, big-endian, and so many bytes. A last one that was cut short is one as well.
+/// Splits a lane's bytes into frames: four bytes of length, big-endian, then as many bytes. A last
+/// frame that is cut short counts as well.
 fn cut(text: &Bytes) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut at = 0;
@@ -62,7 +64,7 @@ fn cut(text: &Bytes) -> Vec<Frame> {
     frames
 }
 
-/// Names a place: the lane and its direction, the frame, the message, and the field in it where that is known.
+/// Describes a place: the lane and direction, the frame, the message, and the field if it is known.
 fn place(lane: &str, frames: &[Frame], hit: Hit) -> String {
     let Hit { at, form } = hit;
     let Some(frame) = frames.iter().rev().find(|frame| frame.begins <= at) else {
@@ -74,7 +76,7 @@ fn place(lane: &str, frames: &[Frame], hit: Hit) -> String {
 }
 
 impl Frame {
-    /// The order that it carries to the data centre.
+    /// Returns the order in a frame to the data centre.
     fn order(&self) -> Option<Envelope> {
         match ToIdc::decode(self.payload.clone()).ok()?.kind? {
             to_idc::Kind::Place(envelope) => Some(envelope),
@@ -82,7 +84,8 @@ impl Frame {
         }
     }
 
-    /// The message's name and, of an order, the field in which a byte lies; empty on the other lanes.
+    /// Returns the message's name and, for an order, the field that contains the byte. Returns an
+    /// empty text on other lanes.
     fn message(&self, lane: &str, within: u64) -> String {
         let is_asked = lane.contains("order") || lane.contains("payment");
         if is_asked && lane.ends_with("cloud to idc") {
@@ -116,7 +119,7 @@ impl Frame {
         String::new()
     }
 
-    /// What was decoded lies in the frame's own memory, which tells where.
+    /// Decoded fields share the frame's memory, so their addresses give their places in the frame.
     fn field(&self, envelope: &Envelope, within: u64) -> &'static str {
         let fields = [("terms", &envelope.terms), ("ciphertext", &envelope.ciphertext)];
         let is_in = |bytes: &Bytes| {

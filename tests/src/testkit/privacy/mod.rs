@@ -1,9 +1,11 @@
-//! Looks for planted personal values wherever one could leak: one search for the demo, the faults and the tests.
+//! Search for planted personal values in every place where one could leak. The demo, the faults and
+//! the tests share it.
 //!
-//! [`Search::while_they_run`] looks into both agents' memory and asks their admin listeners; [`Search::what_is_left`] reads
-//! the frames that they handed to the tunnel before TLS, and every file that they left. What is found is named by its place:
-//! lane, direction and frame, agent and region of memory, or file. Each place also shows that the search would have found
-//! something: the orders themselves, a secret that an agent must have in memory, orders among the frames.
+//! [`Search::while_they_run`] searches both agents' memory and the answers of their admin
+//! listeners. [`Search::what_is_left`] searches the agents' frames before TLS, and every file that
+//! the agents left. A match is reported with its place: lane, direction and frame; agent and region
+//! of memory; or file. The search also proves for each place that it works: it finds the values in
+//! the orders themselves, a secret that an agent must have in memory, and orders among the frames.
 
 mod frames;
 
@@ -24,10 +26,11 @@ use crate::testkit::process::Running;
 use crate::testkit::search::{FileHits, Hit, Needles, SearchHits};
 use crate::testkit::site::{Bridge, Site};
 
-/// How long what is answered may stay in memory: a buffer is wiped when its owner next runs.
+/// Longest time that an answered value may stay in memory. A buffer is wiped when its owner next
+/// runs.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-/// Places in a report; what is beyond is only counted.
+/// Most places in a report. Further ones are only counted.
 const LEAKS_TOLD: usize = 20;
 
 /// A search for the values of some orders.
@@ -36,47 +39,48 @@ pub struct Search {
     searched: Searched,
 }
 
-/// What the search found.
+/// Result of the search.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Searched {
     /// Personal values in all orders.
     pub planted: u64,
-    /// Those of them that the same search finds in the orders themselves: proof that it can find them.
+    /// Values that the same search finds in the orders themselves. They prove that the search can
+    /// find them.
     pub found_in_the_orders: u64,
-    /// Orders that it read among the frames; `None` where no frames were kept.
+    /// Orders among the frames; `None` if no frames were kept.
     pub orders_in_frames: Option<u64>,
-    /// Where they must not be.
+    /// Places that must not contain a value.
     pub places: Vec<SearchedPlace>,
-    /// What this user may not look into.
+    /// Places that this user may not read.
     pub not_searched: Vec<String>,
 }
 
 /// A place that was searched.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SearchedPlace {
-    /// Its name.
+    /// Name of the place.
     pub what: String,
-    /// Files, mappings or texts in it.
+    /// Number of files, mappings or texts.
     pub files: usize,
-    /// Bytes in them.
+    /// Number of searched bytes.
     pub bytes: u64,
-    /// Values in them.
+    /// Number of matches.
     pub found: u64,
-    /// Where the first of them are.
+    /// Places of the first matches.
     pub leaks: Vec<Leak>,
 }
 
-/// Where something was found.
+/// Place of a match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Leak {
-    /// Lane, direction and frame, region of memory, or file and byte; and the form of the value.
+    /// Lane, direction and frame; region of memory; or file and byte. Then the form of the value.
     pub at: String,
-    /// Values there.
+    /// Number of matches there.
     pub values: u64,
 }
 
 impl SearchedPlace {
-    /// Adds one of its files or texts.
+    /// Adds the matches of one file or text.
     fn add(&mut self, name: &str, seen: &SearchHits) {
         self.files += 1;
         self.bytes += seen.length;
@@ -87,13 +91,13 @@ impl SearchedPlace {
 }
 
 impl Searched {
-    /// All that was found where nothing may be.
+    /// Returns the number of matches where there must be none.
     #[must_use]
     pub fn found(&self) -> u64 {
         self.places.iter().map(|place| place.found).sum()
     }
 
-    /// Whether the search would have found a value that leaked.
+    /// Returns true if the search would have found a value that leaked.
     #[must_use]
     pub fn can_find(&self) -> bool {
         self.planted > 0
@@ -103,7 +107,7 @@ impl Searched {
             && self.places.iter().all(|place| place.bytes > 0)
     }
 
-    /// Where values were found, a line each.
+    /// Returns the places of matches, one on each line.
     pub fn leaks(&self) -> impl Iterator<Item = String> {
         self.places.iter().filter(|place| place.found > 0).flat_map(|place| {
             let told = &place.leaks[..place.leaks.len().min(LEAKS_TOLD)];
@@ -113,10 +117,11 @@ impl Searched {
         })
     }
 
-    /// Fails where something was found, or could not have been.
+    /// Checks that there is no match, and that the search works.
     ///
     /// # Errors
-    /// With every place.
+    ///
+    /// Fails with all places if a value was found, or if the search could not have found one.
     pub fn judge(&self) -> Result<()> {
         let leaks: Vec<_> = self.leaks().collect();
         ensure!(leaks.is_empty(), "{} personal values were found:\n{}", self.found(), leaks.join("\n"));
@@ -126,7 +131,8 @@ impl Searched {
 }
 
 impl Search {
-    /// A search for everything personal in some orders, which are given as the values in them and the bodies that hold them.
+    /// Makes a search for all personal values of some orders. An order is given as its values and
+    /// the body that contains them.
     #[must_use]
     pub fn new<'a>(orders: impl IntoIterator<Item = (Vec<&'a str>, &'a [u8])>) -> Self {
         let (planted, bodies): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
@@ -137,17 +143,20 @@ impl Search {
         Search { needles, searched: Searched { planted, found_in_the_orders, ..Searched::default() } }
     }
 
-    /// The same for whole plans.
+    /// Makes a search for all personal values of some plans.
     #[must_use]
     pub fn of_plans<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Self {
         let places = plans.into_iter().flat_map(Plan::places).map(|(_, place)| place);
         Search::new(places.map(|place| (place.planted.iter().map(String::as_str).collect(), &place.body[..])))
     }
 
-    /// Searches both agents' memory, once they have answered what they were asked, and what their admin listeners say.
+    /// Searches both agents' memory once all requests are answered, and the answers of their admin
+    /// listeners.
     ///
     /// # Errors
-    /// When an agent does not answer, or a secret that it must have in memory is not found there.
+    ///
+    /// Fails if an agent does not answer, or a secret that it must have in memory is not found
+    /// there.
     pub async fn while_they_run(&mut self, site: &Site, bridge: &Bridge) -> Result<()> {
         let brand = site.brands().next().unwrap_or_default();
         let (token, ledger) = (site.token(brand), site.database().url());
@@ -167,10 +176,12 @@ impl Search {
         Ok(())
     }
 
-    /// Searches the frames and all files of both sides, and the files of the database if it is a temporary one.
+    /// Searches the frames and all files of both sides. A temporary database's files are searched
+    /// as well.
     ///
     /// # Errors
-    /// When something cannot be read: then nothing can be said of it.
+    ///
+    /// Fails if a file cannot be read, because then the result would not be complete.
     pub fn what_is_left(&mut self, site: &Site, cluster: Option<&Postgres>) -> Result<()> {
         if let Some(frames) = site.frames() {
             self.frames(&frames)?;
@@ -190,7 +201,8 @@ impl Search {
     /// Searches a file, or every file under a folder.
     ///
     /// # Errors
-    /// As [`Search::what_is_left`].
+    ///
+    /// Fails as [`Search::what_is_left`].
     pub fn files(&mut self, what: &str, path: &Path) -> Result<()> {
         let mut place = SearchedPlace { what: what.to_owned(), ..SearchedPlace::default() };
         for FileHits { path: file, seen } in
@@ -204,7 +216,7 @@ impl Search {
         Ok(())
     }
 
-    /// What came of it.
+    /// Returns the result.
     #[must_use]
     pub fn end(self) -> Searched {
         self.searched
@@ -231,7 +243,8 @@ impl Search {
         Ok(())
     }
 
-    /// Looks until nothing is there any more: an answer is out a moment before its buffer is wiped.
+    /// Searches the memory until no value is left or the time is over. A buffer is wiped a moment
+    /// after its answer was sent.
     async fn memory(&mut self, agent: &Running, name: &str, secret: &str) -> Result<()> {
         let what = format!("the {name} agent's memory");
         let process = agent.pid().with_context(|| format!("the {name} agent has ended"))?;

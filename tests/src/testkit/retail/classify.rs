@@ -1,61 +1,63 @@
-//! Decides, without I/O, what becomes of each invoice: an order, the cancellation of one, or left out for a reason.
+//! Classification of invoices, without I/O: an invoice is an order, a cancellation, or left out for
+//! a reason.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::read::{Invoice, InvoiceLine, Retail};
 
-/// What became of every invoice.
+/// Classes of all invoices.
 #[derive(Debug, Default)]
 pub struct Book {
     /// One class for each invoice, in their order.
     pub classes: Vec<Class>,
-    /// Lines that orders lost, by reason. (The lines of an invoice left out are not counted here.)
+    /// Lines that were left out of orders, by reason. Lines of invoices that are left out do not
+    /// count.
     pub lines_left_out: BTreeMap<LineReason, usize>,
 }
 
-/// What becomes of one invoice.
+/// Class of one invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// An order of these units of these SKUs.
+    /// An order of units of SKUs.
     Order(Vec<Item>),
-    /// Cancels the order at this index of the invoices.
+    /// Cancels the order at this index in the list of invoices.
     Cancels(usize),
-    /// Not replayed.
+    /// Left out of the replay, for this reason.
     LeftOut(Reason),
 }
 
 /// Units of one SKU at one price.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Item {
-    /// Code, or code and price (see the module above).
+    /// The code, or the code and the price: see the `retail` module.
     pub sku: String,
-    /// Price of one in pence, above zero.
+    /// Unit price in pence, above zero.
     pub price_pence: u64,
-    /// Units, above zero.
+    /// Number of units, above zero.
     pub quantity: u64,
 }
 
-/// Why an invoice is left out.
+/// The reason why an invoice is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Units written off: every line has a negative quantity, though it is no cancellation.
+    /// Units written off: every line has a negative quantity, but the invoice is no cancellation.
     StockCorrection,
     /// Every line has the price zero.
     NothingToPay,
-    /// A negative price: an adjustment of the shop's books.
+    /// A negative price: an adjustment in the shop's books.
     BadDebt,
     /// No line has a positive price and quantity, for more than one of the reasons above.
     NoLineLeft,
-    /// A cancellation by a customer the shop did not know.
+    /// A cancellation without a customer's id.
     CancellationOfUnknownCustomer,
     /// No earlier order of the customer has exactly the lines of the cancellation.
     CancellationWithoutItsOrder,
 }
 
-/// Why a line of an order is left out.
+/// The reason why a line of an order is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LineReason {
-    /// Zero units or fewer.
+    /// The quantity is zero or less.
     QuantityNotPositive,
     /// The price is zero.
     PriceZero,
@@ -66,7 +68,7 @@ pub enum LineReason {
 }
 
 impl Reason {
-    /// The reason in a report.
+    /// Returns the reason's text in a report.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -81,7 +83,7 @@ impl Reason {
 }
 
 impl LineReason {
-    /// The reason in a report.
+    /// Returns the reason's text in a report.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -98,7 +100,7 @@ impl Book {
     #[must_use]
     pub fn of(retail: &Retail) -> Book {
         let mut book = Book::default();
-        // Orders that can still be cancelled, by customer and exact items; the latest one last.
+        // Orders that can still be cancelled, by customer and exact items. The latest one is last.
         let mut open: HashMap<(&str, Vec<Item>), Vec<usize>> = HashMap::new();
         for (index, invoice) in retail.invoices.iter().enumerate() {
             let class = if invoice.number.starts_with('C') {
@@ -128,7 +130,7 @@ impl Book {
         book
     }
 
-    /// How many invoices are left out, by reason.
+    /// Returns the number of invoices that are left out, by reason.
     #[must_use]
     pub fn left_out(&self) -> BTreeMap<Reason, usize> {
         let mut counts = BTreeMap::new();
@@ -147,7 +149,8 @@ impl Book {
     }
 }
 
-/// The lines that count, summed by SKU and sorted. `sign` is -1 for a cancellation, whose quantities are negative.
+/// Returns the valid lines, summed by SKU and sorted. `sign` is -1 for a cancellation, whose
+/// quantities are negative.
 fn items(retail: &Retail, lines: &[InvoiceLine], sign: i64) -> Vec<Item> {
     let mut units = BTreeMap::new();
     for line in lines {
@@ -158,7 +161,7 @@ fn items(retail: &Retail, lines: &[InvoiceLine], sign: i64) -> Vec<Item> {
     units.into_iter().map(|((sku, price_pence), quantity)| Item { sku, price_pence, quantity }).collect()
 }
 
-/// Price and quantity of a line that counts, or why it does not.
+/// Returns price and quantity of a valid line, or the reason why the line is left out.
 fn judge(line: &InvoiceLine, sign: i64) -> Result<(u64, u64), LineReason> {
     let quantity = u64::try_from(line.quantity * sign).unwrap_or(0);
     match line.price_pence {

@@ -1,5 +1,5 @@
-//! Makes the [`Plan`] of a classified year: orders and cancellations in file order, with exactly as much stock as all
-//! orders together take, so that every one of them can commit.
+//! The [`Plan`] of a classified year: orders and cancellations in file order. The stock is exactly
+//! the sum of all orders, so that every order can commit.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use super::read::Retail;
 use crate::testkit::personal::Person;
 use crate::testkit::plan::{Line, Plan, Step, StockRow};
 
-/// The plan for `brand`; `seed` makes the people. Idempotency keys are the invoices' numbers, so that a second replay
-/// of the same invoices (with the same seed) is a replay for Bridge too.
+/// Makes the plan for `brand`. `seed` makes the persons. Idempotency keys are the invoices'
+/// numbers, so a second run with the same invoices and seed is a replay for Bridge as well.
 #[must_use]
 pub fn plan(retail: &Retail, book: &Book, brand: &str, seed: u64) -> Plan {
     let mut plan = Plan { brand: brand.to_owned(), currency: "GBP", stock: Vec::new(), steps: Vec::new() };
@@ -83,7 +83,8 @@ mod tests {
         assert!(matches!(&plan.steps[..], [_, _, Step::Cancel { of: 0, key }] if key == "invoice-C3"));
     }
 
-    /// The same numbers by another way: sets and sums over the raw lines, without the types above.
+    /// Computes the same numbers in another way: with sets and sums over the raw lines, without the
+    /// types of the code under test.
     #[test]
     fn every_real_invoice_ends_in_exactly_one_class() {
         let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail"));
@@ -122,7 +123,7 @@ mod tests {
             "an order is cancelled once"
         );
 
-        // Counted once with another program over the same files.
+        // These numbers were counted once by another program over the same files.
         let expected = BTreeMap::from([
             (Reason::StockCorrection, 1_336),
             (Reason::NothingToPay, 766),

@@ -1,4 +1,4 @@
-//! Reads `catalogue.csv` and `orders-YYYY-MM.csv.gz` as they are: no line is judged or dropped here.
+//! Reader of `catalogue.csv` and `orders-YYYY-MM.csv.gz`. It neither judges nor drops lines.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
-/// Which invoices to read, by the date in their time stamp.
+/// Selection of invoices by the date in their time stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Days {
-    /// Every invoice there is.
+    /// All invoices.
     All,
-    /// Those of one day, as `2010-12-01`.
+    /// Invoices of one day, such as `2010-12-01`.
     One(String),
-    /// Those of the first day in the data.
+    /// Invoices of the first day in the data.
     First,
 }
 
-/// What was read.
+/// The selected data.
 #[derive(Debug, Default)]
 pub struct Retail {
     /// Invoices in file order.
@@ -30,52 +30,52 @@ pub struct Retail {
 /// One invoice as the shop booked it.
 #[derive(Debug)]
 pub struct Invoice {
-    /// `536365`; begins with `C` for a cancellation and with `A` for an adjustment.
+    /// Such as `536365`. It begins with `C` for a cancellation and with `A` for an adjustment.
     pub number: String,
-    /// The shop's id of the customer, empty where it knew none.
+    /// The shop's id of the customer; empty if it is not known.
     pub customer: String,
-    /// `2010-12-01 08:26:00`, of its first line.
+    /// Time of its first line, such as `2010-12-01 08:26:00`.
     pub at: String,
-    /// Its lines in file order.
+    /// Lines of the invoice in file order.
     pub lines: Vec<InvoiceLine>,
 }
 
 /// One line of an invoice.
 #[derive(Debug)]
 pub struct InvoiceLine {
-    /// The shop's code for what was sold.
+    /// The shop's code of the article.
     pub code: String,
-    /// Units; negative for what came back.
+    /// Units; negative for a return.
     pub quantity: i64,
-    /// Price of one unit; [`None`] when it has fractions of a penny.
+    /// Price of one unit; [`None`] if it has fractions of a penny.
     pub price_pence: Option<i64>,
 }
 
-/// Why the data could not be read.
+/// The reason why the data could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A file or folder could not be opened or read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// Which one.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// A row is not what the README of the data says.
+    /// A row differs from the description in the data's README.
     #[error("{}: {what}", path.display())]
     Row {
-        /// In which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which row, and what is wrong with it.
+        /// Number of the row, and the error in it.
         what: String,
     },
     /// The folder holds no `orders-*.csv.gz`, or none of the chosen day.
     #[error("{}: {what}", dir.display())]
     Empty {
-        /// The folder.
+        /// Path of the folder.
         dir: PathBuf,
-        /// What was looked for.
+        /// Description of the missing files or day.
         what: String,
     },
 }
@@ -83,7 +83,8 @@ pub enum ReadError {
 /// Reads the folder `dir`.
 ///
 /// # Errors
-/// When a file is missing or broken, or no invoice is of the chosen day.
+///
+/// Fails if a file is missing or broken, or no invoice is of the chosen day.
 pub fn read(dir: &Path, days: &Days) -> Result<Retail, ReadError> {
     let mut retail = Retail { catalogue: read_catalogue(&dir.join("catalogue.csv"))?, ..Retail::default() };
     let mut by_number = HashMap::new();
@@ -102,7 +103,7 @@ pub fn read(dir: &Path, days: &Days) -> Result<Retail, ReadError> {
             }
             let quantity = quantity.parse().map_err(|_| format!("has the quantity {quantity:?}"))?;
             let line = InvoiceLine { code: (*code).to_owned(), quantity, price_pence: pence(price)? };
-            // An invoice of several minutes may be interrupted by another one's lines, so the number decides.
+            // Lines of another invoice may stand between an invoice's lines, so the number decides.
             let index = *by_number.entry((*number).to_owned()).or_insert_with(|| {
                 let [number, customer, at] = [number, customer, at].map(|field| (*field).to_owned());
                 retail.invoices.push(Invoice { number, customer, at, lines: Vec::new() });
@@ -131,7 +132,7 @@ fn read_catalogue(path: &Path) -> Result<HashMap<String, i64>, ReadError> {
     Ok(catalogue)
 }
 
-/// The monthly files in the order of their months.
+/// Returns the monthly files in the order of their months.
 fn order_files(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let unreadable = |source| ReadError::Io { path: dir.to_owned(), source };
     let mut files = Vec::new();
@@ -149,7 +150,7 @@ fn order_files(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
     Ok(files)
 }
 
-/// Hands every row after the header to `take`, and says in which file and line it disliked one.
+/// Passes every row after the header to `take`. An error names the file and the line.
 fn each_row(
     path: &Path,
     reader: impl Read,
@@ -172,7 +173,8 @@ fn csv_line(error: &csv::Error) -> u64 {
     error.position().map_or(0, csv::Position::line)
 }
 
-/// `-11062.06` as -1106206; [`None`] when there are more than two decimals that count.
+/// Converts `-11062.06` to -1106206. Returns [`None`] if there are more than two significant
+/// decimals.
 fn pence(price: &str) -> Result<Option<i64>, String> {
     let wrong = || format!("has the price {price:?}");
     let (negative, digits) = price.strip_prefix('-').map_or((false, price), |rest| (true, rest));

@@ -1,4 +1,4 @@
-//! The sandbox's own books: what it has charged and given back, and under which idempotency keys.
+//! The sandbox's books: charges, refunds, and the answer to each idempotency key.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,30 +9,30 @@ use serde_json::{Value, json};
 /// An answer: a status and a JSON body.
 pub(super) type SandboxAnswer = (StatusCode, Value);
 
-/// A payment as the sandbox has it.
+/// A payment in the sandbox's books.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
-    /// The shop's order id.
+    /// The shop's id of the order.
     pub order: String,
-    /// The token that it was confirmed with.
+    /// The token of the payment.
     pub payment_key: String,
-    /// Minor units.
+    /// Amount in minor units.
     pub amount: i64,
-    /// `IN_PROGRESS`, `DONE`, `PARTIAL_CANCELED`, `CANCELED`, `ABORTED`, `EXPIRED`.
+    /// State: `IN_PROGRESS`, `DONE`, `PARTIAL_CANCELED`, `CANCELED`, `ABORTED` or `EXPIRED`.
     pub status: String,
-    /// What went back, each time, in minor units.
+    /// Amount of each refund, in minor units.
     pub cancels: Vec<i64>,
-    /// How often money was taken for it; more than once is what must never happen.
+    /// Number of times that money was taken. More than one is an error of the caller.
     pub charged: u32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct SandboxCharges {
-    /// By order and token.
+    /// Payments by order and token.
     charges: BTreeMap<(String, String), Charge>,
-    /// The token that was last used for an order.
+    /// The last token of each order.
     latest: HashMap<String, String>,
-    /// What was answered under each idempotency key.
+    /// The answer to each idempotency key.
     answered: HashMap<String, SandboxAnswer>,
 }
 
@@ -41,12 +41,12 @@ impl SandboxCharges {
         self.charges.values().cloned().collect()
     }
 
-    /// What was done under this key before.
+    /// Returns the earlier answer to this key.
     pub(super) fn replay(&self, key: Option<&str>) -> Option<SandboxAnswer> {
         key.and_then(|key| self.answered.get(key)).cloned()
     }
 
-    /// The shopper has agreed, and the shop has not confirmed.
+    /// Records that the shopper has agreed to pay. The shop has not confirmed yet.
     pub(super) fn authorise(&mut self, order: &str, payment_key: &str, amount: i64) -> &mut Charge {
         self.latest.insert(order.to_owned(), payment_key.to_owned());
         let place = (order.to_owned(), payment_key.to_owned());
@@ -60,7 +60,7 @@ impl SandboxCharges {
         })
     }
 
-    /// Sets a status, as time or the shopper does.
+    /// Sets the status of an order's payments, as time or the shopper does.
     pub(super) fn set_status(&mut self, order: &str, status: &str) {
         for charge in self.charges.values_mut().filter(|charge| charge.order == order) {
             charge.status = status.to_owned();
@@ -140,7 +140,7 @@ impl SandboxCharges {
 
     pub(super) fn find(&self, order: &str) -> SandboxAnswer {
         let latest = self.latest.get(order).map(|key| (order.to_owned(), key.clone()));
-        // One that moved money is what is shown, whatever was tried after it.
+        // A payment that moved money is shown, even if the shop tried another one later.
         let moved = self.charges.values().find(|charge| charge.order == order && charge.charged > 0);
         match moved.or_else(|| latest.and_then(|place| self.charges.get(&place))) {
             Some(charge) => (StatusCode::OK, payment_json(charge)),

@@ -1,4 +1,5 @@
-//! What the sandbox does wrong: told for the next requests, or by rates from a seed, so that a run can be repeated.
+//! Faults of the sandbox: set for the next requests, or drawn at given rates from a seed, so that a
+//! run can be repeated.
 
 use std::collections::VecDeque;
 
@@ -6,68 +7,69 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// One way to answer a request that moves money, or asks about it.
+/// A fault of the sandbox in its answer to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mischief {
-    /// None: it does what it is asked for and says so.
+    /// No fault: the sandbox carries out the request and says so.
     Fine,
-    /// It refuses, and moves nothing.
+    /// The sandbox refuses, and moves no money.
     Decline,
-    /// It never answers, and moves nothing.
+    /// The sandbox never answers, and moves no money.
     HangBefore,
-    /// It does what it is asked for and never answers.
+    /// The sandbox carries out the request, and never answers.
     HangAfter,
-    /// It never answers, and does what it is asked for when it is let go.
+    /// The sandbox never answers, and carries out the request when the test releases it.
     Held,
-    /// It waits until it is let go, and then does what it is asked for and says so.
+    /// The sandbox waits until the test releases the request, then carries it out and says so.
     Waits,
-    /// It fails, and moves nothing.
+    /// The sandbox answers with an error, and moves no money.
     FailBefore,
-    /// It does what it is asked for and says that it failed.
+    /// The sandbox carries out the request, and answers with an error.
     FailAfter,
-    /// It does what it is asked for and answers a page for people.
+    /// The sandbox carries out the request, and answers with an HTML page.
     Html,
-    /// It does what it is asked for and sends the caller elsewhere.
+    /// The sandbox carries out the request, and answers with a redirect.
     Redirect,
-    /// It does what it is asked for and answers ten megabytes.
+    /// The sandbox carries out the request, and answers with ten megabytes.
     Huge,
-    /// It does what it is asked for and answers nothing at all.
+    /// The sandbox carries out the request, and closes the connection without an answer.
     Nothing,
-    /// It does what it is asked for and answers half a JSON object.
+    /// The sandbox carries out the request, and answers with half a JSON object.
     BrokenJson,
-    /// It does what it is asked for and names another amount.
+    /// The sandbox carries out the request, and answers with another amount.
     WrongAmount,
-    /// It does what it is asked for and names another order.
+    /// The sandbox carries out the request, and answers with another order.
     WrongOrder,
-    /// It does what it is asked for and answers a code that looks like a refusal and is none.
+    /// The sandbox carries out the request, and answers with a code that looks like a refusal but
+    /// is not one.
     AlreadyProcessed,
 }
 
-/// How often each mischief happens, of a thousand requests. What is left is fine.
+/// Rate of each fault, in a thousand requests. All other requests are answered without a fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rates {
-    /// Where the dice start.
+    /// Seed of the draws.
     pub seed: u64,
-    /// Declined, of a thousand.
+    /// Requests in a thousand that are declined.
     pub decline: u32,
-    /// Hung before anything moved, of a thousand.
+    /// Requests in a thousand that hang before money moves.
     pub hang_before: u32,
-    /// Hung after it was done, of a thousand.
+    /// Requests in a thousand that hang after money has moved.
     pub hang_after: u32,
-    /// Failed before anything moved, of a thousand.
+    /// Requests in a thousand that fail before money moves.
     pub fail_before: u32,
-    /// Done and said to have failed, of a thousand.
+    /// Requests in a thousand that fail after money has moved.
     pub fail_after: u32,
 }
 
-/// Decides about each request.
+/// Chooses a fault for each request.
 #[derive(Debug)]
 pub(super) struct Mischiefs {
     rates: Rates,
     dice: ChaCha8Rng,
-    /// Told for the next requests, before any rate counts.
+    /// Faults of the next requests. They come before any rate.
     pub(super) next: VecDeque<Mischief>,
 }
 
@@ -77,7 +79,7 @@ impl Mischiefs {
         Self { rates, dice, next: VecDeque::new() }
     }
 
-    /// What is done to the next request.
+    /// Returns the fault of the next request.
     pub(super) fn decide(&mut self) -> Mischief {
         if let Some(told) = self.next.pop_front() {
             return told;

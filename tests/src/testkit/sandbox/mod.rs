@@ -1,16 +1,17 @@
-//! A payment gateway to test with: it speaks Toss Payments' protocol, keeps its own books, and misbehaves when told to.
+//! A payment gateway for tests. It speaks the protocol of Toss Payments, keeps its own books, and
+//! makes errors on request.
 //!
 //! | | path | |
 //! |---|---|---|
 //! | POST | `/v1/payments/confirm` | charges |
-//! | GET | `/v1/payments/orders/{order}` | what became of it |
-//! | POST | `/v1/payments/{key}/cancel` | gives back |
-//! | POST | `/sandbox/next` | `["fail_after", "decline"]`: what is done to the next requests |
-//! | POST | `/sandbox/rates` | how often what is done to all others: see [`Rates`] |
-//! | POST | `/sandbox/status` | `{"order": "...", "status": "EXPIRED"}` |
-//! | POST | `/sandbox/authorise` | `{"order": "...", "payment_key": "...", "amount": 1000}`: the shopper agreed |
-//! | POST | `/sandbox/webhooks` | whom to tell of changes: see [`Webhooks`] |
-//! | GET | `/sandbox/charges` | its books |
+//! | GET | `/v1/payments/orders/{order}` | returns the payment of an order |
+//! | POST | `/v1/payments/{key}/cancel` | refunds |
+//! | POST | `/sandbox/next` | faults of the next requests, such as `["fail_after", "decline"]` |
+//! | POST | `/sandbox/rates` | rates of the faults of all other requests: see [`Rates`] |
+//! | POST | `/sandbox/status` | sets a status: `{"order": "...", "status": "EXPIRED"}` |
+//! | POST | `/sandbox/authorise` | a shopper agrees to pay: `order`, `payment_key`, `amount` |
+//! | POST | `/sandbox/webhooks` | the receiver of webhooks: see [`Webhooks`] |
+//! | GET | `/sandbox/charges` | returns its books |
 
 mod charges;
 mod mischief;
@@ -45,13 +46,13 @@ pub use webhooks::Webhooks;
 /// The secret key that the sandbox accepts.
 pub const SECRET_KEY: &str = "test_sk_sandbox";
 
-/// How long a hanging request hangs: longer than any agent waits.
+/// Duration of a request that hangs. It is longer than any agent waits.
 const HANG: Duration = Duration::from_secs(120);
 
-/// Changes that wait to be told.
+/// Most changes that wait to be sent as webhooks.
 const CHANGES: usize = 65_536;
 
-/// A running sandbox; it ends when this is dropped.
+/// A running sandbox. It ends when this value is dropped.
 pub struct Sandbox {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -62,19 +63,19 @@ struct Shared {
     books: Mutex<SandboxCharges>,
     mischiefs: Mutex<Mischiefs>,
     changes: Mutex<Option<mpsc::Sender<Change>>>,
-    /// Requests that came and were not looked at yet, with their idempotency keys.
+    /// Held requests, with their idempotency keys. The sandbox has not carried them out yet.
     held: Mutex<Vec<(Option<String>, SandboxRequest)>>,
-    /// Requests that came, and whose senders wait for their answers.
+    /// Waiting requests, whose senders still wait for an answer.
     waiting: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
 impl Sandbox {
-    /// Starts one on a loopback port.
+    /// Starts a sandbox on a loopback port.
     pub async fn start(rates: Rates) -> io::Result<Self> {
         Self::listen("127.0.0.1:0".parse().map_err(io::Error::other)?, rates).await
     }
 
-    /// Starts one at an address.
+    /// Starts a sandbox at an address.
     pub async fn listen(address: SocketAddr, rates: Rates) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -89,52 +90,53 @@ impl Sandbox {
         Ok(Self { address, shared, server })
     }
 
-    /// Where it listens.
+    /// Returns the address of its listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its base URL.
+    /// Returns the base URL of the sandbox.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What is done to the next requests, one each, before any rate counts.
+    /// Sets the faults of the next requests, one each. They come before any rate.
     pub fn next(&self, mischiefs: impl IntoIterator<Item = Mischief>) {
         lock(&self.shared.mischiefs).next.extend(mischiefs);
     }
 
-    /// How often what is done to all others from now on.
+    /// Sets the rates of faults from now on.
     pub fn set_rates(&self, rates: Rates) {
         *lock(&self.shared.mischiefs) = Mischiefs::new(rates);
     }
 
-    /// Sets the status of an order's payment, as time or the shopper does.
+    /// Sets the status of an order's payments, as time or the shopper does.
     pub fn set_status(&self, order: &str, status: &str) {
         lock(&self.shared.books).set_status(order, status);
     }
 
-    /// The shopper has agreed, and the shop has not confirmed.
+    /// Records that the shopper has agreed to pay. The shop has not confirmed yet.
     pub fn authorise(&self, order: &str, payment_key: &str, amount: i64) {
         lock(&self.shared.books).authorise(order, payment_key, amount);
     }
 
-    /// Tells changes to an agent from now on.
+    /// Sends changes to an agent from now on.
     pub fn tell(&self, webhooks: Webhooks) {
         self.shared.tell(webhooks);
     }
 
-    /// How many requests are held.
+    /// Returns the number of held requests.
     pub fn held(&self) -> usize {
         lock(&self.shared.held).len()
     }
 
-    /// How many requests wait to be let go, with their senders.
+    /// Returns the number of waiting requests.
     pub fn waiting(&self) -> usize {
         lock(&self.shared.waiting).len()
     }
 
-    /// Does what the held requests ask for, however long ago whoever sent them went away; those that wait go on.
+    /// Releases all requests. The held ones are carried out, even if their senders are long gone.
+    /// The waiting ones continue.
     pub fn let_go(&self) {
         for waiting in lock(&self.shared.waiting).drain(..) {
             let _gone = waiting.send(());
@@ -144,12 +146,12 @@ impl Sandbox {
         }
     }
 
-    /// Its books.
+    /// Returns the books of the sandbox.
     pub fn charges(&self) -> Vec<Charge> {
         lock(&self.shared.books).charges()
     }
 
-    /// Runs until the process ends.
+    /// Serves until the process ends.
     pub async fn wait(mut self) {
         let _ended = (&mut self.server).await;
     }
@@ -166,7 +168,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // They end with the sandbox, those that hang as well.
+    // All connections end with the sandbox, also those that hang.
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -177,13 +179,13 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 let shared = shared.clone();
                 async move { shared.answer(request).await }
             });
-            // A caller that gives up, and a request that gets nothing, end here.
+            // Errors are expected: a caller may give up, and some requests get no answer.
             let _closed = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// The connection is closed without an answer.
+/// The error that closes a connection without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer")]
 struct NoAnswer;
@@ -273,7 +275,7 @@ impl Shared {
         })
     }
 
-    /// Does what is asked for.
+    /// Carries out a request.
     fn perform(&self, key: Option<&str>, asked: &SandboxRequest) -> SandboxAnswer {
         let mut books = lock(&self.books);
         let replayed = books.replay(key).is_some();
@@ -353,7 +355,7 @@ impl Shared {
     }
 }
 
-/// What a request asks for.
+/// A request for money, or a question about it.
 #[derive(Clone)]
 enum SandboxRequest {
     Confirm { order: String, payment_key: String, amount: i64 },

@@ -1,4 +1,5 @@
-//! What the sandbox tells unasked: that a payment's status changed, once, twice, late or out of order, as it is told.
+//! The sandbox's webhooks: they say that a payment's status has changed. They may come twice or out
+//! of order.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,21 +10,21 @@ use tokio::sync::mpsc;
 
 use crate::testkit::http::Client;
 
-/// Whom to tell, and how badly.
+/// Receiver of the webhooks, and their faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhooks {
-    /// The agent's listener.
+    /// Address of the agent's listener.
     pub to: SocketAddr,
-    /// Everything comes twice.
+    /// If true, each webhook is sent twice.
     #[serde(default)]
     pub duplicate: bool,
-    /// Two and two change places.
+    /// If true, the order of each pair of webhooks is reversed.
     #[serde(default)]
     pub reorder: bool,
 }
 
-/// A change that is told.
+/// A change to send.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) order: String,
@@ -31,13 +32,13 @@ pub(super) struct Change {
     pub(super) status: String,
 }
 
-/// Tells what comes through the channel until it closes.
+/// Sends the changes from the channel until it closes.
 pub(super) async fn tell(webhooks: Webhooks, mut changes: mpsc::Receiver<Change>) {
     let mut client = Client::new(webhooks.to);
     while let Some(change) = changes.recv().await {
         let mut pair = vec![change];
         if webhooks.reorder {
-            // A change that no other follows soon is told alone.
+            // A change without a soon successor is sent alone.
             let next = tokio::time::timeout(Duration::from_millis(50), changes.recv()).await;
             pair.extend(next.ok().flatten());
             pair.reverse();
@@ -49,7 +50,7 @@ pub(super) async fn tell(webhooks: Webhooks, mut changes: mpsc::Receiver<Change>
                 "data": { "orderId": change.order, "paymentKey": change.payment_key, "status": change.status },
             });
             for _ in 0..if webhooks.duplicate { 2 } else { 1 } {
-                // Nobody may be listening: a webhook is a hint.
+                // An error is ignored, because a webhook is only a hint.
                 let _lost = client.post("/", None, None, body.to_string().into()).await;
             }
         }

@@ -1,33 +1,33 @@
-//! What encoders and careless log lines make of a value.
+//! The forms of a value that encoders and careless log lines produce.
 
 use std::fmt;
 
-/// One of the things that can be made of a value.
+/// A form of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
-    /// The value itself.
+    /// The unchanged value.
     Plain,
-    /// In small or in capital letters.
+    /// In lower or upper case.
     Recased,
-    /// A phone's digits without the signs between.
+    /// Only the digits of a phone number.
     Digits,
-    /// Hangul in its single letters, as file systems and sorting take it apart.
+    /// Hangul as single letters, as file systems and sorting decompose it.
     Decomposed,
-    /// With quotes as JSON or `{:?}` writes them.
+    /// With escaped quotes, as JSON or `{:?}` writes them.
     Quoted,
-    /// With `\uXXXX`, as some JSON writers have it.
+    /// With `\uXXXX`, as some JSON writers do.
     JsonEscaped,
     /// With `\xNN`, as `{:?}` writes bytes.
     ByteEscaped,
-    /// With `%NN`, as in an address or a form.
+    /// With `%NN`, as in a URL or a form.
     PercentEncoded,
-    /// Two hexadecimal digits a byte.
+    /// Two hexadecimal digits for each byte.
     Hexadecimal,
     /// A list of numbers, as `{:?}` or `{:02x?}` writes bytes.
     Numbers,
-    /// Base64, of either alphabet.
+    /// Base64, in both alphabets.
     Base64,
-    /// UTF-16, of either order.
+    /// UTF-16, in both byte orders.
     Utf16,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Form {
     }
 }
 
-/// The value in every form, each text once.
+/// Returns the value in every form. No text occurs twice.
 pub(super) fn of(value: &str) -> Vec<(Form, Vec<u8>)> {
     let bytes = value.as_bytes();
     let mut forms = vec![(Form::Plain, bytes.to_vec())];
@@ -59,20 +59,20 @@ pub(super) fn of(value: &str) -> Vec<(Form, Vec<u8>)> {
     }
     forms.push((Form::Digits, digits_of_a_phone(value)));
     forms.push((Form::Decomposed, decomposed(value).into_bytes()));
-    // What `serde_json` and `{:?}` of a string make of quotes, without the quotes around.
+    // The escapes that `serde_json` and `{:?}` write in a string, without the quotes around it.
     let quoted = format!("{value:?}");
     forms.push((Form::Quoted, quoted.as_bytes()[1..quoted.len() - 1].to_vec()));
     if !value.is_ascii() {
         forms.push((Form::JsonEscaped, json_escaped(value, |unit| format!("\\u{unit:04x}"))));
         forms.push((Form::JsonEscaped, json_escaped(value, |unit| format!("\\u{unit:04X}"))));
-        // `{:?}` of `Bytes`: b"\xea\xb9\x80"
+        // `{:?}` of `Bytes` gives b"\xea\xb9\x80".
         forms.push((Form::ByteEscaped, bytes.escape_ascii().collect()));
     }
     forms.extend(percent_encoded(bytes).map(|text| (Form::PercentEncoded, text)));
     for digits in ["0123456789abcdef", "0123456789ABCDEF"] {
         forms.push((Form::Hexadecimal, hex(bytes, digits)));
     }
-    // `{:?}` of a byte vector: [80, 69, ...]; `{:02x?}`: [50, 45, ...].
+    // `{:?}` of a byte vector gives [80, 69, ...], and `{:02x?}` gives [50, 45, ...].
     for list in [joined(bytes, |byte| byte.to_string()), joined(bytes, |byte| format!("{byte:02x}"))] {
         forms.push((Form::Numbers, list));
     }
@@ -87,13 +87,14 @@ pub(super) fn of(value: &str) -> Vec<(Form, Vec<u8>)> {
     forms
 }
 
-/// Empty for what is no phone's number.
+/// Returns the digits of a phone number, or nothing for another value.
 fn digits_of_a_phone(value: &str) -> Vec<u8> {
     let is_phone = value.bytes().all(|byte| byte.is_ascii_digit() || b"+-() ".contains(&byte));
     value.bytes().filter(|byte| is_phone && byte.is_ascii_digit()).collect()
 }
 
-/// Each syllable of Hangul as its letters (Unicode, section 3.12); what else there is stays as it is.
+/// Decomposes each syllable of Hangul into its letters (Unicode, section 3.12). Other characters do
+/// not change.
 fn decomposed(value: &str) -> String {
     const SYLLABLES: u32 = 0xAC00;
     let mut text = String::new();
@@ -114,7 +115,7 @@ fn joined(bytes: &[u8], number: impl Fn(&u8) -> String) -> Vec<u8> {
     bytes.iter().map(number).collect::<Vec<_>>().join(", ").into_bytes()
 }
 
-/// As addresses have it, and as forms have it, in large and in small digits.
+/// Returns the percent-encoding for URLs and for forms, each with upper-case and lower-case digits.
 fn percent_encoded(bytes: &[u8]) -> [Vec<u8>; 4] {
     let encoded = |blank: &str, large: bool| {
         let one = |byte: &u8| match byte {
@@ -147,11 +148,13 @@ fn json_escaped(value: &str, escape: impl Fn(u16) -> String) -> Vec<u8> {
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The base64 digits that depend on `bytes` alone when something of `offset` bytes (modulo 3) is encoded before them
-/// and anything after: the digits at the two ends that share bits with neighbours are cut off.
+/// Returns the base64 digits that depend on `bytes` alone, if `offset` bytes (modulo 3) are encoded
+/// before them and anything after. The digits at both ends that share bits with a neighbour are cut
+/// off.
 fn base64_inside(bytes: &[u8], offset: usize, alphabet: &[u8; 64]) -> Vec<u8> {
     let bit = |index: usize| bytes[index / 8] >> (7 - index % 8) & 1;
-    // A digit holds six bits; after `offset` bytes the next digit starts this many bits into our value.
+    // A digit has six bits. After `offset` bytes, the next digit starts this many bits into the
+    // value.
     let skipped = (6 - offset * 8 % 6) % 6;
     let digits = (bytes.len() * 8 - skipped) / 6;
     (0..digits)
@@ -179,7 +182,7 @@ mod tests {
         assert_eq!(form("a b@c", Form::PercentEncoded), ["a%20b%40c", "a+b%40c"]);
         assert_eq!(form("AB", Form::Numbers), ["65, 66", "41, 42"]);
         assert_eq!(form("ab", Form::Utf16), ["a\0b\0", "\0a\0b"]);
-        // 한글, a syllable with a tail each, and 가, one without.
+        // 한글, whose syllables have a final consonant each, and 가, which has none.
         assert_eq!(
             form("한글가", Form::Decomposed),
             ["\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}\u{1100}\u{1161}"]

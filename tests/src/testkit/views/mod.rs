@@ -1,11 +1,13 @@
 //! The page views of a launch: an open-loop generator of catalogue reads.
 //!
-//! A page view is what a shopper's browser makes of a storefront: the product, then the stock of its variants, over one
-//! keep-alive connection. It begins when its moment has come, whatever became of those before it, and its latency
-//! counts from that moment (so a stall of the server is seen by all who would have come meanwhile, not by one). What
-//! waits for a connection is bounded; what does not fit counts as an error. Every answer is checked.
+//! A page view is a shopper's visit to a product page: it reads the product, then the stock of its
+//! variants, over one keep-alive connection. It begins at its scheduled moment, even if earlier
+//! ones are not finished, and its latency counts from that moment. So a stall of the server delays
+//! every page view that was due meanwhile, not only one. The number of page views that wait for a
+//! connection is bounded; further ones count as errors. Every answer is checked.
 //!
-//! It runs on two threads of its own: one sleeps from arrival to arrival, one drives the connections.
+//! The generator runs on two threads of its own: one sleeps from arrival to arrival, the other
+//! drives the connections.
 
 mod tally;
 mod wire;
@@ -30,10 +32,10 @@ use crate::testkit::http::percent_encoded;
 pub use tally::{Flaw, Report, Slice};
 use wire::{Connection, NoAnswer, ViewAnswer};
 
-/// One answer in so many is parsed as JSON; all are looked at.
+/// One answer in this many is parsed as JSON. All answers are checked.
 const PARSED: u64 = 64;
 
-/// What one page asks for, and what the answers must say.
+/// The requests of one page, and the contents that their answers must have.
 #[derive(Clone, Debug)]
 pub struct Page {
     product: Read,
@@ -43,47 +45,47 @@ pub struct Page {
 #[derive(Clone, Debug)]
 struct Read {
     request: Vec<u8>,
-    /// Stands in the right answer and in no other.
+    /// A text that only the right answer contains.
     mark: String,
 }
 
 /// Page views, in the order of their moments.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
-    /// What is looked at.
+    /// The pages that are viewed.
     pub pages: Vec<Page>,
-    /// When, and which of the pages.
+    /// The moment of each page view, and the index of its page.
     pub views: Vec<(Duration, usize)>,
 }
 
-/// Who is asked, and with how much patience.
+/// The server, and the limits of the generator.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The storefront listener of a cloud agent.
     pub storefront: SocketAddr,
-    /// Connections at most.
+    /// Most connections.
     pub connections: usize,
-    /// Page views at most that wait for one.
+    /// Most page views that wait for a connection.
     pub queue: usize,
-    /// How long a page view may take once it has a connection.
+    /// Longest time for a page view once it has a connection.
     pub patience: Duration,
-    /// How long a slice of the report is.
+    /// Duration of a slice of the report.
     pub slice: Duration,
 }
 
-/// Page views under way.
+/// A run of page views.
 #[derive(Debug)]
 pub struct Running {
     counts: Arc<Counts>,
     report: oneshot::Receiver<Report>,
 }
 
-/// What can be seen from outside while it runs.
+/// Counts that are visible during the run.
 #[derive(Debug, Default)]
 struct Counts {
     done: AtomicU64,
     errors: AtomicU64,
-    /// Nobody waits for the report any more.
+    /// Set when nothing waits for the report any more.
     stop: AtomicBool,
 }
 
@@ -95,7 +97,7 @@ impl Counts {
 }
 
 impl Page {
-    /// The page of a product of a brand, with the stock of these SKUs (one at least).
+    /// Makes the page of a brand's product, with the stock of these SKUs (at least one).
     #[must_use]
     pub fn new(brand: &str, product: &str, skus: &[&str]) -> Page {
         let get = |path: String| format!("GET {path} HTTP/1.1\r\nhost: bridge\r\n\r\n").into_bytes();
@@ -114,10 +116,11 @@ impl Page {
     }
 }
 
-/// Begins with the page views; `started` is the moment from which theirs count.
+/// Starts the page views. Their moments count from `started`.
 ///
 /// # Errors
-/// When the threads cannot be made.
+///
+/// Fails if the threads cannot be started.
 pub fn start(traffic: Arc<Traffic>, options: Options, started: Instant) -> io::Result<Running> {
     let counts = Arc::new(Counts::default());
     let queue = Arc::new(Queue { waiting: Mutex::default(), ready: Semaphore::new(0), options, started });
@@ -135,7 +138,7 @@ pub fn start(traffic: Arc<Traffic>, options: Options, started: Instant) -> io::R
                 report.arrived(at);
                 report.flaw(at, Flaw::QueueFull);
             }
-            // Whoever is gone needs no report.
+            // The receiver of the report may be gone.
             let _gone = send.send(report);
         }
     };
@@ -144,7 +147,7 @@ pub fn start(traffic: Arc<Traffic>, options: Options, started: Instant) -> io::R
 }
 
 impl Running {
-    /// Page views that are over so far, and how many of them went wrong.
+    /// Returns the number of finished page views, and of those with an error.
     #[must_use]
     pub fn so_far(&self) -> (u64, u64) {
         (self.counts.done.load(Ordering::Relaxed), self.counts.errors.load(Ordering::Relaxed))
@@ -153,7 +156,8 @@ impl Running {
     /// Waits for the last page view.
     ///
     /// # Errors
-    /// When the threads ended without a report.
+    ///
+    /// Fails if the threads ended without a report.
     pub async fn finish(mut self) -> Result<Report, oneshot::error::RecvError> {
         (&mut self.report).await
     }
@@ -165,26 +169,27 @@ impl Drop for Running {
     }
 }
 
-/// A page view whose moment has come.
+/// A page view that is due.
 #[derive(Clone, Copy, Debug)]
 struct View {
     at: Duration,
     page: usize,
 }
 
-/// Between the thread that sleeps and the thread that asks.
+/// The queue between the thread of the arrivals and the thread of the connections.
 #[derive(Debug)]
 struct Queue {
-    /// Locked for a push or a pop.
+    /// Locked only for a push or a pop.
     waiting: Mutex<VecDeque<View>>,
-    /// A permit for each that waits; closed behind the last.
+    /// One permit for each page view in the queue. Closed after the last page view.
     ready: Semaphore,
     options: Options,
     started: Instant,
 }
 
 impl Queue {
-    /// Puts in each page view at its moment; returns the moments of those that found no place.
+    /// Puts each page view into the queue at its moment. Returns the moments of those that did not
+    /// fit.
     fn fill(&self, traffic: &Traffic, counts: &Counts) -> Vec<Duration> {
         let mut turned_away = Vec::new();
         let mut views = traffic.views.iter().peekable();
@@ -212,9 +217,9 @@ impl Queue {
         turned_away
     }
 
-    /// The next page view, when there is one; [`None`] after the last.
+    /// Waits for the next page view. Returns [`None`] after the last.
     async fn next(&self) -> Option<View> {
-        // Closed means that no more come, not that none waits.
+        // Once it is closed, no more page views come, but some may still be in the queue.
         if let Ok(permit) = self.ready.acquire().await {
             permit.forget();
         }
@@ -237,13 +242,13 @@ async fn browse(queue: Arc<Queue>, traffic: Arc<Traffic>, counts: Arc<Counts>) -
         .map(|browser| tokio::task::spawn_local(browser.run()))
         .collect();
     for browser in browsers {
-        // One that panicked has been reported by the panic itself.
+        // A panic of a task has already been printed.
         let _ended = browser.await;
     }
     Rc::unwrap_or_clone(report).into_inner()
 }
 
-/// A connection and who looks at pages over it.
+/// A connection and the task that views pages over it.
 struct Browser {
     connection: Connection,
     answers: u64,
@@ -270,7 +275,7 @@ impl Browser {
         }
     }
 
-    /// The product, then its stock.
+    /// Reads the product, then its stock.
     async fn view(&mut self, at: Duration, page: usize) -> Result<(), Flaw> {
         let traffic = Arc::clone(&self.traffic);
         let Some(Page { product, stock }) = traffic.pages.get(page) else { return Ok(()) };
@@ -279,7 +284,7 @@ impl Browser {
         Ok(())
     }
 
-    /// One read that was due at `since`; returns when it was answered.
+    /// Makes one read that was due at `since`. Returns the time of its answer.
     async fn read(&mut self, read: &Read, since: Duration) -> Result<Duration, Flaw> {
         self.answers += 1;
         let answer = self.connection.get(&read.request).await.map_err(|error| match error {
@@ -294,7 +299,7 @@ impl Browser {
     }
 }
 
-/// Position and age of an answer that is what it must be.
+/// Checks an answer. Returns its position and age.
 fn judge(answer: &ViewAnswer<'_>, mark: &str, parse: bool) -> Result<(u64, u64), Flaw> {
     if answer.status != 200 {
         return Err(Flaw::Status(answer.status));
@@ -321,10 +326,10 @@ mod tests {
 
     use super::*;
 
-    /// The answer to a path; the number of the answer on its connection, from 1.
+    /// Returns the answer to a path. The number is that of the answer on its connection, from 1.
     type Says = fn(&str, u64) -> String;
 
-    /// A catalogue that says `answer` after `pause`.
+    /// Starts a catalogue that waits for `pause` before each answer.
     async fn stub(pause: Duration, answer: Says) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let address = listener.local_addr().expect("bound");
@@ -332,7 +337,7 @@ mod tests {
             while let Ok((mut stream, _)) = listener.accept().await {
                 tokio::spawn(async move {
                     let (mut buffer, mut answered) = (vec![0; 4_096], 0);
-                    // Requests here are small enough to arrive in one read.
+                    // Requests in these tests are small enough to arrive in one read.
                     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
                         let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
                         let path = request.split(' ').nth(1).expect("a path");
@@ -396,7 +401,7 @@ mod tests {
             options.connections = 1;
         })
         .await;
-        // The last of eight waits for seven others, each of two reads.
+        // The last of eight page views waits for seven others, each of two reads.
         assert!(report.view_latency.quantile(1_000) >= Duration::from_millis(160));
         assert!(report.view_latency.quantile(500) >= Duration::from_millis(80));
     }
@@ -446,7 +451,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_closed_while_idle_is_opened_again_once() {
-        // Every connection is closed behind its second answer.
+        // The server closes each connection after its second answer.
         let report = viewed(
             stub(
                 Duration::ZERO,

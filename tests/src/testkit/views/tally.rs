@@ -1,4 +1,4 @@
-//! What page views came to: counts, latencies and flaws, all together and in slices of time for plots.
+//! Results of page views: counts, latencies and flaws, for the whole run and for slices of time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,30 +6,30 @@ use std::time::Duration;
 
 use crate::testkit::histogram::Histogram;
 
-/// What can be wrong with a page view.
+/// An error of a page view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flaw {
-    /// The generator's own queue was full: it was never sent.
+    /// The generator's own queue was full, so the page view was never sent.
     QueueFull,
-    /// No connection.
+    /// The connection could not be opened.
     NoConnection,
     /// The connection broke before the answer was complete.
     NoAnswer,
-    /// No answer in time.
+    /// The answer did not come in time.
     Late,
-    /// What came is no HTTP answer with a length.
+    /// The answer is no HTTP answer with a length.
     Unreadable,
-    /// Another status than 200.
+    /// A status other than 200.
     Status(u16),
-    /// An answer about something else, or not in UTF-8.
+    /// An answer about another page, or not in UTF-8.
     WrongAnswer,
-    /// A body that is not JSON.
+    /// The body is not JSON.
     NoJson,
-    /// No `Bridge-Seq`.
+    /// The answer has no `Bridge-Seq` header.
     NoPosition,
-    /// A lower `Bridge-Seq` than the same connection has seen.
+    /// A lower `Bridge-Seq` than an earlier answer on the same connection.
     PositionFell,
-    /// No `Age` in seconds.
+    /// The answer has no `Age` header in seconds.
     NoAge,
 }
 
@@ -51,39 +51,40 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// What page views came to.
+/// Results of all page views.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Page views that arrived.
     pub views: u64,
-    /// Reads answered as they should be.
+    /// Reads with a right answer.
     pub reads: u64,
-    /// Page views that went wrong, by how; each counts once.
+    /// Page views with an error, by its kind. Each page view counts once.
     pub flaws: BTreeMap<Flaw, u64>,
-    /// How long a read took: the first of a page view from its scheduled arrival, the second from the first's answer.
+    /// Latency of reads. The first read of a page view counts from its scheduled arrival, the
+    /// second from the first's answer.
     pub read_latency: Histogram,
-    /// How long whole page views took, from their scheduled arrivals.
+    /// Latency of whole page views, from their scheduled arrivals.
     pub view_latency: Histogram,
-    /// The highest `Age` seen, in seconds.
+    /// Highest `Age`, in seconds.
     pub age_max: u64,
-    /// What happened in each slice of the run.
+    /// Results of each slice of the run.
     pub slices: Vec<Slice>,
-    /// How long a slice is.
+    /// Duration of a slice.
     pub slice: Duration,
 }
 
-/// A short stretch of a run.
+/// Results of a short part of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Slice {
     /// Page views that arrived.
     pub arrived: u64,
     /// Reads that were answered.
     pub reads: u64,
-    /// Page views that went wrong.
+    /// Page views with an error.
     pub flaws: u64,
-    /// How long the reads took that were answered.
+    /// Latency of the answered reads.
     pub latency: Histogram,
-    /// The highest `Bridge-Seq` seen, if any.
+    /// Highest `Bridge-Seq`, if there was one.
     pub position: Option<u64>,
 }
 
@@ -101,13 +102,13 @@ impl Report {
         }
     }
 
-    /// Page views that went wrong.
+    /// Returns the number of page views with an error.
     #[must_use]
     pub fn errors(&self) -> u64 {
         self.flaws.values().sum()
     }
 
-    /// Reads answered a second between two moments of the run, to the slice.
+    /// Returns the answered reads a second between two moments of the run, rounded to slices.
     #[must_use]
     pub fn reads_per_s(&self, from: Duration, to: Duration) -> u64 {
         let slices = self.slices(from, to);
@@ -116,14 +117,14 @@ impl Report {
         u64::try_from(u128::from(reads) * 1_000_000 / micros.max(1)).unwrap_or(u64::MAX)
     }
 
-    /// Reads answered a second in the busiest slice.
+    /// Returns the answered reads a second in the busiest slice.
     #[must_use]
     pub fn reads_per_s_peak(&self) -> u64 {
         let most = self.slices.iter().map(|slice| u128::from(slice.reads)).max().unwrap_or(0);
         u64::try_from(most * 1_000_000 / self.slice.as_micros().max(1)).unwrap_or(u64::MAX)
     }
 
-    /// How long the reads took that were answered between two moments of the run.
+    /// Returns the latency of the reads that were answered between two moments of the run.
     #[must_use]
     pub fn read_latency_between(&self, from: Duration, to: Duration) -> Histogram {
         let mut latency = Histogram::default();

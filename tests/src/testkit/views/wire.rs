@@ -1,8 +1,8 @@
-//! One keep-alive HTTP/1.1 connection for reads, as cheap as it can be: the request is bytes that were made before, and
-//! of an answer only those headers are read that somebody checks.
+//! A keep-alive HTTP/1.1 connection for reads. It is as cheap as possible: requests are prepared
+//! bytes, and only the headers that are checked are parsed.
 //!
-//! `crate::testkit::http` is the client for everything else. This one exists because it shares the processors with what it
-//! measures, thousands of times a second.
+//! Everything else uses the client of `crate::testkit::http`. This one runs thousands of times a
+//! second on the same CPU as the server that it measures.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,41 +10,42 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Larger than any answer of the catalogue.
+/// Largest answer that is read, in bytes. No answer of the catalogue is as large.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// A connection that is opened when it is needed.
+/// A connection that is opened on demand.
 #[derive(Debug)]
 pub(super) struct Connection {
     to: SocketAddr,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
-    /// The highest position that was answered on it.
+    /// The highest position in an answer on this connection.
     position: u64,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
-    /// No connection.
+    /// The connection could not be opened.
     #[error("no connection: {0}")]
     Connect(io::Error),
     /// The connection broke before the answer was complete.
     #[error("no answer")]
     Lost,
-    /// What came is no answer that this client reads.
+    /// The bytes are no answer that this client can parse.
     #[error("an answer that cannot be read")]
     Unreadable,
 }
 
-/// One answer.
+/// An answer to a read.
 pub(super) struct ViewAnswer<'a> {
     pub(super) status: u16,
-    /// `Bridge-Seq`.
+    /// Value of `Bridge-Seq`.
     pub(super) position: Option<u64>,
-    /// The same connection has answered a higher one: it stays with one serving thread, whose position never falls.
+    /// True if the position is lower than an earlier one on the same connection. A connection stays
+    /// with one serving thread, whose position never falls.
     pub(super) fell: bool,
-    /// `Age`, in seconds.
+    /// Value of `Age`, in seconds.
     pub(super) age: Option<u64>,
     pub(super) body: &'a [u8],
 }
@@ -54,11 +55,11 @@ impl Connection {
         Connection { to, stream: None, buffer: Vec::with_capacity(64 << 10), position: 0 }
     }
 
-    /// Sends a GET and reads its answer whole.
+    /// Sends a GET request and reads the whole answer.
     pub(super) async fn get(&mut self, request: &[u8]) -> Result<ViewAnswer<'_>, NoAnswer> {
         let used = self.stream.is_some();
         let mut done = self.exchange(request).await;
-        // A server may close a connection that is idle, at the very moment of the next request.
+        // A server may close an idle connection at the moment of the next request.
         if used && matches!(done, Err(NoAnswer::Lost)) && self.buffer.is_empty() {
             done = self.exchange(request).await;
         }
@@ -70,7 +71,8 @@ impl Connection {
 
     async fn exchange(&mut self, request: &[u8]) -> Result<Head, NoAnswer> {
         self.buffer.clear();
-        // Put back only after an answer that was read whole: whoever is dropped here leaves no half-used connection.
+        // The connection is put back only after a whole answer. If this future is dropped, no
+        // half-used connection remains.
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
@@ -91,7 +93,7 @@ impl Connection {
             if self.buffer.len() < whole {
                 continue;
             }
-            // More than was asked for belongs to no request.
+            // Bytes after the answer belong to no request.
             if self.buffer.len() > whole {
                 return Err(NoAnswer::Unreadable);
             }
@@ -103,21 +105,21 @@ impl Connection {
     }
 }
 
-/// What the head of an answer says.
+/// The head of an answer.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
-    /// Up to the body.
+    /// Length of the head up to the body.
     length: usize,
     body_length: usize,
     status: u16,
     position: Option<u64>,
     age: Option<u64>,
-    /// The connection ends with this answer.
+    /// True if the connection ends with this answer.
     close: bool,
 }
 
 impl Head {
-    /// Reads it once it is there whole.
+    /// Parses the head. Returns `None` while it is not complete.
     fn read(buffer: &[u8]) -> Result<Option<Head>, NoAnswer> {
         let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
             return if buffer.len() > ANSWER_BYTES_MAX { Err(NoAnswer::Unreadable) } else { Ok(None) };
@@ -140,7 +142,7 @@ impl Head {
             (Some(status), Some(body_length @ 0..=ANSWER_BYTES_MAX)) => {
                 Ok(Some(Head { length: end + 4, body_length, status, position, age, close }))
             }
-            // Answers of the catalogue have a length: they were made before they were asked for.
+            // Answers of the catalogue are prepared, so they always have a length.
             _ => Err(NoAnswer::Unreadable),
         }
     }

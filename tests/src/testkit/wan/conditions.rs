@@ -1,94 +1,100 @@
-//! What a line does to what it carries: delay, jitter, loss, reordering, rate, packet size and cuts, for each way.
+//! Conditions of a line, for each direction: delay, jitter, loss, reordering, rate, packet size and
+//! cuts.
 //!
-//! Values alone; [`core`](super::core) applies them. A share is a number out of a million, a rate is bits a second, a size is
-//! the bytes of an IP packet with its headers. The default is a perfect line.
+//! This file has only values; [`core`](super::core) applies them. A share is a number out of a
+//! million. A rate is in bits a second. A size is in bytes of an IP packet, with its headers. The
+//! default is a perfect line.
 
 use std::time::Duration;
 
-/// A share that is all of it.
+/// The share that means all packets.
 pub const MILLION: u32 = 1_000_000;
 
-/// Which way a packet goes. Each end has servers and dials; "there" is from the near end to the far one.
+/// Direction of a packet. Both ends may have servers and may dial. "There" is from the near end to
+/// the far end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From the near end to the far end.
+    /// The direction from the near end to the far end.
     There,
-    /// From the far end to the near end.
+    /// The direction from the far end to the near end.
     Back,
 }
 
-/// Both ways of a line.
+/// Conditions of both directions of a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
-    /// From the near end to the far end.
+    /// Conditions from the near end to the far end.
     pub there: OneWay,
-    /// From the far end to the near end.
+    /// Conditions from the far end to the near end.
     pub back: OneWay,
 }
 
-/// One way of a line.
+/// Conditions of one direction of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneWay {
-    /// How long a packet takes at least.
+    /// Shortest time that a packet takes.
     pub delay: Duration,
-    /// Up to so much is added to the delay, drawn for each packet. Packets stay in order all the same.
+    /// Largest addition to the delay. It is drawn for each packet. Packets still stay in order.
     pub jitter: Duration,
-    /// So many of a million packets are lost, each drawn by itself.
+    /// Packets in a million that are lost, each drawn by itself.
     pub loss: u32,
-    /// So many of a million packets are held for [`OneWay::reorder_by`] more, while later ones pass them.
+    /// Packets in a million that are held for [`OneWay::reorder_by`] longer, so that later packets
+    /// overtake them.
     pub reorder: u32,
-    /// How long a packet that is to be overtaken is held.
+    /// Additional delay of a packet that is overtaken.
     pub reorder_by: Duration,
-    /// Bits a second; `None` is no limit.
+    /// Rate in bits a second; `None` is no limit.
     pub rate: Option<u64>,
-    /// Bytes that wait for a line with a rate; what comes on top is dropped.
+    /// Bytes that may wait for a line with a rate. Further packets are dropped.
     pub queue_bytes: u64,
-    /// The largest IP packet that passes; `None` is no limit but that of the device.
+    /// Largest IP packet that passes; `None` is no limit but that of the device.
     pub mtu: Option<Mtu>,
-    /// What does not pass at all. A packet that one of them names is dropped.
+    /// Packets that do not pass. A packet that one of the cuts names is dropped.
     pub cuts: Vec<Cut>,
 }
 
-/// The largest packet that passes, and what comes of a larger one.
+/// Largest packet that passes, and the treatment of larger ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mtu {
-    /// The largest IP packet, with its headers, in bytes.
+    /// Size of the IP packet with its headers, in bytes.
     pub bytes: u16,
-    /// Whether the sender is told (ICMP, "fragmentation needed"). Many firewalls swallow that message.
+    /// True if the line tells the sender (ICMP, "fragmentation needed"). Many firewalls drop that
+    /// message.
     pub is_reported: bool,
 }
 
 /// A protocol above IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// UDP, and so QUIC.
+    /// UDP, which carries QUIC.
     Udp,
-    /// TCP.
+    /// TCP, which carries TLS.
     Tcp,
-    /// Any other one, ICMP among them.
+    /// Any other protocol, such as ICMP.
     Other,
 }
 
-/// Packets that do not pass: those for which all of this holds.
+/// A rule for packets that do not pass: those that match all its fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
-    /// Of this protocol; `None` is any.
+    /// The protocol; `None` is any.
     pub protocol: Option<Protocol>,
-    /// IP packets of more than so many bytes; `None` is any size.
+    /// Only IP packets of more than this many bytes; `None` is any size.
     pub larger_than: Option<u16>,
-    /// Only what comes behind a handshake: QUIC packets with a short header, and TCP segments beyond the first
-    /// [`HANDSHAKE_BYTES`](super::flows::HANDSHAKE_BYTES) of a connection's way.
+    /// If true, only data after a handshake: QUIC packets with a short header, and TCP segments
+    /// behind the first [`HANDSHAKE_BYTES`](super::flows::HANDSHAKE_BYTES) of a connection's
+    /// direction.
     pub is_behind_handshake: bool,
 }
 
-/// What a [`Cut`] asks about a packet.
+/// The properties of a packet that a [`Cut`] tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// The protocol above IP.
     pub protocol: Protocol,
-    /// The IP packet with its headers.
+    /// Size of the IP packet with its headers.
     pub bytes: usize,
-    /// Whether it comes behind a handshake.
+    /// True if the packet carries data after a handshake.
     pub is_behind_handshake: bool,
 }
 
@@ -101,7 +107,7 @@ impl Default for OneWay {
             reorder: 0,
             reorder_by: Duration::from_millis(1),
             rate: None,
-            // 40 ms of 50 Mbit/s, as much as a small router has.
+            // 40 ms at 50 Mbit/s, as much as a small router has.
             queue_bytes: 256 << 10,
             mtu: None,
             cuts: Vec::new(),
@@ -110,39 +116,39 @@ impl Default for OneWay {
 }
 
 impl Conditions {
-    /// The same for both ways.
+    /// Makes the same conditions for both directions.
     #[must_use]
     pub fn both(way: OneWay) -> Conditions {
         Conditions { there: way.clone(), back: way }
     }
 
-    /// A line on which a round trip lasts so long, and nothing else happens.
+    /// Makes a line with this round trip and no other conditions.
     #[must_use]
     pub fn round_trip(round_trip: Duration) -> Conditions {
         Conditions::both(OneWay { delay: round_trip / 2, ..OneWay::default() })
     }
 
-    /// Loses so many of a million packets, each way.
+    /// Adds a loss to both directions, in packets of a million.
     #[must_use]
     pub fn losing(mut self, per_million: u32) -> Conditions {
         self.change(|way| way.loss = per_million);
         self
     }
 
-    /// Drops what this cut names, each way.
+    /// Adds a cut to both directions.
     #[must_use]
     pub fn cutting(mut self, cut: Cut) -> Conditions {
         self.change(|way| way.cuts.push(cut));
         self
     }
 
-    /// Changes both ways alike.
+    /// Changes both directions in the same way.
     pub fn change(&mut self, change: impl Fn(&mut OneWay)) {
         change(&mut self.there);
         change(&mut self.back);
     }
 
-    /// One way of them.
+    /// Returns the conditions of one direction.
     #[must_use]
     pub fn of(&self, way: Way) -> &OneWay {
         match way {
@@ -153,28 +159,29 @@ impl Conditions {
 }
 
 impl Cut {
-    /// Everything.
+    /// All packets.
     pub const ALL: Cut = Cut { protocol: None, larger_than: None, is_behind_handshake: false };
-    /// UDP, as a firewall that knows only the web.
+    /// All UDP packets, as a firewall for web traffic only drops them.
     pub const UDP: Cut = Cut { protocol: Some(Protocol::Udp), ..Cut::ALL };
-    /// TCP.
+    /// All TCP packets.
     pub const TCP: Cut = Cut { protocol: Some(Protocol::Tcp), ..Cut::ALL };
-    /// Data behind a handshake that passes: the path looks alive and carries nothing.
+    /// Data after a handshake. The handshake itself passes, so the path looks alive but carries no
+    /// data.
     pub const DATA: Cut = Cut { is_behind_handshake: true, ..Cut::ALL };
 
-    /// Large packets alone, as a tunnel below the line that swallows them.
+    /// Large packets only, as a tunnel below the line may drop them.
     #[must_use]
     pub const fn larger_than(bytes: u16) -> Cut {
         Cut { larger_than: Some(bytes), ..Cut::ALL }
     }
 
-    /// The same of one protocol alone.
+    /// Limits the cut to one protocol.
     #[must_use]
     pub const fn of(self, protocol: Protocol) -> Cut {
         Cut { protocol: Some(protocol), ..self }
     }
 
-    /// Whether it names this packet.
+    /// Returns true if the cut names this packet.
     #[must_use]
     pub fn names(self, packet: Traffic) -> bool {
         self.protocol.is_none_or(|protocol| protocol == packet.protocol)
@@ -184,7 +191,7 @@ impl Cut {
 }
 
 impl OneWay {
-    /// Whether a cut names this packet.
+    /// Returns true if a cut names this packet.
     #[must_use]
     pub fn is_cut(&self, packet: Traffic) -> bool {
         self.cuts.iter().any(|cut| cut.names(packet))

@@ -1,7 +1,9 @@
-//! The line itself, without I/O: packets in with a time, packets out with a time, from a seed.
+//! The model of a line, without I/O: packets enter and leave with a time, and all randomness comes
+//! from a seed.
 //!
-//! Each way serialises packets at its rate behind a bounded queue, loses some, and delays the rest. Times are durations since
-//! the line began. A packet carries what its shell needs to send it on; the core does not look at that.
+//! Each direction sends packets at its rate behind a bounded queue, loses some, and delays the
+//! rest. Times are durations since the line began. A packet carries a payload that the core does
+//! not read.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -12,11 +14,12 @@ use rand_chacha::ChaCha8Rng;
 
 use super::conditions::{Conditions, MILLION, OneWay, Traffic, Way};
 
-/// Packets on their way at once, both ways together: 100 MB of large ones, more than the fastest line here fills.
+/// Most packets that are under way, both directions together. It is 100 MB of large packets, more
+/// than the fastest line of the tests needs.
 pub const IN_FLIGHT_MAX: usize = 65_536;
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// A line and what is on it.
+/// A line and the packets on it.
 #[derive(Debug)]
 pub(super) struct Core<T> {
     rng: ChaCha8Rng,
@@ -27,45 +30,45 @@ pub(super) struct Core<T> {
     counts: Counts,
 }
 
-/// Up to where one way is used.
+/// The times until which one direction is in use.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
-    /// When the last packet will be serialised.
+    /// End of the last packet's serialisation.
     free_at: Duration,
-    /// When the last packet leaves that nobody may overtake.
+    /// Departure of the last packet that must not be overtaken.
     last_leaves: Duration,
 }
 
-/// What became of the packets so far.
+/// Counts of the packets so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Those that came, dropped or not.
+    /// Packets that entered, dropped or not.
     pub entered: u64,
-    /// Those that left at the other end.
+    /// Packets that left at the other end.
     pub left: u64,
-    /// Bytes of those that left.
+    /// Bytes of the packets that left.
     pub left_bytes: u64,
-    /// Dropped by chance.
+    /// Packets dropped at random.
     pub lost: u64,
-    /// Dropped by a cut.
+    /// Packets dropped by a cut.
     pub cut: u64,
-    /// Dropped because a queue was full.
+    /// Packets dropped because a queue was full.
     pub overflowed: u64,
-    /// Dropped because they were larger than the line takes.
+    /// Packets dropped because they were larger than the line's limit.
     pub too_large: u64,
 }
 
-/// Why a packet does not arrive.
+/// The reason why a packet was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DropReason {
     Lost,
     Cut,
     Overflow,
-    /// The sender is told of this size, if the line tells it.
+    /// The size that the sender is told, if the line tells it.
     TooLarge(Option<u16>),
 }
 
-/// A packet at the other end.
+/// A packet that leaves at the other end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Leaving<T> {
     pub(super) at: Duration,
@@ -73,11 +76,11 @@ pub(super) struct Leaving<T> {
     pub(super) payload: T,
 }
 
-/// A packet on its way.
+/// A packet under way.
 #[derive(Debug)]
 struct InFlight<T> {
     leaves: Duration,
-    /// Among equals the first stays the first.
+    /// Orders packets of the same time: the first to enter leaves first.
     entered: u64,
     way: Way,
     bytes: usize,
@@ -96,7 +99,8 @@ impl<T> Core<T> {
         }
     }
 
-    /// Takes a packet, or says why it is dropped and returns it. `now` never goes back.
+    /// Accepts a packet, or returns it with the reason why it is dropped. `now` must not go
+    /// back.
     pub(super) fn handle_packet(
         &mut self,
         now: Duration,
@@ -120,7 +124,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// The next packet that leaves up to `now`, in the order in which they leave.
+    /// Returns the next packet that leaves up to `now`, in the order of departure.
     pub(super) fn poll_leaving(&mut self, now: Duration) -> Option<Leaving<T>> {
         if self.next_leaves()? > now {
             return None;
@@ -131,17 +135,18 @@ impl<T> Core<T> {
         Some(Leaving { at: packet.leaves, way: packet.way, payload: packet.payload })
     }
 
-    /// When the next packet leaves.
+    /// Returns the time at which the next packet leaves.
     pub(super) fn next_leaves(&self) -> Option<Duration> {
         self.in_flight.peek().map(|Reverse(packet)| packet.leaves)
     }
 
-    /// What became of the packets so far.
+    /// Returns the counts of the packets so far.
     pub(super) fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// When bytes of a stream leave: at the line's rate and delay, in order. A stream has no packets that could be lost.
+    /// Returns the time at which bytes of a stream leave, at the line's rate and delay, and in
+    /// order. A stream has no packets that could be lost.
     pub(super) fn schedule_stream(
         &mut self,
         now: Duration,
@@ -178,7 +183,7 @@ impl<T> Core<T> {
         if overflows || self.in_flight.len() >= IN_FLIGHT_MAX {
             return Err(DropReason::Overflow);
         }
-        // A lost packet took its time on the line like any other.
+        // A lost packet has used the line like any other.
         let serialised = self.pace(way).serialise(now, packet.bytes, line.rate);
         if self.happens(line.loss) {
             return Err(DropReason::Lost);
@@ -208,23 +213,23 @@ impl<T> Core<T> {
 }
 
 impl Pace {
-    /// Bytes that entered and are not serialised yet.
+    /// Returns the bytes that have entered and are not serialised yet.
     fn waiting_bytes(&self, now: Duration, rate: Option<u64>) -> u128 {
         let time = self.free_at.saturating_sub(now).as_nanos();
         time * u128::from(rate.unwrap_or(0)) / (8 * NANOS_PER_SECOND)
     }
 
-    /// When these bytes are on the line.
+    /// Returns the end of the bytes' serialisation.
     fn serialise(&mut self, now: Duration, bytes: usize, rate: Option<u64>) -> Duration {
         let Some(rate) = rate else { return now };
-        // No line stands still for ever: a cut does.
+        // A rate of 0 counts as 1 bit a second. To stop a line, use a cut.
         let nanos = (bytes as u128 * 8 * NANOS_PER_SECOND).div_ceil(u128::from(rate.max(1)));
         let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.free_at = self.free_at.max(now).saturating_add(takes);
         self.free_at
     }
 
-    /// Not before the packet in front of it.
+    /// Returns a departure that is not before the previous packet's.
     fn keep_order(&mut self, leaves: Duration) -> Duration {
         self.last_leaves = self.last_leaves.max(leaves);
         self.last_leaves
@@ -232,7 +237,7 @@ impl Pace {
 }
 
 impl Counts {
-    /// Those that did not arrive.
+    /// Returns the number of packets that did not arrive.
     #[must_use]
     pub fn dropped(self) -> u64 {
         self.lost + self.cut + self.overflowed + self.too_large

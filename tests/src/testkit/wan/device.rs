@@ -1,8 +1,10 @@
-//! A TUN device of the kernel's, with the addresses and routes of one line.
+//! A TUN device of the kernel, with the addresses and routes of one line.
 //!
-//! It is not persistent: it goes, with its addresses and routes, when the last descriptor of it is closed, however this process
-//! ends. Attaching to one takes an `ioctl`, which is unsafe code to Rust and which the workspace forbids. So a few lines of Perl,
-//! which every Debian has, attach to it, and their descriptor is copied from there (pidfd_getfd(2)).
+//! The device is not persistent. The kernel removes it with its addresses and routes when its last
+//! descriptor is closed, however this process ends. Attaching to a device takes an `ioctl`, which
+//! is unsafe code in Rust, and the workspace forbids unsafe code. So a few lines of Perl, which
+//! every Debian has, attach to the device, and this process copies their descriptor
+//! (pidfd_getfd(2)).
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,8 +19,9 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use super::packet::Network;
 use crate::testkit::tied;
 
-/// Attaches to the first of the devices `bridge-wan0`, `bridge-wan1` ... that is nobody's, says which and under which descriptor,
-/// and waits. 0x400454ca is TUNSETIFF; 0x1001 is IFF_TUN and IFF_NO_PI: packets without a header of the device's own.
+/// Perl program. It attaches to the first free device of `bridge-wan0`, `bridge-wan1` and so on,
+/// prints its number and descriptor, and waits. 0x400454ca is TUNSETIFF. 0x1001 is IFF_TUN and
+/// IFF_NO_PI: packets without a header of the device.
 const ATTACH: &str = r#"
     $| = 1;
     for my $index (0 .. $ARGV[0] - 1) {
@@ -33,23 +36,25 @@ const ATTACH: &str = r#"
     }
     die "all devices are taken\n";
 "#;
-/// Networks that lines may have: one for each third byte of 198.18.0.0/15, which is set apart for such lines (RFC 2544).
+/// Networks for lines: one for each third byte of 198.18.0.0/15, which is reserved for benchmarks
+/// (RFC 2544).
 const NETWORKS: u16 = 512;
-/// Packets that wait to be read from the device before the kernel drops some: what is dropped should be by the line's conditions.
+/// Packets that wait for the line before the kernel drops some. It is large, because only the
+/// line's conditions should drop packets.
 const QUEUE_PACKETS: u32 = 10_000;
-/// The largest packet, as on Ethernet.
+/// Size of the largest packet, as on Ethernet.
 pub const MTU: u16 = 1_500;
 
 /// An attached device that is up.
 #[derive(Debug)]
 pub(super) struct Device {
-    /// One packet a read or write; never blocks.
+    /// Each read or write is one packet. It never blocks.
     pub(super) file: File,
     pub(super) name: String,
     pub(super) network: Network,
 }
 
-/// What this machine lacks for a device; `None` if nothing.
+/// Returns what this machine lacks for a device, or `None` if nothing is missing.
 #[must_use]
 pub fn lacks() -> Option<&'static str> {
     let machine = Machine::this();
@@ -65,7 +70,7 @@ pub fn lacks() -> Option<&'static str> {
 }
 
 impl Device {
-    /// Makes one that nobody else has.
+    /// Makes a device that no other process uses.
     pub(super) fn open() -> Result<Device> {
         let mut attach = tied::command("perl");
         attach.args(["-MErrno", "-e", ATTACH, &NETWORKS.to_string()]);
@@ -73,15 +78,15 @@ impl Device {
         let mut attached = tied::start(attach).context("start perl")?;
         let mut line = String::new();
         let stdout = attached.stdout.take().context("its output is a pipe")?;
-        BufReader::new(stdout).read_line(&mut line).context("hear from perl")?;
+        BufReader::new(stdout).read_line(&mut line).context("read perl's output")?;
         let told =
             line.trim().split_once(' ').and_then(|(index, fd)| Some((index.parse().ok()?, fd.parse().ok()?)));
         let copied = told.map(|(index, fd)| -> Result<(u16, File)> {
             let process = pidfd_open(Pid::from_child(&attached), PidfdFlags::empty())?;
-            // Closed in every program that this one starts.
+            // The copy is closed in all programs that this process starts.
             Ok((index, File::from(pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?)))
         });
-        // Without its standard input it ends.
+        // Perl ends when its standard input is closed.
         let output = attached.wait_with_output().context("wait for perl")?;
         let said = String::from_utf8_lossy(&output.stderr);
         let (index, file) =
@@ -94,13 +99,14 @@ impl Device {
         Ok(device)
     }
 
-    /// Gives it addresses and routes, and switches it on.
+    /// Sets the addresses and routes of the device, and brings it up.
     fn set_up(&self) -> Result<()> {
         let (name, network) = (&self.name, self.network);
         let (near, far) = (network.near(1), network.far(1));
         let (near_all, far_all) = (network.near(0), network.far(0));
         let (route_there, route_back) = (network.route_there(), network.route_back());
-        // All hosts of both ends are this machine; the first of each is whom it is by itself.
+        // All hosts of both ends belong to this machine. The first host of each end is the default
+        // source address.
         ip(&format!(
             "link set dev {name} mtu {MTU} txqueuelen {QUEUE_PACKETS} up\n\
              address add {near}/32 dev {name}\n\
@@ -112,7 +118,8 @@ impl Device {
         ))
     }
 
-    /// Packets that the kernel dropped before the line saw them: it was too slow. A figure that was taken meanwhile is of that.
+    /// Returns the number of packets that the kernel dropped before the line saw them. If there are
+    /// any, the line was too slow, and a measurement from that time is not valid.
     pub(super) fn overflowed(name: &str) -> Result<u64> {
         let file = Path::new("/sys/class/net").join(name).join("statistics/tx_dropped");
         let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
@@ -120,7 +127,7 @@ impl Device {
     }
 }
 
-/// Runs commands of iproute2, one a line, all or none.
+/// Runs commands of iproute2, one on each line. The first error ends the run.
 fn ip(commands: &str) -> Result<()> {
     let mut ip = Command::new("ip");
     ip.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,6 +1,8 @@
-//! The thread of a line of IP packets: reads the device, feeds the [`Core`], and writes what leaves at its time.
+//! The thread of a line of IP packets. It reads packets from the device, feeds them to the
+//! [`Core`], and writes each at its time.
 //!
-//! It waits by `ppoll`, whose times are nanoseconds, without the kernel's usual slack of 50 us.
+//! It waits with `ppoll`, whose timeout has a resolution of nanoseconds, without the kernel's usual
+//! slack of 50 us.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,13 +20,14 @@ use super::flows::Flows;
 use super::line::Line;
 use super::packet::{Network, cross, too_large, traffic};
 
-/// Larger than any IP packet.
+/// Size of the read buffer in bytes. No IP packet is larger.
 const PACKET_BYTES_MAX: usize = 65_536;
-/// Packets that are read before those that are due are written.
+/// Most packets that are read before due packets are written.
 const READS: usize = 64;
 
-/// Asks for the lowest real-time priority: a real line does not wait for a processor until a compiler beside it lets go of one.
-/// Without the right to that packets are late on a busy machine, which [`Line::take_late`] tells.
+/// Requests the lowest real-time priority. A packet on a real line does not wait until a compiler
+/// on the same machine gives up the CPU. Without the right to that priority, packets are late on a
+/// busy machine; [`Line::take_late`] reports it.
 fn go_ahead_of_the_load() {
     let thread = gettid().as_raw_nonzero().to_string();
     let mut chrt = Command::new("chrt");
@@ -35,11 +38,11 @@ fn go_ahead_of_the_load() {
     let _ahead = chrt.status();
 }
 
-/// Everything that the thread has.
+/// State of the thread.
 #[derive(Debug)]
 pub(super) struct Driver {
     pub(super) device: File,
-    /// Its other end is closed to end the thread.
+    /// The thread ends when the other end of this socket closes.
     pub(super) stop: UnixStream,
     pub(super) network: Network,
     pub(super) line: Line,
@@ -65,7 +68,7 @@ impl Driver {
                 self.read(&mut core, &mut flows, &mut buffer, began)?;
             }
             leaving.extend(iter::from_fn(|| core.poll_leaving(began.elapsed())));
-            // Who receives a packet finds it counted.
+            // Counted before the packet is written, so that its receiver finds it in the counts.
             self.line.publish(core.counts(), &late);
             late.clear();
             for mut packet in leaving.drain(..) {
@@ -76,9 +79,10 @@ impl Driver {
         }
     }
 
-    /// Waits for a packet, the end, or so long.
+    /// Waits for a packet, for the end, or for a duration. Returns true for the first if there is a
+    /// packet, and for the second if the thread must end.
     fn wait(&self, wait: Option<Duration>) -> io::Result<(bool, bool)> {
-        // An age that no clock can count is for ever.
+        // A duration that does not fit into a timespec is treated as no limit.
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
         let mut ready = [PollFd::new(&self.device, PollFlags::IN), PollFd::new(&self.stop, PollFlags::IN)];
         match poll(&mut ready, wait.as_ref()) {
@@ -88,7 +92,7 @@ impl Driver {
         }
     }
 
-    /// Takes what the device has, up to a bound.
+    /// Reads the waiting packets, up to a bound.
     fn read(
         &self,
         core: &mut Core<Vec<u8>>,
@@ -104,7 +108,8 @@ impl Driver {
                 Err(error) => return Err(error),
             };
             let packet = &mut buffer[..length];
-            // The kernel itself speaks IPv6 on a new device; that is not of the line.
+            // The kernel sends IPv6 packets on a new device by itself. They do not belong to the
+            // line.
             let Some(way) = self.network.way_of(packet) else { continue };
             let traffic = traffic(packet, flows);
             self.line.keep(packet)?;
@@ -118,7 +123,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Hands a packet to the kernel, which may drop it as any router may.
+    /// Writes a packet to the kernel. The kernel may drop it, as any router may.
     fn write(&self, packet: &[u8]) {
         let _dropped = (&self.device).write(packet);
     }

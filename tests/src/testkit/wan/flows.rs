@@ -1,20 +1,22 @@
-//! Which TCP segments come behind a connection's handshake.
+//! Detection of TCP segments that carry data after a connection's handshake.
 //!
-//! What a TLS handshake is cannot be seen from outside beyond its first messages. So the first bytes of each way of a connection
-//! count as its handshake, and what comes behind them as data. Pure: it is told each segment once.
+//! Most of a TLS handshake is encrypted. So the first bytes of each direction of a connection count
+//! as its handshake, and all later bytes as data. The code does no I/O; it sees each segment once.
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 
-/// As long as a handshake of TLS 1.3 with certificates of both sides and a post-quantum key exchange is, each way, or longer.
+/// Bytes that count as the handshake in each direction. A handshake of TLS 1.3 with certificates of
+/// both sides and a post-quantum key exchange is not longer.
 pub const HANDSHAKE_BYTES: u64 = 8 << 10;
-/// Connections that are known at a time, each way by itself. What comes on top, and does not begin, counts as data.
+/// Most connections that are remembered; each direction counts by itself. Segments of other
+/// connections count as data, unless they begin a connection.
 const FLOWS_MAX: usize = 8_192;
 
-/// One way of a connection.
+/// One direction of a connection: source and target.
 pub(super) type Flow = (SocketAddrV4, SocketAddrV4);
 
-/// The bytes that each way of each connection has carried.
+/// Bytes that each direction of each connection has carried.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     bytes: HashMap<Flow, u64>,
@@ -24,16 +26,17 @@ pub(super) struct Flows {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) flow: Flow,
-    /// It begins a connection (SYN).
+    /// True if the segment begins a connection (SYN).
     pub(super) begins: bool,
-    /// It ends one at once (RST).
+    /// True if the segment aborts a connection (RST).
     pub(super) resets: bool,
-    /// What it carries, without headers.
+    /// Bytes of data, without headers.
     pub(super) bytes: usize,
 }
 
 impl Flows {
-    /// Whether a segment has bytes behind the handshake. Segments without bytes never have, so that connections stay open.
+    /// Returns true if a segment has data after the handshake. A segment without data never has, so
+    /// that connections stay open.
     pub(super) fn is_behind_handshake(&mut self, segment: Segment) -> bool {
         if segment.resets {
             self.bytes.remove(&segment.flow);
@@ -51,7 +54,8 @@ impl Flows {
         *carried > HANDSHAKE_BYTES
     }
 
-    /// Connections that end are not noticed, since either side may still retransmit: any old one makes room.
+    /// Removes any one connection if the limit is reached. Ends of connections are not tracked,
+    /// because both sides may still retransmit.
     fn forget_one_if_full(&mut self) {
         if self.bytes.len() >= FLOWS_MAX
             && let Some(flow) = self.bytes.keys().next().copied()

@@ -1,4 +1,4 @@
-//! What the owner of a line sets and reads, while the line's own thread carries packets.
+//! The handle of a line for its owner, while the line's own thread carries packets.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -10,7 +10,7 @@ use super::conditions::{Conditions, Cut};
 use super::core::Counts;
 use crate::testkit::histogram::Histogram;
 
-/// A line's conditions and counts. Copies are of the same line.
+/// Conditions and counts of a line. Clones belong to the same line.
 #[derive(Clone, Debug)]
 pub struct Line {
     shared: Arc<Mutex<Shared>>,
@@ -25,19 +25,21 @@ struct Shared {
 }
 
 impl Line {
-    /// A perfect line. The payload of each packet or datagram that enters it, dropped or not, is appended to the file `capture`.
+    /// Makes a perfect line. The payload of each packet or datagram that enters it, dropped or not,
+    /// is appended to the file `capture`.
     pub(super) fn new(capture: Option<&Path>) -> io::Result<Line> {
         let capture = capture.map(File::create).transpose()?.map(BufWriter::new);
         Ok(Line { shared: Arc::new(Mutex::new(Shared { capture, ..Shared::default() })) })
     }
 
-    /// The conditions now.
+    /// Returns the current conditions.
     #[must_use]
     pub fn conditions(&self) -> Arc<Conditions> {
         Arc::clone(&self.lock().conditions)
     }
 
-    /// Sets all conditions. They hold for what enters from now on: what is on the line already keeps its time.
+    /// Sets all conditions. They apply to packets that enter from now on. Packets on the line keep
+    /// their times.
     pub fn set(&self, conditions: Conditions) {
         self.lock().conditions = Arc::new(conditions);
     }
@@ -47,48 +49,49 @@ impl Line {
         change(Arc::make_mut(&mut self.lock().conditions));
     }
 
-    /// Drops everything, both ways, until it is switched back, which takes all other cuts away as well.
+    /// If true, drops everything in both directions. If false, removes all cuts.
     pub fn cut(&self, cut: bool) {
         let cuts = if cut { vec![Cut::ALL] } else { Vec::new() };
         self.change(|line| line.change(|way| way.cuts.clone_from(&cuts)));
     }
 
-    /// Makes a round trip last this much longer than on a perfect line.
+    /// Sets the delay of both directions to half of this round trip.
     pub fn delay(&self, round_trip: Duration) {
         self.change(|line| line.change(|way| way.delay = round_trip / 2));
     }
 
-    /// Loses this many of a million packets, both ways.
+    /// Sets the loss of both directions, in packets of a million.
     pub fn lose(&self, per_million: u32) {
         self.change(|line| line.change(|way| way.loss = per_million));
     }
 
-    /// What became of the packets so far.
+    /// Returns the counts of the packets so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.lock().counts
     }
 
-    /// How much later than they should have packets left, since this was asked the last time.
+    /// Returns the lateness of packets since the last call.
     #[must_use]
     pub fn take_late(&self) -> Histogram {
         std::mem::take(&mut self.lock().late)
     }
 
-    /// Writes out what was captured so far.
+    /// Writes the captured bytes to the file.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    ///
+    /// Fails if the file cannot be written.
     pub fn flush(&self) -> io::Result<()> {
         self.lock().capture.as_mut().map_or(Ok(()), Write::flush)
     }
 
-    /// Keeps what enters, if somebody wants it.
+    /// Appends a packet to the capture, if there is one.
     pub(super) fn keep(&self, payload: &[u8]) -> io::Result<()> {
         self.lock().capture.as_mut().map_or(Ok(()), |capture| capture.write_all(payload))
     }
 
-    /// Publishes what the line's own thread has counted, and how late packets left.
+    /// Publishes the counts of the line's own thread, and the lateness of packets.
     pub(super) fn publish(&self, counts: Counts, late: &[Duration]) {
         let mut shared = self.lock();
         shared.counts = counts;

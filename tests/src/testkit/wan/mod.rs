@@ -1,16 +1,21 @@
-//! A WAN between two ends on this machine: delay, jitter, loss, reordering, rate, packet size and cuts, changed while it runs.
+//! A WAN between two ends on this machine: delay, jitter, loss, reordering, rate, packet size and
+//! cuts. All conditions can change while it runs.
 //!
-//! There is one model of a line, `core`: pure, and all chance in it is of a seed. Three shells carry something over it:
+//! There is one model of a line, `core`. It does no I/O, and all its randomness comes from a seed.
+//! Three drivers carry traffic over it:
 //!
-//! | shell | carries | needs | cannot |
+//! | driver | carries | needs | cannot |
 //! |---|---|---|---|
-//! | [`Wan`] | IP packets, so UDP and TCP as they are, of any program | root, `/dev/net/tun`, `ip`, `perl` | IPv6 |
-//! | [`UdpRelay`] | the datagrams to one address | nothing | be exact to less than a millisecond |
-//! | [`TcpRelay`] | the connections to one address | nothing | lose, reorder or limit the size of packets: it has bytes; a cut holds them |
+//! | [`Wan`] | IP packets of any program: UDP, TCP | root, `/dev/net/tun`, `ip`, `perl` | IPv6 |
+//! | [`UdpRelay`] | the datagrams to one address | nothing | be exact to less than 1 ms |
+//! | [`TcpRelay`] | the connections to one address | nothing | lose or reorder; limit packets |
 //!
-//! A [`Wan`] is a TUN device. Its near end and its far end have addresses of their own, 62 hosts each, all on this machine: a
-//! server listens on [`Wan::far`] (or [`Wan::near`]), and who is at the other end sends to [`Wan::from_other_end`] of that
-//! address. Who sends to the server's own address does not cross the line.
+//! A [`TcpRelay`] has bytes instead of packets, so a cut holds them.
+//!
+//! A [`Wan`] is a TUN device. Its near end and its far end have 62 addresses each, all on this
+//! machine. A server listens on [`Wan::far`] (or [`Wan::near`]). A client at the other end sends to
+//! [`Wan::from_other_end`] of that address. Packets to the server's own address do not cross the
+//! line.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -32,7 +37,7 @@ mod conditions;
 mod core;
 mod flows;
 
-// What the owner holds.
+// The owner's handle.
 mod line;
 
 // IP packets through a device.
@@ -44,7 +49,7 @@ mod packet;
 mod tcp_relay;
 mod udp_relay;
 
-// How exact it is.
+// Precision of the line.
 pub mod precision;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -67,7 +72,8 @@ pub use packet::HOSTS;
 pub use tcp_relay::TcpRelay;
 pub use udp_relay::UdpRelay;
 
-/// A line of IP packets. When this is dropped, or the process ends in any way, the device is gone with its addresses and routes.
+/// A line of IP packets. Its device, addresses and routes are removed when this value is dropped,
+/// or when the process ends in any way.
 #[derive(Debug)]
 pub struct Wan {
     line: Line,
@@ -79,62 +85,67 @@ pub struct Wan {
 }
 
 impl Wan {
-    /// Opens a perfect line; [`Wan::line`] makes a worse one of it. Each packet that enters it, dropped or not, is appended
-    /// to the file `capture`, as the IP packet that it is.
+    /// Opens a perfect line; [`Wan::line`] changes its conditions. Each IP packet that enters the
+    /// line, dropped or not, is appended to the file `capture`.
     ///
     /// # Errors
-    /// When this machine lacks something ([`lacks`]), or 512 lines are open.
+    ///
+    /// Fails if this machine lacks something ([`lacks`]), or if 512 lines are open.
     pub fn start(seed: u64, capture: Option<&Path>) -> Result<Wan> {
         if let Some(lack) = lacks() {
             bail!("there is no WAN of IP packets without {lack}");
         }
-        let line = Line::new(capture).context("make the file for what is captured")?;
+        let line = Line::new(capture).context("make the file for captured packets")?;
         let Device { file, name, network } = Device::open().context("make a device for the WAN")?;
         let (stop, stopped) = UnixStream::pair()?;
         let driver = Driver { device: file, stop: stopped, network, line: line.clone(), seed };
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
-            // A device that is gone is a line that is gone: who uses it says what it misses.
+            // An error means that the device is gone. The user of the line then notices it.
             let _ended = driver.run();
         })?;
         Ok(Wan { line, network, device: name, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Its conditions and counts.
+    /// Returns the handle of its conditions and counts.
     #[must_use]
     pub fn line(&self) -> &Line {
         &self.line
     }
 
-    /// The device's name, for tools such as `tcpdump`. The thread that carries packets has the same one.
+    /// Returns the device's name, for tools such as `tcpdump`. The thread that carries packets has
+    /// the same name.
     #[must_use]
     pub fn device(&self) -> &str {
         &self.device
     }
 
-    /// A host of the near end, 1 to [`HOSTS`]: what listens there listens on this address.
+    /// Returns the address of a host of the near end, 1 to [`HOSTS`]. A server on that host listens
+    /// on this address.
     #[must_use]
     pub fn near(&self, host: u8) -> Ipv4Addr {
         self.network.near(host.clamp(1, HOSTS))
     }
 
-    /// A host of the far end, 1 to [`HOSTS`].
+    /// Returns the address of a host of the far end, 1 to [`HOSTS`].
     #[must_use]
     pub fn far(&self, host: u8) -> Ipv4Addr {
         self.network.far(host.clamp(1, HOSTS))
     }
 
-    /// An address of the first host of the far end that nobody listens on, for TCP and UDP.
+    /// Returns an unused address of the far end's first host, for TCP and UDP.
     ///
     /// # Errors
-    /// When no port is free.
+    ///
+    /// Fails if no port is free.
     pub fn free_far_address(&self) -> Result<SocketAddr> {
         Ok(SocketAddr::from((self.far(1), free_address()?.port())))
     }
 
-    /// What the other end sends to, to reach who listens on `listening`.
+    /// Returns the address that the other end must use to reach a server at `listening`.
     ///
     /// # Errors
-    /// When that is no address of this line.
+    ///
+    /// Fails if `listening` is not an address of this line.
     pub fn from_other_end(&self, listening: SocketAddr) -> Result<SocketAddr> {
         let IpAddr::V4(own) = listening.ip() else { bail!("{listening} is no IPv4 address") };
         let seen = self.network.seen_from_other_end(own);
@@ -142,10 +153,12 @@ impl Wan {
         Ok(SocketAddr::from((seen, listening.port())))
     }
 
-    /// Makes sure that the kernel dropped no packet before the line saw it; then the machine was too slow for a figure.
+    /// Checks that the kernel dropped no packet before the line saw it. If it did, the machine was
+    /// too slow for a measurement.
     ///
     /// # Errors
-    /// When it did.
+    ///
+    /// Fails if the kernel dropped packets.
     pub fn has_seen_every_packet(&self) -> Result<()> {
         let dropped = Device::overflowed(&self.device)?;
         ensure!(dropped == 0, "the kernel dropped {dropped} packets before {} saw them", self.device);
@@ -157,10 +170,10 @@ impl Drop for Wan {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there was already printed; there is nothing to add to it here.
+            // A panic of the thread has already been printed.
             let _ended = thread.join();
         }
-        // The owner flushes before it reads; this is for those who only wanted the line.
+        // An owner that reads the capture flushes it before. This flush is for all others.
         let _written = self.line.flush();
     }
 }

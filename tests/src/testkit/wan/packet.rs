@@ -1,8 +1,10 @@
-//! IPv4 packets as the line sees them: what they are, the way they go, and the addresses they have at the other end.
+//! IPv4 packets on the line: their properties, their direction, and their addresses at the other
+//! end.
 //!
-//! Both ends are on one machine, whose kernel would never send a packet between two addresses of its own through a device. So
-//! each end knows the other by addresses that are nobody's: the line receives what is sent there, exchanges both addresses and
-//! hands the packet back. Of the last byte of an address two bits say whose it is:
+//! Both ends are on one machine, whose kernel would never send a packet between two of its own
+//! addresses through a device. So each end uses addresses for the other end that no host has. The
+//! line receives the packets to these addresses, replaces both addresses, and hands the packets
+//! back to the kernel. Two bits of an address's last byte name its owner:
 //!
 //! | | last byte | is |
 //! |---|---|---|
@@ -11,17 +13,17 @@
 //! | `near, from far` | 64 + host | the near end, as the far end sees it |
 //! | `far` | 128 + host | the far end, an address of this machine |
 //!
-//! So both addresses change by one bit (64), one up and one down: no checksum changes with them. IP options and IPv6 are not
-//! carried.
+//! So both addresses change by one bit (64), one up and one down, and no checksum changes with
+//! them. IP options and IPv6 are not carried.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::conditions::{Protocol, Traffic, Way};
 use super::flows::{Flows, Segment};
 
-/// Hosts that each end may have: 1 to 62.
+/// Most hosts of each end; they are numbered from 1.
 pub const HOSTS: u8 = 62;
-/// Whose an address is.
+/// Bits of an address's last byte that name its owner.
 const OWNER: u8 = 0b1100_0000;
 const NEAR: u8 = 0;
 const NEAR_FROM_FAR: u8 = 64;
@@ -29,29 +31,30 @@ const FAR: u8 = 128;
 const FAR_FROM_NEAR: u8 = 192;
 const CROSSING: u8 = 64;
 
-/// An IP header without options, and those of UDP and ICMP.
+/// Sizes of an IP header without options, and of a UDP or ICMP header.
 const IP_BYTES: usize = 20;
 const SHORT_HEADER_BYTES: usize = 8;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// The addresses of one line: three bytes are its own.
+/// The addresses of one line. The first three bytes belong to the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Network(pub(super) [u8; 3]);
 
 impl Network {
-    /// A host of the near end.
+    /// Returns the address of a host of the near end.
     pub(super) fn near(self, host: u8) -> Ipv4Addr {
         self.address(NEAR, host)
     }
 
-    /// A host of the far end.
+    /// Returns the address of a host of the far end.
     pub(super) fn far(self, host: u8) -> Ipv4Addr {
         self.address(FAR, host)
     }
 
-    /// What the other end sends to, to reach an address of [`Network::near`] or [`Network::far`]; `None` of any other one.
+    /// Returns the address that the other end must use to reach `own`. Returns `None` if `own` is
+    /// not an address of [`Network::near`] or [`Network::far`].
     pub(super) fn seen_from_other_end(self, own: Ipv4Addr) -> Option<Ipv4Addr> {
         let [.., last] = self.own(own)?;
         match last & OWNER {
@@ -60,12 +63,12 @@ impl Network {
         }
     }
 
-    /// All addresses of one owner, as a route names them.
+    /// Returns the route from the near end to all hosts of the far end.
     pub(super) fn route_there(self) -> String {
         format!("{}/26", self.address(FAR_FROM_NEAR, 0))
     }
 
-    /// The same of what the far end sends to.
+    /// Returns the route from the far end to all hosts of the near end.
     pub(super) fn route_back(self) -> String {
         format!("{}/26", self.address(NEAR_FROM_FAR, 0))
     }
@@ -80,7 +83,8 @@ impl Network {
         (octets[..3] == self.0).then_some(octets)
     }
 
-    /// Which way a packet goes. `None` is one that does not cross: it is no IPv4 packet, or not from one end to the other.
+    /// Returns the direction of a packet. Returns `None` if the packet does not cross the line: it
+    /// is no IPv4 packet, or not from one end to the other.
     pub(super) fn way_of(self, packet: &[u8]) -> Option<Way> {
         let (source, target) = addresses(packet)?;
         let ([.., source], [.., target]) = (self.own(source)?, self.own(target)?);
@@ -92,9 +96,10 @@ impl Network {
     }
 }
 
-/// Gives a packet that crosses the addresses that it has at the other end. Checksums stay right.
+/// Replaces the addresses of a crossing packet by those at the other end. Checksums stay right.
 ///
-/// An ICMP error quotes the packet that it is about, which the other end knows by other addresses as well.
+/// An ICMP error quotes the packet that it is about. The addresses in the quoted packet are
+/// replaced as well.
 pub(super) fn cross(packet: &mut [u8]) {
     let is_error =
         packet.get(9) == Some(&ICMP) && packet.get(IP_BYTES).is_some_and(|kind| [3, 11].contains(kind));
@@ -107,7 +112,7 @@ pub(super) fn cross(packet: &mut [u8]) {
     }
 }
 
-/// What a cut may ask about a packet.
+/// Returns the properties of a packet that a cut tests.
 pub(super) fn traffic(packet: &[u8], flows: &mut Flows) -> Traffic {
     let behind =
         |protocol, is_behind_handshake| Traffic { protocol, bytes: packet.len(), is_behind_handshake };
@@ -115,7 +120,8 @@ pub(super) fn traffic(packet: &[u8], flows: &mut Flows) -> Traffic {
         packet.get(6..8).is_some_and(|field| u16::from_be_bytes([field[0], field[1]]) & 0x1FFF != 0);
     let above = packet.get(IP_BYTES..).unwrap_or_default();
     match packet.get(9) {
-        // Behind the first fragment there is no header to look at; only what is large is cut into fragments.
+        // Only the first fragment has a UDP header. Only large packets are fragmented, so they
+        // count as data.
         Some(&UDP) if fragment => behind(Protocol::Udp, true),
         Some(&UDP) => behind(Protocol::Udp, above.get(SHORT_HEADER_BYTES..).is_some_and(is_quic_data)),
         Some(&TCP) => {
@@ -126,14 +132,15 @@ pub(super) fn traffic(packet: &[u8], flows: &mut Flows) -> Traffic {
     }
 }
 
-/// Whether a datagram of QUIC has a short header: those are sent once the handshake gave keys. A datagram that begins with a long
-/// header is of the handshake.
+/// Returns true if a QUIC datagram begins with a short header, which is only sent once the
+/// handshake has given keys (RFC 9000, section 17.3). A datagram that begins with a long header
+/// belongs to the handshake.
 pub(super) fn is_quic_data(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|first| first & 0x80 == 0)
 }
 
-/// Tells the sender of a packet that it was too large for the line (RFC 792, RFC 1191). `None` where it let the packet be
-/// cut into fragments, or where nobody is told: such a packet is just lost.
+/// Makes the ICMP message to a sender whose packet was too large for the line (RFC 792, RFC 1191).
+/// Returns `None` if the sender allowed fragments, or must not be told. Such a packet is only lost.
 pub(super) fn too_large(packet: &[u8], mtu: u16) -> Option<Vec<u8>> {
     const DESTINATION_UNREACHABLE: u8 = 3;
     const FRAGMENTATION_NEEDED: u8 = 4;
@@ -151,9 +158,9 @@ pub(super) fn too_large(packet: &[u8], mtu: u16) -> Option<Vec<u8>> {
     let length = u16::try_from(IP_BYTES + icmp.len()).ok()?;
     let mut answer = vec![0x45, 0];
     answer.extend(length.to_be_bytes());
-    // No identification, no fragments, 64 hops at most; the checksum follows.
+    // No identification, no fragments, a limit of 64 hops; the checksum follows.
     answer.extend([0, 0, 0, 0, 64, ICMP, 0, 0]);
-    // From where the sender sent it to.
+    // From the address that the sender sent to, back to the sender.
     answer.extend(target.octets());
     answer.extend(source.octets());
     let sum = checksum(&answer);
@@ -202,7 +209,7 @@ mod tests {
 
     const NETWORK: Network = Network([198, 18, 7]);
 
-    /// A packet with a right checksum of its header, and `above` behind it.
+    /// Makes a packet with a valid header checksum, and `above` behind the header.
     fn packet(protocol: u8, source: Ipv4Addr, target: Ipv4Addr, above: &[u8]) -> Vec<u8> {
         let mut packet = vec![0x45, 0];
         packet.extend(u16::try_from(IP_BYTES + above.len()).expect("small").to_be_bytes());

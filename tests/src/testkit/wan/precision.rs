@@ -1,8 +1,8 @@
-//! How exact a [`Wan`] is on this machine: what it adds to a round trip, how late packets leave, how many it carries, and the CPU
-//! time that takes.
+//! Measurement of a [`Wan`]'s precision on this machine: its addition to a round trip, its
+//! lateness, its largest packet rate, and its CPU time.
 //!
-//! Figures of something else over a line are worth as much as the line. So each of them is taken beside the same over loopback,
-//! by the same threads.
+//! A measurement over a line is only as good as the line. So each figure is measured over loopback
+//! as well, by the same threads.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Read as _, Write as _};
@@ -17,53 +17,55 @@ use super::{Conditions, Wan};
 use crate::testkit::histogram::Histogram;
 use crate::testkit::proc_stat::cpu_of_thread;
 
-/// A datagram of the usual size, with a time in it.
+/// Size of a datagram. It is a usual one, and contains the time of sending.
 const DATAGRAM_BYTES: usize = 200;
-/// Datagrams a second, each of which comes back.
+/// Datagrams a second. Each is echoed.
 const PER_SECOND: u32 = 10_000;
-/// Sent together, so that the sender sleeps between them for longer than the kernel needs to wake it.
+/// Datagrams that are sent together. The sender then sleeps longer between them than the kernel
+/// needs to wake it.
 const BURST: u32 = 5;
 const ROUND_TRIP: Duration = Duration::from_millis(10);
-/// What still comes back when nobody sends any more.
+/// Wait for late echoes after the last datagram.
 const AFTERWARDS: Duration = Duration::from_millis(300);
 const CHUNK: usize = 64 << 10;
 
-/// How exact a line is.
+/// Precision of a line.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Precision {
-    /// Packets a second that crossed the line for the two below: each datagram and its echo.
+    /// Packets a second that crossed the line for the two fields below: each datagram and its echo.
     pub packets_per_s: u64,
-    /// A datagram and its echo over loopback, one at a time.
+    /// Round trip of one datagram at a time over loopback.
     pub loopback: Quantiles,
-    /// The same over a perfect line.
+    /// Round trip of one datagram at a time over a perfect line.
     pub perfect_line: Quantiles,
-    /// The same at [`Precision::packets_per_s`] over loopback.
+    /// Round trip at [`Precision::packets_per_s`] over loopback.
     pub loaded_loopback: Quantiles,
-    /// At that rate over a line of 10 ms: how much longer than 10 ms the echo took.
+    /// Round trip at that rate over a line of 10 ms, without these 10 ms.
     pub over_10_ms: Quantiles,
-    /// How much later than they should packets left the line then.
+    /// Lateness with which packets left that line.
     pub left_late: Quantiles,
-    /// Processor time of the line's thread, by packet.
+    /// CPU time of the line's thread for each packet.
     pub cpu_ns_per_packet: u64,
-    /// Packets of one TCP connection that a perfect line carried a second, both ways, and the bytes of its stream.
+    /// Packets a second of one TCP connection over a perfect line, both directions together.
     pub most_packets_per_s: u64,
-    /// Megabytes a second of that stream.
+    /// Megabytes a second of that TCP connection.
     pub most_mb_per_s: u64,
 }
 
-/// Microseconds.
+/// Quantiles in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Quantiles {
-    /// Half stay at or under it.
+    /// Median.
     pub p50_us: u64,
-    /// 99 of 100 stay at or under it.
+    /// 99th percentile.
     pub p99_us: u64,
 }
 
-/// Measures for about four times so long.
+/// Measures the precision. It takes about four times `each`.
 ///
 /// # Errors
-/// When there is no line on this machine, or what was sent does not come back.
+///
+/// Fails if this machine cannot have a line, or if echoes do not come back.
 pub fn measure(each: Duration) -> Result<Precision> {
     let loopback = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
     let direct = |server: SocketAddr| Ok(server);
@@ -102,7 +104,7 @@ pub fn measure(each: Duration) -> Result<Precision> {
     })
 }
 
-/// Calls a server that sends back what it gets, until the caller has enough.
+/// Runs an echo server, and calls it until `call` returns.
 fn echoes(
     server: UdpSocket,
     dialled: impl FnOnce(SocketAddr) -> Result<SocketAddr>,
@@ -118,7 +120,7 @@ fn echoes(
         scope.spawn(|| {
             let mut buffer = [0; DATAGRAM_BYTES];
             while !over.load(Ordering::Relaxed) {
-                // Nothing for a while; or nobody is there any more, which is the end.
+                // An error is a timeout, or the client is gone. The loop ends by its flag.
                 if let Ok((length, from)) = server.recv_from(&mut buffer) {
                     let _sent = server.send_to(&buffer[..length], from);
                 }
@@ -132,7 +134,7 @@ fn echoes(
     Ok(took)
 }
 
-/// One datagram at a time.
+/// Sends one datagram at a time.
 fn ping(client: &UdpSocket, each: Duration) -> io::Result<Histogram> {
     let (mut took, mut buffer) = (Histogram::default(), [0; DATAGRAM_BYTES]);
     let until = Instant::now() + each;
@@ -145,7 +147,7 @@ fn ping(client: &UdpSocket, each: Duration) -> io::Result<Histogram> {
     Ok(took)
 }
 
-/// Datagrams at a rate, whatever comes back.
+/// Sends datagrams at a fixed rate, without waiting for echoes.
 fn flood(client: &UdpSocket, each: Duration) -> io::Result<Histogram> {
     let began = Instant::now();
     let gap = Duration::from_secs(1) * BURST / PER_SECOND;
@@ -164,7 +166,7 @@ fn flood(client: &UdpSocket, each: Duration) -> io::Result<Histogram> {
             }
         });
         let (mut took, mut buffer) = (Histogram::default(), [0; DATAGRAM_BYTES]);
-        // Until nothing has come for a while.
+        // Reads until no echo has come for a while.
         while client.recv(&mut buffer).is_ok() {
             let mut sent = [0; 8];
             sent.copy_from_slice(&buffer[..8]);
@@ -174,7 +176,7 @@ fn flood(client: &UdpSocket, each: Duration) -> io::Result<Histogram> {
     })
 }
 
-/// How many bytes one connection carries in that time.
+/// Returns the bytes that one connection carries in that time.
 fn stream(wan: &Wan, each: Duration) -> Result<u64> {
     let server = TcpListener::bind((wan.far(1), 0))?;
     let dialled = wan.from_other_end(server.local_addr()?)?;
@@ -214,7 +216,7 @@ impl Display for Precision {
             ("an echo over loopback, one at a time", self.loopback),
             ("the same over a perfect line", self.perfect_line),
             ("an echo over loopback, at the rate below", self.loaded_loopback),
-            ("over a line of 10 ms, what it took above 10 ms", self.over_10_ms),
+            ("over a line of 10 ms, time above 10 ms", self.over_10_ms),
             ("packets left the line later than they should", self.left_late),
         ];
         for (what, figures) in rows {

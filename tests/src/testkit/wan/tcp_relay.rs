@@ -1,9 +1,10 @@
-//! A line for the connections to one address, through sockets: what goes in at one end comes out at the other half a round trip
-//! later.
+//! A line for the connections to one address, through sockets. Bytes leave at the other end half a
+//! round trip later.
 //!
-//! It has bytes and no packets. So it delays, keeps a rate, and holds what a cut names until the cut is gone, as TCP's
-//! retransmissions would; it loses, reorders and limits nothing. It runs on a thread of its own, so that the load it shares a
-//! machine with does not become jitter. Its clock is tokio's, which ticks in milliseconds.
+//! The relay has bytes and no packets. So it delays them, keeps a rate, and holds the bytes that a
+//! cut names until the cut is gone, as TCP's retransmissions would. It cannot lose, reorder or
+//! limit the size of packets. It runs on its own thread, so that other load on the machine does not
+//! become jitter. Its clock is tokio's, which ticks in milliseconds.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,14 +23,15 @@ use super::flows::HANDSHAKE_BYTES;
 use super::line::Line;
 use crate::testkit::relay_thread::RelayThread;
 
-/// The most that is read at once.
+/// Most bytes that are read at once.
 const CHUNK_BYTES: usize = 65_536;
-/// Chunks on their way at once, each way of a connection: 16 MiB, which is 3 GB a second on a line of 10 ms.
+/// Most chunks under way in each direction of a connection. It is 16 MiB, which allows 3 GB a
+/// second on a line of 10 ms.
 const ON_THE_LINE_MAX: usize = 256;
-/// How often what a cut holds looks whether it still does.
+/// Interval between two checks if a cut still holds the bytes.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A running relay; it ends when this is dropped.
+/// A running relay. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct TcpRelay {
     address: SocketAddr,
@@ -38,10 +40,12 @@ pub struct TcpRelay {
 }
 
 impl TcpRelay {
-    /// Relays between whoever connects to [`TcpRelay::address`] and `target`; a round trip lasts this much longer.
+    /// Starts a relay between the clients of [`TcpRelay::address`] and `target`. It adds
+    /// `round_trip` to each round trip.
     ///
     /// # Errors
-    /// When no socket can be bound.
+    ///
+    /// Fails if no socket can be bound.
     pub fn start(target: SocketAddr, round_trip: Duration) -> io::Result<TcpRelay> {
         let line = Line::new(None)?;
         line.set(Conditions::round_trip(round_trip));
@@ -54,20 +58,20 @@ impl TcpRelay {
         Ok(TcpRelay { address, line, _relay: relay })
     }
 
-    /// Where to connect to instead of the target.
+    /// Returns the address to connect to instead of the target.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its conditions and counts.
+    /// Returns the handle of its conditions and counts.
     #[must_use]
     pub fn line(&self) -> &Line {
         &self.line
     }
 }
 
-/// What all connections share: one line.
+/// The line, which all connections share.
 #[derive(Clone)]
 struct Streams {
     line: Line,
@@ -77,15 +81,15 @@ struct Streams {
 
 async fn relay(front: std::net::TcpListener, target: SocketAddr, line: Line) -> io::Result<()> {
     let front = TcpListener::from_std(front)?;
-    // Nothing is left to chance here but jitter.
+    // Jitter is the only randomness here.
     let streams = Streams { line, began: Instant::now(), core: Arc::new(Mutex::new(Core::new(0))) };
     loop {
-        // An error is of the one connection that was to be accepted.
+        // An error concerns only the connection that was to be accepted.
         let Ok((near, _)) = front.accept().await else { continue };
         let streams = streams.clone();
         tokio::spawn(async move {
             streams.hold_while_cut(Way::There, 0, 0).await;
-            // A target that does not answer is a connection that breaks.
+            // If the target does not answer, the connection breaks.
             let Ok(far) = TcpStream::connect(target).await else { return };
             if near.set_nodelay(true).is_ok() && far.set_nodelay(true).is_ok() {
                 let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
@@ -98,7 +102,7 @@ async fn relay(front: std::net::TcpListener, target: SocketAddr, line: Line) -> 
 }
 
 impl Streams {
-    /// One way of one connection, up to its end.
+    /// Carries one direction of a connection to its end.
     async fn carry(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way) {
         let (line, mut on_the_line) = mpsc::channel::<(Instant, Vec<u8>)>(ON_THE_LINE_MAX);
         let entering = async move {
@@ -114,7 +118,7 @@ impl Streams {
                             return;
                         }
                     }
-                    // The end of what comes.
+                    // End of the incoming stream.
                     _ => return,
                 }
             }
@@ -133,7 +137,7 @@ impl Streams {
 
     async fn hold_while_cut(&self, way: Way, bytes: usize, carried: u64) {
         let is_behind_handshake = carried > HANDSHAKE_BYTES;
-        // Bytes travel in packets, none of which is larger than the line's.
+        // Bytes travel in packets, and no packet is larger than the line's limit.
         let bytes = bytes.min(usize::from(super::MTU));
         let traffic = Traffic { protocol: Protocol::Tcp, bytes, is_behind_handshake };
         while self.line.conditions().of(way).is_cut(traffic) {
@@ -159,7 +163,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
     const ROUND_TRIP: Duration = Duration::from_millis(30);
 
-    /// A line to a server that sends back what it gets, up to the end.
+    /// Starts an echo server and a line to it.
     async fn line() -> TcpRelay {
         let echo = TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let target = echo.local_addr().expect("bound");

@@ -1,8 +1,10 @@
-//! A line for the datagrams to one address, through sockets: it needs no rights, and can keep every byte that crosses it.
+//! A line for the datagrams to one address, through sockets. It needs no rights, and can keep every
+//! byte that crosses it.
 //!
-//! The agent that dials is given the relay's address instead of the other's. Each address it dials from becomes a
-//! flow with a socket of its own towards the other side, as in a NAT. It runs on a thread of its own, so that the load it shares
-//! a machine with does not become jitter. It never changes a datagram. Its clock is tokio's, which ticks in milliseconds.
+//! The dialling agent gets the relay's address instead of the other agent's. Each address that it
+//! dials from becomes a flow with its own socket towards the other side, as in a NAT. The relay
+//! runs on its own thread, so that other load on the machine does not become jitter. It never
+//! changes a datagram. Its clock is tokio's, which ticks in milliseconds.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,14 +23,14 @@ use super::line::Line;
 use super::packet::is_quic_data;
 use crate::testkit::relay_thread::RelayThread;
 
-/// Larger than any datagram over UDP.
+/// Size of the read buffer in bytes. No UDP datagram is larger.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
-/// Headers of IP and UDP: sizes are those of IP packets.
+/// Headers of IP and UDP in bytes. They are added because sizes are those of IP packets.
 const HEADER_BYTES: usize = 28;
-/// Datagrams that came back and wait for the relay (about what 8 MiB of socket buffers hold).
+/// Most datagrams that have come back and wait for the relay (about 8 MiB of socket buffers).
 const RETURNED_MAX: usize = 8_192;
 
-/// A running relay; it ends when this is dropped.
+/// A running relay. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct UdpRelay {
     address: SocketAddr,
@@ -37,11 +39,12 @@ pub struct UdpRelay {
 }
 
 impl UdpRelay {
-    /// Relays between whoever sends to [`UdpRelay::address`] and `target`, and appends the payload of each datagram
-    /// that arrives, dropped or not, to the file `capture`.
+    /// Starts a relay between the senders to [`UdpRelay::address`] and `target`. The payload of
+    /// each datagram that arrives, dropped or not, is appended to the file `capture`.
     ///
     /// # Errors
-    /// When no socket can be bound or the file not be created.
+    ///
+    /// Fails if no socket can be bound, or the file cannot be created.
     pub fn start(target: SocketAddr, capture: Option<&Path>, seed: u64) -> io::Result<UdpRelay> {
         let line = Line::new(capture)?;
         let front = std::net::UdpSocket::bind("127.0.0.1:0")?;
@@ -53,13 +56,13 @@ impl UdpRelay {
         Ok(UdpRelay { address, line, relay })
     }
 
-    /// Where the dialling agent sends to.
+    /// Returns the address for the dialling agent.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its conditions and counts.
+    /// Returns the handle of its conditions and counts.
     #[must_use]
     pub fn line(&self) -> &Line {
         &self.line
@@ -69,16 +72,16 @@ impl UdpRelay {
 impl Drop for UdpRelay {
     fn drop(&mut self) {
         self.relay.end();
-        // The owner flushes before it reads; this is for those who only wanted the line.
+        // An owner that reads the capture flushes it before. This flush is for all others.
         let _written = self.line.flush();
     }
 }
 
-/// Where a datagram leaves.
+/// Way out of the relay for a datagram.
 enum Exit {
-    /// Through the flow's socket, to the target.
+    /// To the target, through the flow's socket.
     There(Arc<UdpSocket>),
-    /// Through the front, to the flow's dialler.
+    /// To the flow's dialler, through the front socket.
     Back(SocketAddr),
 }
 
@@ -92,7 +95,7 @@ async fn relay(front: std::net::UdpSocket, target: SocketAddr, line: &Line, seed
         let leaves = core.next_leaves().and_then(|at| began.checked_add(at));
         let entered = tokio::select! {
             received = front.recv_from(&mut buffer) => {
-                // An error here is an ICMP answer to something sent earlier: nothing was received.
+                // An error here is an ICMP answer to an earlier datagram: nothing was received.
                 let Ok((length, dialler)) = received else { continue };
                 let flow = match flows.get(&dialler) {
                     Some(flow) => Arc::clone(flow),
@@ -120,7 +123,7 @@ async fn relay(front: std::net::UdpSocket, target: SocketAddr, line: &Line, seed
         let leaving: Vec<_> = std::iter::from_fn(|| core.poll_leaving(began.elapsed())).collect();
         let late: Vec<_> =
             leaving.iter().map(|datagram| began.elapsed().saturating_sub(datagram.at)).collect();
-        // Who receives one finds it counted.
+        // Counted before the datagram is sent, so that its receiver finds it in the counts.
         line.publish(core.counts(), &late);
         for (exit, payload) in leaving.into_iter().map(|datagram| datagram.payload) {
             send(&front, &exit, &payload).await;
@@ -128,7 +131,8 @@ async fn relay(front: std::net::UdpSocket, target: SocketAddr, line: &Line, seed
     }
 }
 
-/// A socket towards the target for one dialler, and a task that brings back what it receives.
+/// Opens a socket towards the target for one dialler, and starts a task that returns what the
+/// socket receives.
 async fn open_flow(
     target: SocketAddr,
     dialler: SocketAddr,
@@ -141,7 +145,8 @@ async fn open_flow(
     tokio::spawn(async move {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         loop {
-            // "Connection refused" while the target restarts: the flow stays, as it would in a NAT.
+            // The error is "connection refused" while the target restarts. The flow stays, as it
+            // would in a NAT.
             let Ok(length) = receiver.recv(&mut buffer).await else { continue };
             if returned.send((dialler, buffer[..length].to_vec())).await.is_err() {
                 return;
@@ -151,7 +156,7 @@ async fn open_flow(
     Ok(socket)
 }
 
-/// Sends, or loses: a socket that refuses a datagram is a line that dropped it.
+/// Sends a datagram. If the socket refuses it, the datagram counts as lost on the line.
 async fn send(front: &UdpSocket, exit: &Exit, payload: &[u8]) {
     let _sent = match exit {
         Exit::There(flow) => flow.send(payload).await,
@@ -169,7 +174,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
-    /// An echo server, a relay in front of it, and a socket that dials the relay.
+    /// Starts an echo server and a relay in front of it, and connects a socket to the relay.
     async fn line(capture: Option<&Path>) -> (UdpRelay, UdpSocket) {
         let echo = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
         let target = echo.local_addr().expect("bound");

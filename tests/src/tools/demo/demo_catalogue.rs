@@ -1,22 +1,24 @@
-//! The demo's own catalogue: three brands in Korean and English, with sizes, colours and prices in won.
+//! The demo's own catalogue: three brands in Korean and English, with sizes, colours and prices in
+//! won.
 //!
-//! Everything follows from the seed. It is written as the JSON Lines that `bridge-idc catalogue import` reads.
+//! It depends on the seed alone. It is written as the JSON Lines that `bridge-idc catalogue import`
+//! reads.
 
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-/// Products of each brand.
+/// Number of products of each brand.
 const PRODUCTS: usize = 60;
-/// Colours of each product; it comes in every size of its brand.
+/// Colours of each product. Each colour has every size of its brand.
 const COLOURS_EACH: usize = 2;
-/// Units of each SKU, if nobody says otherwise.
+/// Default number of units of each SKU.
 const UNITS: u64 = 10;
-/// The category above all others of a brand.
+/// The root category of a brand.
 const ALL: &str = "all";
 
-/// A word in both languages.
+/// A word in English and Korean.
 type Word = (&'static str, &'static str);
 
 /// A brand of the catalogue.
@@ -27,7 +29,7 @@ struct DemoBrand {
     /// Categories, each with the kinds of product in it.
     categories: &'static [(&'static str, Word, &'static [Word])],
     sizes: &'static [&'static str],
-    /// In thousands of won.
+    /// Range of prices, in thousands of won.
     prices: std::ops::Range<u64>,
 }
 
@@ -107,7 +109,7 @@ const LINES: [Word; 6] = [
     ("Wave", "웨이브"),
 ];
 
-/// A product that is for sale.
+/// A product on sale.
 pub(super) struct DemoProduct {
     pub(super) brand: &'static str,
     pub(super) code: String,
@@ -116,12 +118,12 @@ pub(super) struct DemoProduct {
     line: Value,
 }
 
-/// Brands of the catalogue; all sell in won.
+/// Returns the brands of the catalogue. All sell in won.
 pub(super) fn brands() -> impl Iterator<Item = &'static str> {
     BRANDS.iter().map(|brand| brand.brand)
 }
 
-/// All that is for sale, brand by brand.
+/// Makes all products, brand by brand.
 pub(super) fn wares(seed: u64) -> Vec<DemoProduct> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     BRANDS
@@ -130,7 +132,7 @@ pub(super) fn wares(seed: u64) -> Vec<DemoProduct> {
         .collect()
 }
 
-/// The catalogue as JSON Lines: brands, categories, products.
+/// Returns the catalogue as JSON Lines: brands, categories, products.
 pub(super) fn json_lines(wares: &[DemoProduct]) -> Vec<u8> {
     let named = |word: Word| json!({"en": word.0, "ko": word.1});
     let brands = BRANDS.iter().map(|of| json!({"brand": of.brand, "currency": "KRW"}));

@@ -1,7 +1,7 @@
-//! The launch itself: page views, orders and the freshness probe at the same time, under one clock.
+//! The launch: page views, orders and the freshness probe at the same time, with one clock.
 //!
-//! Page views come as the [`Course`] says, orders in proportion to them. What is looked at is everything in the calm,
-//! and mostly the launched products afterwards.
+//! Page views follow the [`Course`], and orders are proportional to them. In the calm, page views
+//! show all products, and later mostly the launched ones.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,34 +23,34 @@ use crate::testkit::site::Site;
 use crate::testkit::traffic::{Course, Curve, SURGE};
 use crate::testkit::views::{self, Page, Traffic};
 
-/// Where the real surge lies, if it is on this machine.
+/// File of the real surge. It may be missing on this machine.
 const SURGE_DATA: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/traffic/event-surge-5min.csv.gz");
-/// Of ten page views of the launch so many are of the launched products.
+/// Number of the launch's page views, out of ten, that show a launched product.
 const HOT_OF_TEN: u32 = 9;
-/// Connections of the shoppers' browsers: some dozens for each of the agent's serving threads.
+/// Connections of the page views: some dozens for each serving thread of the agent.
 const CONNECTIONS: usize = 64;
-/// Page views that wait for a connection: about a second of the peak.
+/// Most page views that wait for a connection. It is about a second of the peak.
 const QUEUE: usize = 4_096;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How finely the plots show what happened.
+/// Resolution of the plots.
 const SLICE: Duration = Duration::from_millis(500);
-/// Enough for all threads to be there before the first moment.
+/// Time until the first moment. All threads have started by then.
 const HEAD_START: Duration = Duration::from_millis(100);
 
-/// What a launch came to.
+/// Results of a launch.
 pub(super) struct Launch {
     pub(super) course: Course,
     pub(super) orders: load::Report,
     pub(super) views: views::Report,
     pub(super) freshness: freshness::Report,
-    /// When the orders and cancellations were due.
+    /// Moments at which the orders and cancellations were due.
     pub(super) due: Vec<Duration>,
-    /// How many of them were settled at a moment.
+    /// Number of settled orders and cancellations at each moment.
     pub(super) settled: Vec<(Duration, usize)>,
 }
 
-/// The course of the page views, and in words what it is shaped like.
+/// Returns the course of the page views, and a description of its shape.
 pub(super) fn course(options: &Options) -> Result<(Course, &'static str)> {
     let path = Path::new(SURGE_DATA);
     let (curve, shape) = if path.is_file() {
@@ -62,7 +62,7 @@ pub(super) fn course(options: &Options) -> Result<(Course, &'static str)> {
     Ok((Course::new(curve, seconds(options.calm_seconds), seconds(options.launch_seconds)), shape))
 }
 
-/// Runs it to its end.
+/// Runs the launch to its end.
 pub(super) async fn run(
     options: &Options,
     site: &Site,
@@ -112,7 +112,7 @@ pub(super) async fn run(
     Ok(Launch { course, orders, views, freshness: freshness?, due, settled })
 }
 
-/// Which page is looked at when.
+/// Draws the page of each page view.
 fn traffic(options: &Options, shop: &Shop, course: &Course) -> Traffic {
     let page = |product: &super::shop::Product| {
         let skus: Vec<_> = product.skus.iter().map(String::as_str).collect();
@@ -131,7 +131,8 @@ fn traffic(options: &Options, shop: &Shop, course: &Course) -> Traffic {
     Traffic { pages: shop.products.iter().map(page).collect(), views }
 }
 
-/// Shows how far both are until the last page view and the last order, and notes how many orders were settled when.
+/// Shows the progress of both until the last page view and the last order. Returns the number of
+/// settled orders at each moment.
 async fn watch_both(
     viewing: views::Running,
     views: usize,

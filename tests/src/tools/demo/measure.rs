@@ -1,4 +1,5 @@
-//! How fast it was: batches and commits as the IDC counts them, rates and latencies as callers see them.
+//! Speed of the demo: batches and commits as the IDC agent counts them, rates and latencies as
+//! callers see them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +12,19 @@ use crate::testkit::plan::Plan;
 use crate::testkit::process::Running;
 use crate::testkit::site::{Bridge, Site};
 
-/// How long a caller tries one step: enough for an agent to restart, short enough to end.
+/// Longest time for one step. It is long enough for an agent's restart.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the IDC committed, at one moment or between two.
+/// Commits of the IDC agent, at one moment or between two.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Commits {
-    /// Orders in a transaction.
+    /// Number of orders in each transaction.
     pub(super) batches: Buckets,
     time_us: u64,
 }
 
 impl Commits {
-    /// What came on top of `earlier`.
+    /// Returns the commits since `earlier`.
     pub(super) fn since(self, earlier: &Commits) -> Commits {
         let time_us = self.time_us.saturating_sub(earlier.time_us);
         Commits { batches: self.batches.since(&earlier.batches), time_us }
@@ -34,25 +35,25 @@ impl Commits {
     }
 }
 
-/// Orders a second, and what one order costs a caller who is alone.
+/// Rates of orders, and the time of one order for a single caller.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rates {
     pub(super) hot_per_s: u64,
     pub(super) spread_per_s: u64,
-    /// What one caller waits for one order, on average.
+    /// Mean time of one order for a single caller.
     pub(super) lonely_order: Duration,
-    /// How much of that is the database's transaction.
+    /// Part of that time that the database's transaction takes.
     pub(super) lonely_commit: Duration,
 }
 
-/// What the IDC has committed so far.
+/// Returns the commits of the IDC agent so far.
 pub(super) async fn commits(idc: &Running) -> Result<Commits> {
     let text = idc.metrics().await?;
     let batches = Buckets::read(&text, "bridge_batch_orders")?;
     Ok(Commits { batches, time_us: millionths(&text, "bridge_commit_seconds_sum") })
 }
 
-/// Callers of a plan's brand.
+/// Returns the options of callers for a plan's brand.
 pub(super) fn callers(site: &Site, plan: &Plan, callers: u32, title: &str) -> load::Options {
     load::Options {
         storefront: site.storefront,
@@ -63,7 +64,7 @@ pub(super) fn callers(site: &Site, plan: &Plan, callers: u32, title: &str) -> lo
     }
 }
 
-/// Replays the three plans one after the other, the lonely one by a single caller.
+/// Replays the three plans one after the other. The last one has a single caller.
 pub(super) async fn rates(site: &Site, bridge: &Bridge, plans: [&Arc<Plan>; 3], many: u32) -> Result<Rates> {
     let [hot, spread, lonely] = plans;
     let hot_run = replay(hot, &callers(site, hot, many, "hot SKU")).await;

@@ -1,8 +1,8 @@
-//! `cargo demo`: the whole bridge on this machine, a launch over it, and a report of what came of it.
+//! `cargo demo`: a whole bridge on this machine, a launch on it, and a report of the results.
 //!
-//! [`run`] is the story, one step after the other; `options` is what it is told, `shop` what is sold, `launch`,
-//! `measure` and `replica` are its longer steps, `report` what it says, shown in `text` and on a `page`. It sets up
-//! through [`Site`] with the commands that an operator uses.
+//! [`run`] runs all steps in order. `options` has the command line, `shop` the offers. `launch`,
+//! `measure` and `replica` are longer steps. `report` has the results, which `text` and `page`
+//! show. The demo is set up through [`Site`] with the commands that an operator uses.
 
 mod demo_catalogue;
 mod launch;
@@ -52,15 +52,15 @@ use shop::{Input, Shop};
 
 /// Orders that one caller places one after the other.
 const LONELY_ORDERS: usize = 300;
-/// The brand and SKU whose stock the freshness probe changes.
+/// Brand and SKU whose stock the freshness probe changes.
 const PROBE: &str = "probe";
 /// Orders of the launch that are paid.
 const PAYMENTS: usize = 400;
 /// Shoppers who pay at the same time.
 const PAYERS: usize = 16;
-/// How long one of them tries.
+/// Longest time for one payment.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What the gateway does wrong, of a thousand requests.
+/// Rates of the gateway's faults, in a thousand requests.
 const MISBEHAVING: sandbox::Rates = sandbox::Rates {
     seed: 0,
     decline: 50,
@@ -69,13 +69,15 @@ const MISBEHAVING: sandbox::Rates = sandbox::Rates {
     fail_before: 20,
     fail_after: 150,
 };
-/// From one of its changes to the next.
+/// Pause between two changes of the freshness probe.
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs the demo and returns its report; progress goes to standard error.
+/// Runs the demo and returns its report. Progress goes to standard error.
 ///
 /// # Errors
-/// When a step cannot be done at all, or it is interrupted. What was done and came out wrong stands in the report.
+///
+/// Fails if a step cannot be done at all, or the demo is interrupted. A wrong result is no error,
+/// but part of the report.
 pub async fn run(options: &Options) -> Result<Report> {
     let show = unless_interrupted(play(options)).await?;
     if options.keep {
@@ -85,9 +87,9 @@ pub async fn run(options: &Options) -> Result<Report> {
     unless_interrupted(show.judge(options)).await
 }
 
-/// A demo that was played and still runs.
+/// A demo that has run all its steps and still stays up.
 struct Show {
-    /// Deleted last, when the processes that write into it are gone.
+    /// Deleted last, after the processes that write into it have ended.
     dir: TempDir,
     cluster: Option<Postgres>,
     site: Site,
@@ -97,18 +99,18 @@ struct Show {
     input: Input,
     launch: Launch,
     paid: Paid,
-    /// The gateway, which `--keep` goes on to answer.
+    /// The gateway. With `--keep` it continues to answer.
     _gateway: TestGateway,
     again: load::Report,
     commits: Commits,
     rates: Rates,
-    /// The ledger behind it all.
+    /// Totals that the ledger has.
     books: LedgerTotals,
-    /// Between the ledger and what the callers were told.
+    /// Differences between the ledger and the answers to callers.
     differences: Vec<String>,
-    /// Between the ledger and what is served.
+    /// Differences between the ledger and the replica.
     replica_differences: Vec<String>,
-    /// What was looked for while the agents ran; what they leave comes in the end.
+    /// Results of the search while the agents ran. The files are searched at the end.
     privacy: Search,
 }
 
@@ -154,17 +156,17 @@ async fn play(options: &Options) -> Result<Show> {
     probe.settle().await?;
 
     let idle = measure::commits(&bridge.idc).await?;
-    // On the heap: with all that goes on at the same time it is a large future.
+    // Boxed, because this future is large.
     let launch = Box::pin(launch::run(options, &site, &shop, plan, probe)).await?;
     let commits = measure::commits(&bridge.idc).await?.since(&idle);
     let paid = Box::pin(paying(&gateway, &site, &bridge.cloud, plan, &launch.orders)).await?;
-    tell("the same steps again, under the same keys");
+    tell("repeating the same steps under the same keys");
     let again = replay(plan, &callers(&site, plan, options.callers, "again")).await;
 
-    tell("a hot SKU, spread SKUs, and one lonely caller");
+    tell("measuring a hot SKU, spread SKUs, and a single caller");
     let rates = measure::rates(&site, &bridge, [hot, spread, lonely], options.callers).await?;
 
-    tell("comparing the ledger with what the callers were told, and with what is served");
+    tell("comparing the ledger with the answers to callers and with the replica");
     let actual = LedgerTotals::read(site.database(), &plan.brand).await?;
     let differences = LedgerTotals::expected(&launch.orders).differences(&actual);
     let replica_differences = replica::differences(&site, plan, &actual).await?;
@@ -192,7 +194,7 @@ async fn play(options: &Options) -> Result<Show> {
     })
 }
 
-/// Lets the launch's orders be paid at a gateway that misbehaves, while the line is cut in the middle.
+/// Pays the launch's orders at a gateway with faults. The line is cut in the middle.
 async fn paying(
     gateway: &TestGateway,
     site: &Site,
@@ -218,7 +220,7 @@ async fn paying(
     Ok(paid)
 }
 
-/// The stock that the freshness probe changes.
+/// Returns a plan with the stock that the freshness probe changes.
 fn probed() -> Plan {
     let stock = vec![StockRow { sku: PROBE.to_owned(), price_minor: 1_000, quantity: 1 }];
     Plan { brand: PROBE.to_owned(), currency: "KRW", stock, steps: Vec::new() }
@@ -235,7 +237,7 @@ fn probe(site: &Site) -> Probe {
 }
 
 impl Show {
-    /// Says how to call the bridge while it stays up.
+    /// Prints how to call the bridge while it stays up.
     fn stay_up(&self) -> Result<()> {
         let [plan, ..] = &self.plans;
         let (brand, token, storefront) = (&plan.brand, self.site.token(&plan.brand), self.site.storefront);
@@ -248,7 +250,8 @@ impl Show {
         let place = plan.places().find(|(_, place)| place.lines.iter().all(is_left));
         let body = place.map(|(_, place)| place.body.clone()).unwrap_or_default();
         std::fs::write(&order, body).with_context(|| format!("write {}", order.display()))?;
-        // The launch may have sold out its own SKUs, so the SKU with the most units left is named.
+        // The launch may have sold out its own SKUs, so the text names the SKU with the most units
+        // left.
         let skus =
             self.shop.products.iter().flat_map(|product| product.skus.iter().map(move |sku| (product, sku)));
         let most = skus.max_by_key(|(_, sku)| left(sku));
@@ -275,13 +278,13 @@ impl Show {
         Ok(())
     }
 
-    /// Ends both agents, searches what they left, and writes the report.
+    /// Ends both agents, searches their files, and writes the report.
     async fn judge(mut self, options: &Options) -> Result<Report> {
         let (cloud, idc) =
             (end(&mut self.bridge.cloud, options).await?, end(&mut self.bridge.idc, options).await?);
         tell("verifying and comparing both audit logs");
         let audits = Audits::of(&self.site).await?;
-        tell("searching for them in the frames before TLS and in every file");
+        tell("searching the frames before TLS and every file for the planted values");
         self.privacy.what_is_left(&self.site, self.cluster.as_ref())?;
         let html = options.html.clone().map_or_else(default_html, Ok)?;
         let timeline = page::Timeline::of(&self.launch);
@@ -310,10 +313,10 @@ impl Show {
     }
 }
 
-/// `demo.html` in the target folder: where what this checkout makes lies, and where the next run replaces it.
+/// Returns the path of `demo.html` in the target folder. The next run replaces the file.
 fn default_html() -> Result<PathBuf> {
     let program = std::env::current_exe().context("find this program")?;
-    // target/debug/demo, or target/debug/deps/demo-0123.
+    // The program is target/debug/demo, or target/debug/deps/demo-0123.
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
     let target = target.or(program.parent()).context("find the target folder")?;
     Ok(target.join("demo.html"))
@@ -321,8 +324,8 @@ fn default_html() -> Result<PathBuf> {
 
 /// Ends an agent in order.
 async fn end(agent: &mut Running, options: &Options) -> Result<ExitStatus> {
-    // The Ctrl-C that ended `--keep` reached the agents as well, if it came from a terminal; a second signal would cut
-    // short the drain that it began.
+    // A Ctrl-C from a terminal, which ended `--keep`, also reached the agents. A second signal
+    // would interrupt the drain that it started.
     if options.keep
         && let Some(status) = agent.ended_within(Duration::from_secs(1)).await?
     {
@@ -331,7 +334,8 @@ async fn end(agent: &mut Running, options: &Options) -> Result<ExitStatus> {
     agent.terminate().await
 }
 
-/// Gives up a step on Ctrl-C or SIGTERM, so that its processes are ended and its folder is deleted.
+/// Runs a step until Ctrl-C or SIGTERM. An interrupted step is dropped, so that its processes are
+/// ended and its folder is deleted.
 async fn unless_interrupted<T>(step: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         done = step => done,
@@ -347,7 +351,7 @@ async fn interrupted() -> Result<()> {
     }
 }
 
-/// The database to use, and the temporary cluster it lies in, if it does.
+/// Returns the database to use, and its temporary cluster if there is one.
 async fn database(options: &Options, dir: &TempDir) -> Result<(Database, Option<Postgres>)> {
     match options.database.as_deref() {
         None => Ok((Database::Sqlite(dir.path().join("idc").join("ledger.db")), None)),
@@ -359,8 +363,8 @@ async fn database(options: &Options, dir: &TempDir) -> Result<(Database, Option<
     }
 }
 
-/// Progress for people: standard output is for the report alone.
+/// Prints progress on standard error, because standard output is for the report alone.
 fn tell(what: &str) {
-    // Nobody may be listening, which changes nothing.
+    // A closed standard error is no problem.
     let _told = writeln!(std::io::stderr(), "{what}");
 }

@@ -1,4 +1,4 @@
-//! What the demo is told on its command line.
+//! Options of the demo's command line.
 
 use std::path::PathBuf;
 
@@ -8,23 +8,26 @@ use crate::testkit::database::Database;
 use crate::testkit::retail::Days;
 use crate::tools::command::Usage;
 
-/// The whole bridge on this machine: certificates, a database, a catalogue, both agents, and a launch over them.
+/// A whole bridge on this machine: certificates, a database, a catalogue, both agents, and a
+/// launch.
 #[derive(Debug, Parser)]
 #[command(name = "cargo demo")]
 pub struct Options {
-    /// Import the real catalogue and replay the real invoices in this folder, instead of made-up ones.
+    /// Import the real catalogue and replay the real invoices in this folder, instead of made-up
+    /// ones.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// Only those of this day, for example 2010-12-01 [default: the first in the data].
+    /// Only the invoices of this day, for example 2010-12-01 [default: the first in the data].
     #[arg(long, value_name = "DATE", requires = "data")]
     pub day: Option<String>,
 
-    /// All of them.
+    /// All invoices.
     #[arg(long, requires = "data", conflicts_with = "day")]
     pub all: bool,
 
-    /// Commit to this empty database; `postgres` starts a temporary PostgreSQL [default: a temporary SQLite file].
+    /// Commit to this empty database; `postgres` starts a temporary PostgreSQL [default: a
+    /// temporary SQLite file].
     #[arg(long, value_name = "URL|postgres")]
     pub database: Option<String>,
 
@@ -36,11 +39,11 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub callers: u32,
 
-    /// How long the calm before the launch takes.
+    /// Duration of the calm before the launch.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub calm_seconds: u32,
 
-    /// How long the launch takes.
+    /// Duration of the launch.
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     pub launch_seconds: u32,
 
@@ -48,7 +51,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub page_views: u32,
 
-    /// Decides everything that is made up.
+    /// Seed of everything that is made up.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
@@ -66,17 +69,18 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether what stands in it means something.
+    /// Checks the options.
     ///
     /// # Errors
-    /// When it does not, with what would.
+    ///
+    /// Fails if they have no meaning. The error says which would.
     pub(super) fn check(&self) -> Result<(), Usage> {
         let url = self.database.as_deref().filter(|url| *url != "postgres");
         url.map_or(Ok(()), |url| Database::parse(url).map(drop))
             .map_err(|error| Usage(format!("--database: {error:#}; or postgres, for a temporary one")))
     }
 
-    /// Which invoices to replay.
+    /// Returns the choice of invoices.
     #[must_use]
     pub fn days(&self) -> Days {
         match &self.day {

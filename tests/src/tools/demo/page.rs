@@ -1,6 +1,6 @@
-//! The demo's HTML page: what the launch looked like second by second, and the figures of the report beside it.
+//! The demo's HTML page: plots of the launch over time, and the figures of the report.
 //!
-//! One file that needs nothing from anywhere; whoever opens it sees the same in a year.
+//! It is one file that loads nothing, so it looks the same for ever.
 
 #![expect(clippy::float_arithmetic, reason = "a page is read by people, and decides nothing")]
 
@@ -32,7 +32,7 @@ table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}\
 caption{text-align:left;font-weight:600;padding-bottom:4px}td,th{padding:4px 0;border-top:1px solid var(--rule)}\
 th{font-weight:400;text-align:left;color:var(--soft)}td,th.n{text-align:right;padding-left:14px}";
 
-/// What happened when, for plots.
+/// Events of the launch by time, for plots.
 pub(super) struct Timeline {
     launch_at: f64,
     length: f64,
@@ -44,9 +44,10 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// Takes it out of a launch.
+    /// Takes the timeline from a launch.
     pub(super) fn of(launch: &Launch) -> Timeline {
-        // What is behind the end is the rest of what was under way: less than a slice, and no rate.
+        // Slices after the end only have the rest of the work under way. They are too short for a
+        // rate.
         let slices = launch.course.length().as_micros().div_ceil(launch.views.slice.as_micros().max(1));
         let slices = launch.views.slices.iter().take(usize::try_from(slices).unwrap_or(usize::MAX));
         Timeline {
@@ -109,7 +110,7 @@ impl Timeline {
         plots
     }
 
-    /// What was asked for, and what came of it.
+    /// Plots the orders that were due and those that were settled.
     fn orders(&self) -> Plot {
         let mut due = vec![0_u64; self.slices.len()];
         for at in &self.due {
@@ -123,7 +124,7 @@ impl Timeline {
             let [(from, before), (to, after)] = pair else { return None };
             let seconds = (*to - *from).as_secs_f64();
             let middle = (from.as_secs_f64() + to.as_secs_f64()) / 2.0;
-            // What is shorter is the rest behind the last slice, too short for a rate.
+            // A shorter interval is the rest after the last slice, and too short for a rate.
             (seconds > self.slice / 2.0).then(|| (middle, (after - before) as f64 / seconds))
         });
         let settled = settled.collect();
@@ -138,7 +139,7 @@ impl Timeline {
         )
     }
 
-    /// How far the source has numbered its changes, and how far the replica has applied them.
+    /// Plots the last position of the source and that of the replica.
     fn positions(&self) -> Plot {
         let source = self.freshness.positions.iter();
         let source = source.map(|(at, position)| (at.as_secs_f64(), *position as f64)).collect();
@@ -167,7 +168,7 @@ impl Timeline {
         }
     }
 
-    /// A point in the middle of each slice that has one.
+    /// Makes a series with a point in the middle of each slice that has a value.
     fn series(&self, name: &str, shape: Shape, value: impl Fn(&Slice) -> Option<f64>) -> Series {
         let points = self.slices.iter().enumerate();
         let points = points.filter_map(|(index, slice)| Some((self.middle(index), value(slice)?))).collect();
@@ -191,7 +192,7 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-/// The page.
+/// Returns the page.
 pub(super) fn html(report: &Report, timeline: &Timeline) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
@@ -310,11 +311,11 @@ fn tables(page: &mut String, report: &Report) {
         "Checks",
         ["", ""],
         &[
-            row("the ledger is what the callers were told", [String::new(), yes(report.stock_balanced)]),
+            row("the ledger agrees with the answers to callers", [String::new(), yes(report.stock_balanced)]),
             row("the stock that is served is the ledger's", [String::new(), yes(report.replica_equal)]),
             row("payments asked for", [String::new(), count(report.payments.asked)]),
             row("paid, and the gateway says the same", [String::new(), count(report.payments.paid)]),
-            row("payments that nobody knows about", [String::new(), count(report.payments.unknown)]),
+            row("payments of unknown outcome", [String::new(), count(report.payments.unknown)]),
             row("both audit logs verify and say the same", [String::new(), yes(report.audit_verified)]),
             row(
                 "personal values found where none may be",

@@ -1,4 +1,5 @@
-//! Whether the cloud serves what the ledger holds: the stock of every SKU that was on sale, over HTTP.
+//! Comparison of the stock that the cloud agent serves over HTTP with the ledger, for every SKU on
+//! sale.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,12 +13,12 @@ use crate::testkit::ledger_totals::LedgerTotals;
 use crate::testkit::plan::Plan;
 use crate::testkit::site::Site;
 
-/// How long the replica may take to catch up with the last commit.
+/// Longest time for the replica to catch up with the last commit.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// SKUs in one question, as many as the API takes.
+/// SKUs in one request. It is the API's limit.
 const BATCH: usize = 100;
 
-/// Where the replica differs from the ledger; empty when both agree.
+/// Returns the differences between the replica and the ledger; none if both agree.
 pub(super) async fn differences(site: &Site, plan: &Plan, ledger: &LedgerTotals) -> Result<Vec<String>> {
     let mut storefront = Client::new(site.storefront);
     let give_up = Instant::now() + PATIENCE;
@@ -42,7 +43,7 @@ struct Item {
     available: i64,
 }
 
-/// The stock of a plan's SKUs as the storefront answers it.
+/// Returns the stock of a plan's SKUs that the storefront serves.
 async fn served(storefront: &mut Client, plan: &Plan) -> Result<BTreeMap<String, i64>> {
     let mut served = BTreeMap::new();
     for rows in plan.stock.chunks(BATCH) {

@@ -1,7 +1,8 @@
-//! What the demo says at the end: its fields are what programs read as JSON, `text` and `page` show them to people.
+//! The demo's report. Its fields are the keys of the JSON output; `text` and `page` show them to
+//! people.
 //!
-//! Everything here is arithmetic over what the other steps found; whether the run [`passed`](Report::passed) is decided
-//! here and nowhere else.
+//! This file computes the report from the results of the steps. It alone decides if the run
+//! [`passed`](Report::passed).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use crate::testkit::load::{self, Tally};
 use crate::testkit::payers::Paid;
 use crate::testkit::privacy::Searched;
 
-/// The demo's report; its fields are the keys of `--json`.
+/// The demo's report. Its fields are the keys of `--json`.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub(super) passed: bool,
@@ -26,32 +27,32 @@ pub struct Report {
     pub(super) database: &'static str,
     pub(super) seed: u64,
     pub(super) callers: u32,
-    /// Invoices read, 0 for a made-up launch.
+    /// Number of invoices, 0 for a made-up launch.
     pub(super) invoices: usize,
     pub(super) left_out: BTreeMap<&'static str, usize>,
     pub(super) catalogue: Catalogue,
-    /// Of the calm and the launch.
+    /// Page views of the calm and the launch.
     pub(super) page_views: u64,
     pub(super) reads: u64,
-    /// Page views that went wrong.
+    /// Page views with an error.
     pub(super) read_errors: u64,
     pub(super) read_errors_by_kind: BTreeMap<String, u64>,
-    /// The mean of the launch.
+    /// Mean rate in the launch.
     pub(super) reads_per_s: u64,
     pub(super) reads_per_s_calm: u64,
-    /// The busiest half second.
+    /// Rate in the busiest half second.
     pub(super) reads_per_s_peak: u64,
-    /// In the launch, from the moment the read was due.
+    /// Latency in the launch, from the moment at which the read was due.
     pub(super) read_p50_ms: f64,
     pub(super) read_p99_ms: f64,
     pub(super) read_p50_ms_calm: f64,
     pub(super) read_p99_ms_calm: f64,
-    /// Both reads of a page view, calm and launch.
+    /// Latency of both reads of a page view, in the calm and the launch.
     pub(super) page_view_p50_ms: f64,
     pub(super) page_view_p99_ms: f64,
-    /// The highest `Age` that was answered, in seconds.
+    /// Highest `Age` in an answer, in seconds.
     pub(super) read_age_max_s: u64,
-    /// From the commit of a row by plain SQL to its first answer.
+    /// Time from a row's commit by plain SQL until the first answer with the new value.
     pub(super) freshness_p50_ms: f64,
     pub(super) freshness_p99_ms: f64,
     pub(super) freshness_changes: u64,
@@ -59,11 +60,11 @@ pub struct Report {
     pub(super) freshness_missed: u64,
     pub(super) orders: Tally,
     pub(super) refusals: BTreeMap<String, u64>,
-    /// The same steps under the same keys.
+    /// Outcomes of the same steps, sent again under the same keys.
     pub(super) again: Tally,
-    /// Steps whose outcome was another one the second time.
+    /// Number of steps with another outcome the second time.
     pub(super) again_changed: usize,
-    /// Of the launch's orders, at a gateway that misbehaves.
+    /// Payments of the launch's orders, at a gateway with faults.
     pub(super) payments: Paid,
     pub(super) orders_per_s: u64,
     pub(super) order_p50_ms: f64,
@@ -75,22 +76,22 @@ pub struct Report {
     pub(super) lonely_commit_ms: f64,
     pub(super) stock_balanced: bool,
     pub(super) differences: Vec<String>,
-    /// The stock that is served is the stock in the ledger.
+    /// True if the replica's stock is the ledger's.
     pub(super) replica_equal: bool,
     pub(super) replica_differences: Vec<String>,
-    /// Both audit logs verify and say the same.
+    /// True if both audit logs verify and agree.
     pub(super) audit_verified: bool,
     pub(super) audits: Audits,
     pub(super) personal_values_planted: u64,
     pub(super) personal_values_found: u64,
     pub(super) privacy: Searched,
-    /// Both agents exited with 0 after SIGTERM.
+    /// True if both agents exited with 0 after SIGTERM.
     pub(super) ended_in_order: bool,
-    /// Where the page with plots is.
+    /// Path of the page with plots.
     pub(super) html: PathBuf,
 }
 
-/// What was imported.
+/// Size of the imported catalogue.
 #[derive(Debug, Serialize)]
 pub(super) struct Catalogue {
     pub(super) brands: usize,
@@ -99,14 +100,14 @@ pub(super) struct Catalogue {
     pub(super) launched: usize,
 }
 
-/// Transactions of up to so many orders, and of more than the row before.
+/// Number of transactions with at most `up_to` orders, and more than in the row before.
 #[derive(Debug, Serialize)]
 pub(super) struct Batches {
     pub(super) up_to: String,
     pub(super) transactions: u64,
 }
 
-/// All that the steps found.
+/// Results of all steps.
 pub(super) struct Findings {
     pub(super) input: Input,
     pub(super) database: &'static str,
@@ -199,13 +200,13 @@ impl Report {
         report
     }
 
-    /// Whether everything came out as promised.
+    /// Returns true if all results are as promised.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.passed
     }
 
-    /// What did not come out as promised.
+    /// Returns the results that are not as promised.
     pub(super) fn complaints(&self) -> Vec<&'static str> {
         let decided = self.orders.committed + self.orders.sold_out;
         let rules = [
@@ -219,9 +220,9 @@ impl Report {
             (self.orders.replayed == 0, "an order was answered as a replay the first time"),
             (self.again_changed == 0, "an outcome changed when its key came again"),
             (self.again.replayed == decided, "a key that came again was not answered as a replay"),
-            (self.payments.paid > 0 || self.orders.committed == 0, "nobody could pay"),
+            (self.payments.paid > 0 || self.orders.committed == 0, "no payment succeeded"),
             (self.payments.agrees(), "a payment stayed unknown, or the gateway's books say something else"),
-            (self.stock_balanced, "the ledger is not what the callers were told"),
+            (self.stock_balanced, "the ledger differs from the answers to callers"),
             (self.audit_verified, "the audit logs do not verify, or do not say the same"),
             (self.personal_values_found == 0, "personal values were found where none may be"),
             (self.privacy.can_find(), "the search for personal values could not have found one"),
@@ -254,7 +255,7 @@ pub(super) mod tests {
     use crate::testkit::privacy::SearchedPlace;
     use crate::testkit::{freshness, views};
 
-    /// What a good run would have found, with a wave where a launch would be.
+    /// Returns the results of a good run, with a simple wave as its launch.
     fn findings(options: &Options) -> Findings {
         let plan = Arc::new(generated::hot(1, 900));
         let (course, _) = launch::course(options).expect("a course");

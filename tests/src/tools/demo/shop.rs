@@ -1,7 +1,7 @@
-//! What the demo's shop sells: the catalogue that is imported, and what of it the launch is about.
+//! The demo's shop: the imported catalogue, and the products of the launch.
 //!
-//! Made up (several brands, Korean and English, sizes and colours, won), or the real one beside the real invoices. The
-//! orders of the launch are for the same products that are looked at.
+//! The catalogue is made up (several brands, Korean and English, sizes and colours, won), or it is
+//! the real one of the real invoices. The launch orders the same products that it views.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -15,31 +15,31 @@ use crate::testkit::retail::{self, Book};
 use crate::testkit::site::Site;
 use crate::tools::command::Usage;
 
-/// Products that are launched, of all that the orders are for.
+/// Number of launched products.
 const LAUNCHED: usize = 3;
-/// SKUs of one product that a page asks the stock of, as many as the API takes.
+/// Most SKUs of a product whose stock a page reads. It is the API's limit.
 const SKUS_MAX: usize = 100;
-/// Units of what nobody orders.
+/// Units of each SKU for which the plan sets no other quantity.
 const UNSOLD: u64 = 10;
 /// The brand of the real catalogue.
 const RETAIL: &str = "retail";
 
-/// How the import reads the real catalogue.
+/// Arguments with which the import reads the real catalogue.
 const REAL_COLUMNS: &[&str] = &[
     "--map",
     "brand=@retail,currency=@GBP,product=stock_code,name.en=description,price=unit_price_gbp,quantity=units_sold",
 ];
 
-/// What is sold.
+/// The catalogue of the demo.
 #[derive(Debug, Default)]
 pub(super) struct Shop {
-    /// What `bridge-idc catalogue import` is given, one call each.
+    /// Files for `bridge-idc catalogue import`, one for each call.
     pub(super) imports: Vec<Import>,
     /// Brands of the catalogue, with their currencies.
     pub(super) brands: Vec<(String, String)>,
-    /// What page views look at.
+    /// Products that page views show.
     pub(super) products: Vec<Product>,
-    /// Those that are launched, as indices of `products`.
+    /// Launched products, as indices of `products`.
     pub(super) hot: Vec<usize>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Import {
     arguments: &'static [&'static str],
 }
 
-/// A product, as page views and orders know it.
+/// A product as page views and orders use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Product {
     pub(super) brand: String,
@@ -59,7 +59,7 @@ pub(super) struct Product {
     pub(super) skus: Vec<String>,
 }
 
-/// What the orders of a run are, and what was left out of the data.
+/// Source of a run's orders, and the parts of the data that were left out.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     pub(super) source: String,
@@ -80,13 +80,13 @@ impl Shop {
         Ok(())
     }
 
-    /// SKUs of all products.
+    /// Returns the number of SKUs of all products.
     pub(super) fn skus(&self) -> usize {
         self.products.iter().map(|product| product.skus.len()).sum()
     }
 }
 
-/// The shop and the orders for it.
+/// Returns the shop and the plan of its orders.
 pub(super) fn open(options: &Options) -> Result<(Shop, Plan, Input)> {
     match &options.data {
         Some(dir) => real(options, dir),
@@ -146,7 +146,7 @@ fn real(options: &Options, dir: &Path) -> Result<(Shop, Plan, Input)> {
         }),
     );
 
-    // A price tier is a SKU of its own, but no product of its own.
+    // Another price of a code is a SKU of its own, but not a product of its own.
     let code = |sku: &str| sku.split('@').next().unwrap_or_default().to_owned();
     let mut skus: BTreeMap<String, Vec<String>> =
         retail.catalogue.keys().map(|code| (code.clone(), vec![code.clone()])).collect();
@@ -181,7 +181,7 @@ fn real(options: &Options, dir: &Path) -> Result<(Shop, Plan, Input)> {
     Ok((shop, plan, input))
 }
 
-/// How many invoices of which days.
+/// Describes the number of invoices and their days.
 fn source(retail: &retail::Retail) -> String {
     let day =
         |invoice: Option<&retail::Invoice>| invoice.and_then(|it| it.at.get(..10)).unwrap_or("?").to_owned();
@@ -226,7 +226,7 @@ mod tests {
         let (shop, plan, input) = open(&options).expect("a shop");
         assert_eq!((shop.products.len(), shop.brands.len()), (3_828, 1));
         assert!(input.invoices > 100 && !plan.steps.is_empty());
-        // Counted once with another program over the same day.
+        // Counted once by another program over the same day.
         assert_eq!(shop.products[shop.hot[0]].code, "22632");
         assert!(shop.skus() > 3_828, "price tiers are SKUs of their product");
     }

@@ -1,4 +1,4 @@
-//! The report in columns, for people.
+//! The report as text in columns.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use crate::testkit::payers::Paid;
 
 use super::report::{Batches, Catalogue, Report};
 
-/// Differences shown; the rest is counted.
+/// Most differences that are shown. The others are only counted.
 const DIFFERENCES_SHOWN: usize = 10;
-/// The longest bar of a chart.
+/// Length of a chart's longest bar.
 const BAR: u64 = 40;
 
 impl fmt::Display for Report {
@@ -117,7 +117,7 @@ impl Report {
     fn write_checks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nLedger against what the callers were told: {}",
+            "\nLedger against the answers to callers: {}",
             if self.stock_balanced { "equal" } else { "NOT equal" }
         )?;
         write_some(f, &self.differences)?;
@@ -162,7 +162,7 @@ impl Report {
     }
 }
 
-/// The first of a list, and how many more there are.
+/// Writes the first elements of a list, and the number of the others.
 fn write_some(f: &mut fmt::Formatter<'_>, differences: &[String]) -> fmt::Result {
     for difference in differences.iter().take(DIFFERENCES_SHOWN) {
         writeln!(f, "  {difference}")?;

@@ -1,7 +1,7 @@
-//! The hunt itself: makes case after case from a seed, judges each, and cuts down what it finds.
+//! The search: it makes case after case from a seed, checks each, and shrinks a finding.
 //!
-//! A case depends on seed and number alone, so any one of them can be made again. Neighbours: `mutate` changes inputs,
-//! `targets` say what is fuzzed and what must hold.
+//! A case depends on the seed and its number alone, so any case can be made again. `mutate` changes
+//! inputs. `targets` define the code under test and its rules.
 
 use std::cell::{Cell, RefCell};
 use std::panic;
@@ -12,62 +12,66 @@ use rand_chacha::ChaCha8Rng;
 
 use super::mutate;
 
-/// Bytes of a case at most: twice that in hexadecimal digits still fits one argument of a command.
+/// Most bytes of a case. Twice as many hexadecimal digits still fit into one argument of a command.
 const INPUT_BYTES_MAX: usize = 32 * 1024;
-/// Changes to a corpus entry at most; more of them leave little that a parser would look at twice.
+/// Most changes to a corpus entry. After more changes, parsers would reject nearly every input at
+/// once.
 const CHANGES_MAX: u32 = 4;
-/// Inputs tried while cutting one down.
+/// Most inputs that are tried while a finding is shrunk.
 const SHRINK_TRIES_MAX: u32 = 4_000;
 
-/// Changes an input, with another one to borrow from.
+/// A function that changes an input. The last argument is another input to copy from.
 pub(super) type Change = fn(&mut ChaCha8Rng, &[u8], &[u8]) -> Vec<u8>;
 
-/// Something that reads what a peer, a file or a user sent.
+/// Code that reads bytes from a peer, a file or a user.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
-    /// Its name on the command line.
+    /// Name on the command line.
     pub(super) name: &'static str,
-    /// Inputs that are accepted as they are: every case begins as one of them.
+    /// Returns valid inputs. Every case begins as one of them.
     pub(super) corpus: fn() -> Vec<Vec<u8>>,
     /// A change that knows the format.
     pub(super) change: Change,
-    /// Reads an input and checks what must hold whatever the input is; an error is a finding, and so is a panic.
+    /// Reads an input and checks the rules that hold for every input. An error is a finding, and so
+    /// is a panic.
     pub(super) check: fn(&[u8]) -> Result<Verdict, String>,
 }
 
-/// What the code under test made of an input; both are fine.
+/// Reaction of the code under test to an input. Both are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It took it.
+    /// The input was accepted.
     Accepted,
-    /// It refused it with an error.
+    /// The input was refused with an error.
     Refused,
 }
 
-/// What a hunt that found nothing did.
+/// Counts of a search without a finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Cases judged.
+    /// Number of cases.
     pub(super) cases: u64,
-    /// How many of them were accepted.
+    /// Number of accepted cases.
     pub(super) accepted: u64,
 }
 
-/// An input that breaks what must hold.
+/// An input that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// The number of the case.
+    /// Number of the case.
     pub(super) case: u64,
-    /// What is wrong.
+    /// Description of the error.
     pub(super) problem: String,
-    /// The smallest input found that is wrong.
+    /// The smallest input with an error that was found.
     pub(super) input: Vec<u8>,
 }
 
-/// Judges cases 0, 1, .. of a seed while `go_on` says so of the next number, or until one is wrong.
+/// Checks the cases 0, 1, .. of a seed until `go_on` returns false for the next number, or a case
+/// has an error.
 ///
 /// # Errors
-/// With what it found.
+///
+/// Fails with the finding.
 pub(super) fn hunt(target: &Target, seed: u64, mut go_on: impl FnMut(u64) -> bool) -> Result<Tally, Finding> {
     let corpus = (target.corpus)();
     let mut tally = Tally::default();
@@ -83,10 +87,11 @@ pub(super) fn hunt(target: &Target, seed: u64, mut go_on: impl FnMut(u64) -> boo
     Ok(tally)
 }
 
-/// Judges one input.
+/// Checks one input.
 ///
 /// # Errors
-/// With what is wrong, a panic included.
+///
+/// Fails with the error that it shows. A panic is an error.
 pub(super) fn judge(target: &Target, input: &[u8]) -> Result<Verdict, String> {
     catch_panics_of_this_thread();
     WATCHED.set(true);
@@ -95,7 +100,7 @@ pub(super) fn judge(target: &Target, input: &[u8]) -> Result<Verdict, String> {
     verdict.unwrap_or_else(|_| Err(CAUGHT.take()))
 }
 
-/// Case `number` of a seed: a corpus entry after a few changes; now and then after none.
+/// Makes the case `number` of a seed: a corpus entry after at most [`CHANGES_MAX`] changes.
 fn case(target: &Target, corpus: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number);
@@ -110,7 +115,7 @@ fn case(target: &Target, corpus: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> 
     input
 }
 
-/// Leaves out ever smaller pieces as long as what remains is wrong, in whatever way.
+/// Removes ever smaller pieces while the rest still has any error.
 fn shrink(target: &Target, mut finding: Finding) -> Finding {
     let mut tries = 0;
     let mut piece = finding.input.len() / 2;
@@ -130,13 +135,14 @@ fn shrink(target: &Target, mut finding: Finding) -> Finding {
 }
 
 thread_local! {
-    /// Whether this thread judges just now.
+    /// True while this thread checks an input.
     static WATCHED: Cell<bool> = const { Cell::new(false) };
-    /// What this thread's last panic said.
+    /// Message of this thread's last panic.
     static CAUGHT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// From now on a panic under judgement is noted instead of printed; any other goes where it went before.
+/// Sets a panic hook. It records panics during a check instead of printing them, and passes all
+/// others on.
 fn catch_panics_of_this_thread() {
     static HOOKED: Once = Once::new();
     HOOKED.call_once(|| {
@@ -155,7 +161,7 @@ fn catch_panics_of_this_thread() {
 mod tests {
     use super::*;
 
-    /// A parser with two bugs: one panics, the other takes what it should refuse.
+    /// A parser with two bugs: one panics, the other accepts what it should refuse.
     const PLANTED: Target = Target {
         name: "planted",
         corpus: || vec![b"length=0004;name=kim;".to_vec(), b"length=0007;name=suzuki;".to_vec()],

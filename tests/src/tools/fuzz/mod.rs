@@ -1,7 +1,8 @@
-//! `cargo fuzz`: changed inputs for everything that reads what a peer, a file or a user sent.
+//! `cargo fuzz`: changed inputs for all code that reads bytes from a peer, a file or a user.
 //!
-//! On stable Rust, without coverage: what knows the formats (`mutate` and each of `targets`) reaches the rules behind the
-//! parsers instead. Every case follows from the seed; what is found is printed with the command that repeats it.
+//! It runs on stable Rust, without coverage. Instead, `mutate` and each of the `targets` know the
+//! formats, so that changed inputs reach the rules behind the parsers. Every case depends on the
+//! seed alone. A finding is printed with the command that repeats it.
 
 mod hunt;
 mod mutate;
@@ -16,26 +17,26 @@ use clap::builder::PossibleValuesParser;
 
 use hunt::{Finding, Target, Verdict, hunt, judge};
 
-/// What `cargo fuzz` is told.
+/// Options of `cargo fuzz`.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "cargo fuzz",
     about = "Hunts for an input that breaks a parser; exits with 1 if it finds one"
 )]
 pub struct Options {
-    /// Only this target; otherwise each of them in turn.
+    /// Fuzz only this target [default: each of them in turn].
     #[arg(long, value_parser = PossibleValuesParser::new(targets::ALL.map(|target| target.name)))]
     target: Option<String>,
 
-    /// How long to hunt in each target.
+    /// Seconds to fuzz each target.
     #[arg(long, value_name = "N", default_value_t = 10)]
     seconds: u64,
 
-    /// Decides every case; a random one if it is left out.
+    /// Seed of all cases [default: a random one].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Judge this one input instead, given in hexadecimal digits.
+    /// Check this one input instead, given in hexadecimal digits.
     #[arg(long, value_name = "HEX", requires = "target", conflicts_with_all = ["seconds", "seed"], value_parser = from_hex)]
     input: Option<Input>,
 }
@@ -44,10 +45,11 @@ pub struct Options {
 #[derive(Clone, Debug)]
 struct Input(Vec<u8>);
 
-/// Fuzzes as told, says on `out` how it went, and returns whether nothing was found.
+/// Fuzzes, reports on `out`, and returns true if there was no finding.
 ///
 /// # Errors
-/// When `out` cannot be written to.
+///
+/// Fails if `out` cannot be written to.
 pub fn run(options: &Options, out: &mut impl Write) -> io::Result<bool> {
     let chosen = |target: &&Target| options.target.as_deref().is_none_or(|name| name == target.name);
     let seed = options.seed.unwrap_or_else(rand::random);

@@ -1,12 +1,12 @@
-//! Changes to inputs: to any bytes, to lines of text, and to protobuf messages field by field.
+//! Changes to inputs: to any bytes, to lines of text, and to the fields of protobuf messages.
 //!
-//! What knows a format keeps it readable, so that a change reaches the rules behind the parser instead of ending at the
-//! first length that does not fit.
+//! Changes that know a format keep it readable. So they reach the rules behind the parser, and do
+//! not end at a wrong length.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// Numbers at which code tends to break.
+/// Numbers at which code tends to fail.
 const HOSTILE: [u64; 16] = [
     0,
     1,
@@ -25,15 +25,15 @@ const HOSTILE: [u64; 16] = [
     u64::MAX - 1,
     u64::MAX,
 ];
-/// Messages within messages that are looked into.
+/// Most levels of nested messages that are changed.
 const DEPTH_MAX: u32 = 4;
 
-/// One of the numbers at which code tends to break, or any.
+/// Returns one of the numbers at which code tends to fail, or a random one.
 pub(super) fn number(rng: &mut ChaCha8Rng) -> u64 {
     if rng.random_ratio(3, 4) { HOSTILE[rng.random_range(0..HOSTILE.len())] } else { rng.random() }
 }
 
-/// A random range within `len`, of at most `most`.
+/// Returns a random range within `len`, with a length of at most `most`.
 pub(super) fn range(rng: &mut ChaCha8Rng, len: usize, most: usize) -> std::ops::Range<usize> {
     let start = rng.random_range(0..=len);
     start..start + rng.random_range(0..=most.min(len - start))
@@ -72,7 +72,7 @@ pub(super) fn bytes(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8>
     out
 }
 
-/// Leaves out, doubles, swaps, borrows or changes a line.
+/// Removes, doubles, swaps, copies or changes a line.
 pub(super) fn lines(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
     let mut lines: Vec<Vec<u8>> = input.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let others: Vec<&[u8]> = other.split(|byte| *byte == b'\n').collect();
@@ -87,12 +87,12 @@ pub(super) fn lines(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8>
     lines.join(&b'\n')
 }
 
-/// Changes one field of a protobuf message, or of a message within it.
+/// Changes one field of a protobuf message, or of a message nested in it.
 pub(super) fn protobuf(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
     message(rng, input, other, DEPTH_MAX)
 }
 
-/// A field as it stands on the wire (protobuf encoding, "Message Structure").
+/// A field as it is on the wire (protobuf encoding, "Message Structure").
 #[derive(Clone)]
 struct Field {
     number: u64,
@@ -132,7 +132,8 @@ fn message(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8], depth: u32) -> Vec<
     fields.iter().flat_map(Field::to_bytes).collect()
 }
 
-/// The fields of a message; `None` if the bytes are none, or have fields of fixed width, which no message here has.
+/// Returns the fields of a message. Returns `None` if the bytes are no message, or have a field of
+/// fixed width, which Bridge's messages never have.
 fn fields(mut bytes: &[u8]) -> Option<Vec<Field>> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {

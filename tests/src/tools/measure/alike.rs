@@ -1,19 +1,21 @@
-//! Whether two servers answer the same: status, every header, every byte of the body.
+//! Comparison of two servers' answers: status, every header, every byte of the body.
 //!
-//! Who leaves a header out, or sends one in another form, does less for a read. What tells of one moment (`Date`, `Age`) has to be
-//! there with whatever value. What only names the server or its connection may be there or not. Nothing else may differ.
+//! A server that leaves out a header, or sends it in another form, does less work for a read.
+//! Headers of one moment (`Date`, `Age`) must be present with any value. Headers about the server
+//! or its connection are optional. Nothing else may differ.
 
 use http::header::{AGE, CONNECTION, CONTENT_LENGTH, DATE, HeaderName, SERVER};
 use http::{HeaderMap, StatusCode};
 
 use crate::testkit::http::HttpAnswer as Got;
 
-/// What may be there or not, with any value.
+/// Optional headers, with any value.
 const OF_ITS_OWN: [HeaderName; 2] = [CONNECTION, SERVER];
-/// What has another value at another moment.
+/// Headers with another value at another moment.
 const OF_THE_MOMENT: [HeaderName; 2] = [DATE, AGE];
 
-/// What is not as it should be in an answer; nothing if all is. `headers` are those that a server does not write by itself.
+/// Returns the differences of an answer from the expected one. `headers` are those that a server
+/// does not add by itself.
 pub(super) fn differences(headers: &HeaderMap, body: &[u8], got: &Got) -> Vec<String> {
     let mut wrong = Vec::new();
     if got.status != StatusCode::OK {
@@ -22,7 +24,7 @@ pub(super) fn differences(headers: &HeaderMap, body: &[u8], got: &Got) -> Vec<St
     if got.body != body {
         wrong.push(format!("the body has {} bytes and other ones than those {}", got.body.len(), body.len()));
     }
-    // One that sends its body in chunks frames it in another way.
+    // A server that sends its body in chunks frames it in another way.
     if got.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
         != Some(body.len())
     {
@@ -64,7 +66,7 @@ mod tests {
         headers(&[(ETAG, "\"e\""), (VARY, "accept-encoding"), (AGE, "0")])
     }
 
-    /// How an answer differs that is as expected but for what `change` does to it.
+    /// Returns the differences of an answer that is as expected except for `change`.
     fn after(change: impl FnOnce(&mut Got)) -> Vec<String> {
         let mut headers = expected();
         headers.insert(CONTENT_LENGTH, HeaderValue::from(BODY.len()));

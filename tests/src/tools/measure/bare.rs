@@ -1,8 +1,9 @@
-//! The bare server: hyper's HTTP/1.1 on one current-thread runtime a core, with one answer to everything.
+//! The bare server: hyper's HTTP/1.1 on one current-thread runtime for each core, with one answer
+//! to every request.
 //!
-//! What it takes for a read is what any server made of the same parts takes at least: it is built in the same profile as
-//! the agents, and allocates as they do. It also stands behind the caches as the origin that fills them. `measure serve-bare`
-//! is this as a process of its own, so that its CPU time is its own.
+//! Its cost of a read is the least that any server made of the same parts can have. It is built in
+//! the same profile as the agents and has the same allocator. It is also the origin that fills the
+//! caches. `measure serve-bare` runs it as a process, so that its CPU time can be measured alone.
 
 use std::convert::Infallible;
 use std::fs;
@@ -25,30 +26,30 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 
-/// Connections that wait to be accepted; more than are ever opened here.
+/// Connections that wait to be accepted. The benches never open as many.
 const BACKLOG: u32 = 1_024;
-/// What a server writes by itself.
+/// Headers that a server adds by itself.
 const WRITTEN_BY_ITSELF: [HeaderName; 4] = [DATE, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
-/// A cache may keep the answer for longer than any run, so that nothing but the cache is measured.
+/// A cache may keep the answer for longer than any run, so that only the cache is measured.
 const KEPT: &str = "public, max-age=3600";
-/// What the load may vary in. Bridge's own list also has a field of Bridge's, and HAProxy keeps no answer whose `Vary` names
-/// a field that it does not know.
+/// Value of `Vary`. Bridge's own value also names a header of Bridge, and HAProxy keeps no answer
+/// whose `Vary` names a header that it does not know.
 const VARIES_IN: &str = "accept-encoding";
-/// HAProxy keeps no answer that is no second old.
+/// HAProxy does not keep an answer whose `Age` is 0.
 const AGED: &str = "1";
 
-/// What `serve-bare` is told.
+/// Options of `serve-bare`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long)]
     listen: SocketAddr,
 
-    /// Serving threads.
+    /// Number of serving threads.
     #[arg(long)]
     workers: NonZeroU16,
 
-    /// The file with the one answer, as JSON.
+    /// JSON file with the answer.
     #[arg(long)]
     answer: PathBuf,
 }
@@ -57,15 +58,16 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedAnswer {
     headers: Vec<(String, String)>,
-    /// Its body.
+    /// The body of every response.
     pub body: String,
 }
 
 impl FixedAnswer {
-    /// What an agent answered, without what every server writes by itself.
+    /// Copies an agent's answer, without the headers that every server adds by itself.
     ///
     /// # Errors
-    /// When it is not text.
+    ///
+    /// Fails if the answer is not text.
     pub fn like(answer: &crate::testkit::http::HttpAnswer) -> Result<FixedAnswer> {
         let text = |value: &HeaderValue| value.to_str().map(ToOwned::to_owned);
         let mut headers = Vec::new();
@@ -76,7 +78,7 @@ impl FixedAnswer {
         Ok(FixedAnswer { headers, body })
     }
 
-    /// The same, to be kept by caches: three headers have another value then.
+    /// Returns the answer for caches. Three headers have other values.
     #[must_use]
     pub fn for_caches(&self) -> FixedAnswer {
         let mut kept = self.clone();
@@ -90,7 +92,8 @@ impl FixedAnswer {
         kept
     }
 
-    /// A product that nobody sells, with a body of `bytes` bytes and the headers of a catalogue read.
+    /// Makes up an answer about a product, with a body of `bytes` bytes and the headers of a
+    /// catalogue read.
     #[must_use]
     pub fn made_up(bytes: usize) -> FixedAnswer {
         let (start, end) = ("{\"product\":\"made-up\",\"descriptions\":{\"en\":\"", "\"}}");
@@ -107,10 +110,11 @@ impl FixedAnswer {
         FixedAnswer { headers: headers.into(), body }
     }
 
-    /// Writes it for `serve-bare --answer FILE`.
+    /// Writes the answer to a file for `serve-bare --answer FILE`.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    ///
+    /// Fails if the file cannot be written.
     pub fn write(&self, file: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).context("write an answer as JSON")?;
         fs::write(file, text).with_context(|| format!("write {}", file.display()))
@@ -121,7 +125,7 @@ impl FixedAnswer {
         serde_json::from_slice(&text).with_context(|| format!("{} is no answer", file.display()))
     }
 
-    /// Its headers, without what a server writes by itself.
+    /// Returns the headers, without those that a server adds by itself.
     pub(super) fn headers(&self) -> Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
@@ -135,13 +139,14 @@ impl FixedAnswer {
 /// Serves until it is killed.
 ///
 /// # Errors
-/// When it cannot listen.
+///
+/// Fails if the server cannot listen.
 pub(super) fn serve(options: &Options) -> Result<()> {
     let answer = FixedAnswer::read(&options.answer)?;
     let headers = answer.headers()?;
     let mut workers = Vec::new();
     for _ in 0..options.workers.get() {
-        // A copy for each thread: they share no count of references.
+        // Each thread has a copy, so that threads share no reference count.
         let (listen, headers, body) = (options.listen, headers.clone(), Bytes::from(answer.body.clone()));
         workers.push(thread::spawn(move || work(listen, &headers, &body)));
     }
@@ -156,7 +161,7 @@ fn work(listen: SocketAddr, headers: &HeaderMap, body: &Bytes) -> Result<()> {
     runtime.block_on(async {
         let listener = bind(listen).with_context(|| format!("listen on {listen}"))?;
         loop {
-            // An error is of the one connection that was to be accepted.
+            // An error concerns only the connection that was to be accepted.
             let Ok((stream, _)) = listener.accept().await else { continue };
             stream.set_nodelay(true).context("set up a connection")?;
             let (headers, body) = (headers.clone(), body.clone());
@@ -165,13 +170,14 @@ fn work(listen: SocketAddr, headers: &HeaderMap, body: &Bytes) -> Result<()> {
                 *response.headers_mut() = headers.clone();
                 async { Ok::<_, Infallible>(response) }
             });
-            // A caller that hangs up ends it, well or not.
+            // A connection ends when its caller closes it. Errors do not matter.
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     })
 }
 
-/// Every worker listens on the same port, and the kernel spreads the connections over them.
+/// Binds a listener. Every worker listens on the same port, and the kernel spreads the connections
+/// over them.
 fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;

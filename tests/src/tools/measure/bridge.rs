@@ -1,4 +1,5 @@
-//! The Bridge side of every bench: a site with a catalogue, set up and called as anyone would, by commands and over HTTP.
+//! The Bridge side of every bench: a site with a catalogue, set up by commands and called over
+//! HTTP, as by a user.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,14 +20,14 @@ use crate::testkit::site::{Setup, Site};
 
 pub(super) const BRAND: &str = "shop";
 pub(super) const CURRENCY: &str = "KRW";
-/// How long a catalogue may take from the database to the first answer.
+/// Longest time for a catalogue from the database to the first answer.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// From one look to the next, where a bench waits and another program works.
+/// Interval between two requests while a bench waits for another program.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// Products that are looked at for one of the right size.
+/// Number of products among which one of the right size is chosen.
 const LOOKED_AT: usize = 100;
 
-/// Sets a site up and imports a made-up catalogue into its ledger; nothing runs yet.
+/// Sets up a site and imports a made-up catalogue into its ledger. No agent runs yet.
 pub(super) async fn site(dir: &Path, database: Database, products: usize, setup: Setup) -> Result<Site> {
     tell("building the agents");
     let programs = Programs::build()?;
@@ -41,8 +42,8 @@ pub(super) async fn site(dir: &Path, database: Database, products: usize, setup:
     Ok(site)
 }
 
-/// Waits until `path` is answered well, which is when the replica has everything; returns that answer. Asked again and
-/// again without a pause longer than 2 ms.
+/// Waits until `path` is answered with 200, which is once the replica is complete. Returns that
+/// answer. The pauses between requests are at most 2 ms.
 pub(super) async fn first_answer(site: &Site, cloud: &mut Running, path: &str) -> Result<HttpAnswer> {
     let deadline = Instant::now() + PATIENCE;
     let mut client = Client::new(site.storefront);
@@ -60,18 +61,19 @@ pub(super) async fn first_answer(site: &Site, cloud: &mut Running, path: &str) -
     }
 }
 
-/// A product of the catalogue, as the storefront shows it.
+/// A product of the catalogue, as the storefront serves it.
 #[derive(Debug)]
 pub(super) struct Product {
     pub(super) code: String,
     pub(super) path: String,
-    /// One of its variants.
+    /// SKU of one of its variants.
     pub(super) sku: String,
-    /// What it answers without a token, encodings or conditions.
+    /// Answer to a request without a token, encodings or conditions.
     pub(super) answer: HttpAnswer,
 }
 
-/// The product whose answer is nearest to `bytes` bytes, of the first hundred that are listed.
+/// Returns the product whose answer is nearest to `bytes` bytes, among the first hundred of the
+/// list.
 pub(super) async fn product_of(site: &Site, cloud: &mut Running, bytes: usize) -> Result<Product> {
     let list = first_answer(site, cloud, &format!("/v1/{BRAND}/products?limit={LOOKED_AT}")).await?.json();
     let items = list["items"].as_array().context("the storefront lists no products")?;
@@ -90,7 +92,7 @@ pub(super) async fn product_of(site: &Site, cloud: &mut Running, bytes: usize) -
     best.context("no product that is listed has a variant")
 }
 
-/// What is put under load: the cloud agent, asked for a product.
+/// Returns the target of the load: the cloud agent and a product.
 pub(super) fn subject(site: &Site, cloud: &Running, product: &Product) -> Result<Subject> {
     let pid = cloud.pid().context("bridge-cloud has ended")?;
     Ok(Subject { pid, address: site.storefront, path: product.path.clone() })

@@ -1,6 +1,8 @@
-//! The made-up catalogue that the benches import: products of about 1.4 KB each, in English and Korean, with two variants.
+//! The made-up catalogue that the benches import: products of about 1.4 KB each, in English and
+//! Korean, with two variants.
 //!
-//! Everything follows from the seed. It is written as the JSON Lines that `bridge-idc catalogue import` reads.
+//! It depends on the seed alone. It is written as the JSON Lines that `bridge-idc catalogue import`
+//! reads.
 
 use std::io::{self, Write};
 
@@ -11,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::bridge::{BRAND, CURRENCY};
 
-/// Decides what is made up.
+/// Seed of the catalogue.
 pub(super) const SEED: u64 = 1;
-/// Categories at the root, and below each of them.
+/// Number of root categories, and of categories below each.
 const CATEGORIES: (usize, usize) = (12, 8);
-/// Words of a description, which make most of a product's length.
+/// Words of a description. They make up most of a product's length.
 const WORDS: usize = 72;
 const UNITS: u64 = 100;
 
@@ -26,7 +28,7 @@ const KOREAN: &str =
 const COLOURS: [&str; 6] = ["black", "white", "navy", "red", "green", "sand"];
 const SIZES: [&str; 6] = ["S", "M", "L", "XL", "260", "270"];
 
-/// Writes one brand, its categories, and so many products, a line each.
+/// Writes one brand, its categories, and this number of products, one on each line.
 pub(super) fn write(out: &mut impl Write, products: usize) -> io::Result<()> {
     writeln!(out, "{}", json!({"brand": BRAND, "currency": CURRENCY}))?;
     let (roots, below) = CATEGORIES;

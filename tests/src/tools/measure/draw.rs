@@ -1,31 +1,33 @@
-//! In what order the sides of a bench have their turns: drawn anew each round, all from one seed that the report tells.
+//! Order of the sides' turns in a bench. It is drawn anew in each round, from one seed that the
+//! report names.
 //!
-//! Whoever is always last finds a warmer machine, or one that is busy with what the others left behind. A drawn order gives
-//! that to each of them as often as to any other, and the same seed draws the same orders again.
+//! A side that is always last finds a warmer machine, or one that is still busy with the work of
+//! the others. With drawn orders, this happens to each side equally often. The same seed draws the
+//! same orders again.
 
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Draws orders.
+/// A generator of orders.
 #[derive(Debug)]
 pub struct Draw(ChaCha8Rng);
 
 impl Draw {
-    /// The orders that follow from `seed`.
+    /// Makes the generator of a seed.
     #[must_use]
     pub fn from_seed(seed: u32) -> Draw {
         Draw(ChaCha8Rng::seed_from_u64(u64::from(seed)))
     }
 
-    /// The turns of `all`, in an order of their own.
+    /// Returns `all` in a drawn order.
     pub(super) fn order<T: Copy>(&mut self, all: &[T]) -> Vec<T> {
         let mut order = all.to_vec();
         order.shuffle(&mut self.0);
         order
     }
 
-    /// Whether the first of two sides has the first turn.
+    /// Returns true if the first of two sides has the first turn.
     pub(super) fn first_of_two(&mut self) -> bool {
         self.0.random()
     }

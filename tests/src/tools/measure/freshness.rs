@@ -1,10 +1,11 @@
-//! How soon a committed change is visible across a line of 10 ms: on a streaming standby, and in Bridge's cloud.
+//! Time from a commit until the change is visible across a line of 10 ms: on a streaming standby,
+//! and at Bridge's cloud agent.
 //!
-//! A change is one `UPDATE` by plain SQL, of a price or of a stock, in turns. From the moment the database has said that it
-//! is committed, the one side or the other is asked without a pause until it shows the new value: the standby by SQL, the
-//! cloud agent over HTTP, both on this machine. Every change reaches both sides; which of them is asked first in a round is drawn.
-//! The standby is tuned as PostgreSQL's manual says of a clone that can be made again: it waits for no disk, as Bridge's replica
-//! does not.
+//! A change is one `UPDATE` by plain SQL, of a price or of a stock, by turns. Once the database has
+//! confirmed the commit, one side is asked without a pause until it shows the new value: the
+//! standby by SQL, or the cloud agent over HTTP, both on this machine. Every change reaches both
+//! sides. The order of the sides in a round is drawn. The standby is tuned as PostgreSQL's manual
+//! recommends for a clone that can be made again: like Bridge's replica, it waits for no disk.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,15 +26,15 @@ use crate::testkit::postgres::Postgres;
 use crate::testkit::site::Setup;
 use crate::testkit::wan::TcpRelay;
 
-/// Of the line between the data centre and the cloud.
+/// Round trip of the line between the data centre and the cloud.
 pub(super) const ROUND_TRIP: Duration = Duration::from_millis(10);
-/// How long one change may take.
+/// Longest time for one change.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Changes that are not counted: everything finds its place.
+/// Changes that are not counted, because caches and connections are not ready yet.
 const FIRST: usize = 5;
-/// Products of the catalogue; enough that a change is one row among many.
+/// Products of the catalogue. They are many, so that a change is one row among many.
 const PRODUCTS: usize = 1_000;
-/// The database of the bridge.
+/// Name of the bridge's database.
 const DATABASE: &str = "bridge";
 
 const SET_PRICE: &str = "UPDATE skus SET price = $3 WHERE brand = $1 AND sku = $2 RETURNING price";
@@ -42,30 +43,30 @@ const ADD_STOCK: &str = "UPDATE stock SET initial = initial + $3, available = av
 const PRICE: &str = "SELECT price FROM skus WHERE brand = $1 AND sku = $2";
 const STOCK: &str = "SELECT available FROM stock JOIN skus USING (sku_id) WHERE brand = $1 AND sku = $2";
 
-/// What is changed.
+/// The changed column.
 #[derive(Clone, Copy, Debug)]
 enum ChangedColumn {
     Price,
     Stock,
 }
 
-/// Who changes rows, as a DBA would.
+/// A writer that changes rows, as a DBA would.
 struct Writer {
     primary: PgConnection,
     sku: String,
-    /// The last price; each is a new one.
+    /// The last price. Each change sets a new one.
     price: i64,
 }
 
-/// A change that the database has said is committed.
+/// A change whose commit the database has confirmed.
 struct Change {
     what: ChangedColumn,
-    /// What shows it: the new price, or the new stock.
+    /// The new price or the new stock.
     value: i64,
     committed: Instant,
 }
 
-/// Both sides, and who changes what they show.
+/// Both sides, and the writer.
 struct Sides {
     writer: Writer,
     standby: PgConnection,
@@ -73,7 +74,7 @@ struct Sides {
     product: Product,
 }
 
-/// Measures so many changes on each side, with the folder `dir` for the bridge.
+/// Measures this number of changes on each side. Bridge uses the folder `dir`.
 pub(super) async fn measure(dir: &Path, changes: usize, draw: &mut Draw) -> Result<Vec<Row>> {
     let cluster = Box::pin(Postgres::start_with(peers::source())).await?;
     let database = cluster.create_database(DATABASE).await?;
@@ -146,10 +147,10 @@ impl Sides {
 }
 
 impl Writer {
-    /// Changes a row after a while.
+    /// Changes a row after a random pause.
     async fn change(&mut self, what: ChangedColumn) -> Result<Change> {
-        // Timers tick by milliseconds, here and in the lines: what is less than that is slept away outside them, so that
-        // changes do not fall on the same part of a tick.
+        // Timers here and in the lines tick in milliseconds. The rest of the pause is slept outside
+        // of them, so that changes do not all fall on the same part of a tick.
         let (ticks, rest) = (rand::rng().random_range(20..120), rand::rng().random_range(0..1_000));
         sleep(Duration::from_millis(ticks)).await;
         std::thread::sleep(Duration::from_micros(rest));
@@ -167,7 +168,8 @@ impl Writer {
 }
 
 impl Change {
-    /// Microseconds, which are thousandths of a millisecond, until it shows on the standby.
+    /// Waits until the change shows on the standby. Returns microseconds, which are thousandths of
+    /// a millisecond.
     async fn on_the_standby(&self, standby: &mut PgConnection, sku: &str) -> Result<u64> {
         let query = match self.what {
             ChangedColumn::Price => PRICE,
@@ -182,7 +184,7 @@ impl Change {
         }
     }
 
-    /// The same in Bridge's cloud.
+    /// Waits until the change shows at Bridge's cloud agent. Returns microseconds.
     async fn in_the_cloud(&self, storefront: &mut Client, product: &Product) -> Result<u64> {
         let (path, pointer) = match self.what {
             ChangedColumn::Price => (product.path.clone(), "/variants/0/price/amount"),

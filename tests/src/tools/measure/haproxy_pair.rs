@@ -1,8 +1,9 @@
-//! Two HAProxies with mutual TLS between them: how requests cross a line today without Bridge.
+//! Two HAProxies with mutual TLS between them: a usual way for requests across a line without
+//! Bridge.
 //!
-//! Callers speak plain HTTP to the near one, which keeps connections to the far one open and uses each again as soon as it is free
-//! (`http-reuse always`). So a lost packet holds up one request, and not those of other connections. The far one asks a server
-//! beside it that answers at once.
+//! Callers send plain HTTP to the near one. It keeps connections to the far one open, and uses each
+//! again as soon as it is free (`http-reuse always`). So a lost packet delays one request, and not
+//! those on other connections. The far one asks a local server that answers at once.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -21,23 +22,25 @@ use crate::testkit::ports::free_address;
 use crate::testkit::tied;
 use crate::testkit::wan::Wan;
 
-/// Connections that the near one may have open; more than there are callers.
+/// Most connections of the near one. There are fewer callers.
 const CONNECTIONS_MAX: usize = 2_048;
 
-/// Both of them, running.
+/// Both running HAProxies.
 #[derive(Debug)]
 pub struct HaproxyPair {
-    /// Where callers call.
+    /// Address for callers.
     pub address: SocketAddr,
     _near: Server,
     _far: Server,
 }
 
 impl HaproxyPair {
-    /// Starts both across a line, in front of a server with the one answer. Its certificates are of the agents' authority.
+    /// Starts both ends across a line, in front of a server with one fixed answer. Their
+    /// certificates come from the agents' authority.
     ///
     /// # Errors
-    /// When one does not start, or the answer does not cross as it is.
+    ///
+    /// Fails if one does not start, or the answer changes on its way.
     pub async fn start(
         dir: &Path,
         wan: &Wan,
@@ -61,7 +64,7 @@ impl HaproxyPair {
     }
 }
 
-/// A certificate with its key in one file, as HAProxy wants it.
+/// Makes a file with a certificate and its key, as HAProxy demands.
 fn credentials(dir: &Path, authority: &Authority, role: Role, name: &str) -> Result<PathBuf> {
     authority.issue(role, name, &IssueOptions::default()).with_context(|| format!("issue {name}"))?;
     let path = dir.join(format!("{name}.pem"));
@@ -112,7 +115,8 @@ backend origin
     )
 }
 
-/// What both have: their makers find the settings that HAProxy determines by itself the best.
+/// Returns the settings of both. HAProxy's authors recommend the settings that it determines by
+/// itself.
 fn defaults() -> String {
     format!(
         "global

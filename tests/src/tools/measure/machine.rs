@@ -1,4 +1,4 @@
-//! What the numbers were measured on: absolute ones mean nothing without it.
+//! Description of the machine. Absolute figures mean nothing without it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,21 +9,21 @@ use tokio::process::Command;
 
 use crate::testkit::machine;
 
-/// The machine, and the programs that Bridge is compared with.
+/// The machine, and the versions of the programs that Bridge is compared with.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Machine {
     cpu: String,
     cores: usize,
     memory_mib: u64,
     kernel: String,
-    /// How the agents and the bare server were compiled.
+    /// Profile of the agents and the bare server.
     profile: &'static str,
-    /// Only rough: few and short rounds, a tenth of the products.
+    /// True for a rough measurement: few and short rounds, a tenth of the products.
     quick: bool,
     versions: BTreeMap<&'static str, String>,
 }
 
-/// Programs that say their version, and how they are asked for it.
+/// Programs and the arguments with which they print their versions.
 const PROGRAMS: [(&str, &str); 4] =
     [("nginx", "-v"), ("haproxy", "-v"), ("wrk", "-v"), ("pg_basebackup", "--version")];
 
@@ -33,7 +33,7 @@ impl Machine {
         let mut versions = BTreeMap::new();
         for (program, argument) in PROGRAMS {
             let Some(path) = machine::find(program) else { continue };
-            // wrk says its version and then that it was not asked well.
+            // wrk prints its version and then an error about the argument.
             if let Ok(output) = Command::new(path).arg(argument).output().await {
                 let said = [output.stdout, output.stderr].concat();
                 versions.insert(program, version(&String::from_utf8_lossy(&said)));
@@ -53,26 +53,26 @@ impl Machine {
     }
 }
 
-/// How many threads a server and the load get.
+/// Returns the number of threads for a server and for the load.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The agents and this program, and so the bare server, are compiled in the same one, see the workspace's manifest; their
-/// allocator is the same as well.
+/// Profile of the agents and of this program, which is also the bare server: see the workspace's
+/// manifest. Both have the same allocator.
 pub(super) const PROFILE: &str = if cfg!(debug_assertions) {
     "dev, with checks: its figures say nothing"
 } else {
     "release (opt-level 3, as shipped; mimalloc that wipes on both sides)"
 };
 
-/// `name : value` of a file in `/proc`.
+/// Returns the value of a line `name : value` of a file in `/proc`.
 fn field(text: &str, name: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The first word with a digit and a dot in it.
+/// Returns the first word with a digit and a dot.
 fn version(text: &str) -> String {
     let word = text.split([' ', '\n', '/']).find(|word| {
         word.contains('.') && word.chars().any(|letter| letter.is_ascii_digit()) && !word.contains(':')
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     impl Machine {
-        /// One that is the same on every machine.
+        /// Returns a machine with fixed values, for tests.
         pub(in super::super) fn of_tests() -> Machine {
             Machine {
                 cpu: "Abacus & Sons".to_owned(),

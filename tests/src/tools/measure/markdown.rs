@@ -1,4 +1,4 @@
-//! The report as a table for a document, with everything that its numbers need beside them.
+//! The report as a table for a document, with everything that a reader needs to judge the numbers.
 
 use std::fmt::Write;
 
@@ -6,14 +6,14 @@ use super::report::{Report, at_load, decimal, range};
 use super::row::{Loads, Middle, Row, Target};
 
 impl Report {
-    /// The table, and above it the machine, the profile and the seed.
+    /// Returns the table, and before it the machine, the profile and the seed.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text =
             format!("{}\nThe order of turns was drawn from `--seed {}`.\n\n", self.machine, self.seed);
         text.push_str("| row, unit | today | Bridge | ratio | target |\n|---|---|---|---|---|\n");
         for row in &self.rows {
-            // Into a string nothing can fail.
+            // Writing to a string cannot fail.
             let _written = line(&mut text, row);
         }
         for row in &self.rows {

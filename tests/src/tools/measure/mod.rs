@@ -1,14 +1,16 @@
-//! `cargo measure`: what a user has today and what Bridge does, in turns in one run, on this machine.
+//! `cargo measure`: comparison of Bridge with the software that a user has today, in turns in one
+//! run, on this machine.
 //!
-//! [`run`] makes the machine ready, takes one bench after the other and gathers their [`Row`]s. An absolute time means
-//! nothing on a shared machine, so each row has both sides and their ratio. All load stays on this machine, and
-//! everything that a bench starts ends with it.
+//! [`run`] prepares the machine, runs one bench after the other and collects their [`Row`]s. An
+//! absolute time means nothing on a shared machine, so each row has both sides and their ratio. All
+//! load stays on this machine, and everything that a bench starts ends with it.
 //!
-//! Both sides are alike in all but what is measured: one profile (the one that is shipped) and one allocator for everything of
-//! ours, the same answers to the last header, each peer tuned as its manual says, each side with the load that suits it best,
-//! and turns in an order that is drawn anew each round.
+//! Both sides are alike in everything that is not measured. All code of this project has one
+//! profile (the one that is shipped) and one allocator. All servers send the same answers with the
+//! same headers. Each peer is tuned as its manual says. Each side gets the load that suits it best.
+//! The order of the turns is drawn anew in each round.
 
-// What is asked for, and what is told.
+// Options and reports.
 mod draw;
 mod machine;
 mod markdown;
@@ -18,7 +20,7 @@ mod progress;
 mod report;
 mod row;
 
-// What Bridge is compared with, and the load.
+// The peers, and the load.
 mod alike;
 mod bare;
 mod haproxy_pair;
@@ -26,7 +28,7 @@ mod peers;
 mod server;
 mod wrk;
 
-// Bridge itself.
+// The Bridge side.
 mod bridge;
 mod catalogue;
 
@@ -60,32 +62,36 @@ use machine::{Machine, cores};
 use options::Bench;
 use reads::Effort;
 
-/// What `cargo measure reads` needs; PostgreSQL looks after itself.
+/// Programs that `cargo measure reads` needs. PostgreSQL is installed on demand.
 pub const NEEDS: [Need; 3] = [
     Need { program: "nginx", package: "nginx" },
     Need { program: "haproxy", package: "haproxy" },
     Need { program: "wrk", package: "wrk" },
 ];
 
-/// The size of a catalogue read.
+/// Size of a catalogue read, in bytes.
 const READ_BYTES: usize = 1_400;
-/// Products of the catalogue that is read from.
+/// Number of products in the catalogue of the reads.
 const READ_PRODUCTS: usize = 1_000;
-/// Connections that are open at a time, each with one request on its way: few, some, and more than most front ends hold.
+/// Numbers of open connections, each with one request under way: few, some, and more than most
+/// front ends have.
 const CONNECTIONS: [usize; 3] = [16, 64, 256];
 
-/// Measures what was asked for; progress goes to standard error.
+/// Runs the chosen benches. Progress goes to standard error.
 ///
 /// # Errors
-/// When something is missing on the machine and cannot be installed, a bench cannot be done, or it is interrupted.
+///
+/// Fails if a missing program cannot be installed, if a bench cannot be done, or on an
+/// interruption.
 pub async fn run(options: &Options) -> Result<Report> {
     Box::pin(unless_interrupted(measure(options))).await
 }
 
-/// Becomes what the benches start this program as.
+/// Runs this program as a server that the benches start.
 ///
 /// # Errors
-/// When that cannot be done.
+///
+/// Fails if the server cannot run.
 pub fn inner(inner: &Inner) -> Result<()> {
     match inner {
         Inner::ServeBare(options) => bare::serve(options),
@@ -103,7 +109,7 @@ async fn measure(options: &Options) -> Result<Report> {
     let mut draw = Draw::from_seed(seed);
     let mut rows = Vec::new();
     for bench in options.chosen() {
-        // Each with a folder of its own, which is deleted when its processes are gone.
+        // Each bench has its own folder, which is deleted after its processes have ended.
         let dir = tempfile::Builder::new().prefix("bridge-measure-").tempdir();
         let dir = dir.context("make a temporary folder")?;
         rows.extend(match bench {
@@ -141,7 +147,7 @@ async fn measure(options: &Options) -> Result<Report> {
             Bench::All => Vec::new(),
         });
     }
-    // Asked last: by now everything is installed.
+    // Read last, because all programs are installed by now.
     Ok(Report { machine: Machine::this(options.quick).await, seed, rows })
 }
 
@@ -151,7 +157,7 @@ fn tell_what_is_left_out() {
     }
 }
 
-/// Reads of one product, by everyone.
+/// Measures reads of one product, on all servers.
 async fn read(dir: &std::path::Path, effort: Effort, draw: &mut Draw) -> Result<Vec<Row>> {
     make_ready(&NEEDS).await?;
     let program = std::env::current_exe().context("find this program")?;
@@ -166,7 +172,8 @@ async fn read(dir: &std::path::Path, effort: Effort, draw: &mut Draw) -> Result<
     reads::measure(&program, dir, &subject, &answer, effort, draw).await
 }
 
-/// Gives up on Ctrl-C or SIGTERM, so that its processes are ended and its folders are deleted.
+/// Runs a step until Ctrl-C or SIGTERM. An interrupted step is dropped, so that its processes are
+/// ended and its folders are deleted.
 async fn unless_interrupted<T>(step: impl Future<Output = Result<T>>) -> Result<T> {
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     tokio::select! {

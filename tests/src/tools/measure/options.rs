@@ -1,4 +1,4 @@
-//! What `cargo measure` is told on its command line.
+//! Options of the command line of `cargo measure`.
 
 use std::path::PathBuf;
 
@@ -7,24 +7,25 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::bare;
 use crate::tools::command::Usage;
 
-/// The benches: what a user has today and what Bridge does, in turns in one run, on this machine.
+/// Measures what a user has today and Bridge, in turns in one run, on this machine.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo measure", args_conflicts_with_subcommands = true)]
 pub struct Options {
-    /// What to measure; everything if nothing is named.
+    /// Benches to run [default: all].
     #[arg(value_name = "BENCH")]
     pub(super) benches: Vec<Bench>,
 
-    /// Fewer and shorter rounds, and a tenth of the products: for a first look.
+    /// Fewer and shorter rounds, and a tenth of the products, for a first look.
     #[arg(long)]
     pub quick: bool,
 
-    /// With `orders`: build agents that log nothing, to compare with. They exist for this alone; nobody can run the agents
-    /// that are shipped without their audit log.
+    /// With `orders`: build agents that log nothing, to compare with. Such agents exist for this
+    /// comparison alone; the agents that are shipped cannot run without their audit log.
     #[arg(long)]
     pub without_audit: bool,
 
-    /// Draw the order of turns from this number, as a run did that printed it; another one each time if there is none.
+    /// Seed that draws the order of turns, as an earlier run printed it [default: another one each
+    /// time].
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
 
@@ -40,32 +41,34 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
 
-    /// What this program is instead when it is started by itself.
+    /// Command that this program runs in a child process.
     #[command(subcommand)]
     pub inner: Option<Inner>,
 }
 
-/// A bench by its name.
+/// Name of a bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Bench {
-    /// CPU time a catalogue read: nginx's cache, HAProxy's cache and a bare server against Bridge, each at its best of three
-    /// loads.
+    /// CPU time of a catalogue read: nginx's cache, HAProxy's cache and a bare server against
+    /// Bridge, each at its best of three loads.
     Reads,
-    /// From a commit to its being visible across a line of 10 ms: a PostgreSQL standby against Bridge.
+    /// Time from a commit until it is visible across a line of 10 ms: a PostgreSQL standby against
+    /// Bridge.
     Freshness,
-    /// A new replica up to its first answer: logical replication of the same tables, and a base backup of the whole cluster,
-    /// against Bridge, cold and warm.
+    /// Time of a new replica until its first answer: logical replication of the same tables, and a
+    /// base backup of the whole cluster, against Bridge, cold and warm.
     Start,
-    /// A question and its answer across a line of 10 ms, without loss and with 1 %: a pair of HAProxies with mutual TLS against
-    /// Bridge. It needs a WAN of IP packets, which root has.
+    /// A question and its answer across a line of 10 ms, without loss and with 1 %: a pair of
+    /// HAProxies with mutual TLS against Bridge. It needs a WAN of IP packets, which takes root.
     Tunnel,
-    /// Placing orders at three loads: with the audit log, and with --without-audit a build that logs nothing as the baseline.
+    /// Placing orders at three loads: with the audit log, and with --without-audit a build that
+    /// logs nothing as the baseline.
     Orders,
-    /// All of these but orders.
+    /// All benches but orders.
     All,
 }
 
-/// Programs that the benches start.
+/// Servers that the benches start.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Inner {
     /// The bare server.
@@ -74,7 +77,7 @@ pub enum Inner {
 }
 
 impl Options {
-    /// The benches that were named, each once, in their order.
+    /// Returns the named benches in their order, each once.
     pub(super) fn chosen(&self) -> Vec<Bench> {
         let all = self.benches.is_empty() || self.benches.contains(&Bench::All);
         let each = [Bench::Reads, Bench::Freshness, Bench::Start, Bench::Tunnel];
@@ -83,15 +86,16 @@ impl Options {
         each.into_iter().filter(|bench| all || named(bench)).chain(orders).collect()
     }
 
-    /// Whether this very bench was asked for, and not only as one of all.
+    /// Returns true if this bench itself was named, and not only `all`.
     pub(super) fn is_named(&self, bench: Bench) -> bool {
         self.benches.contains(&bench)
     }
 
-    /// Whether what goes together is together.
+    /// Checks that the options fit together.
     ///
     /// # Errors
-    /// When it is not, with what to say instead.
+    ///
+    /// Fails if they do not. The error says what is allowed.
     pub(super) fn check(&self) -> Result<(), Usage> {
         if self.benches.contains(&Bench::Orders) == self.without_audit {
             return Ok(());

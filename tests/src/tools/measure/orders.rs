@@ -1,9 +1,11 @@
-//! What the audit log costs: orders a second with it, beside agents that were built to log nothing.
+//! Cost of the audit log: orders a second with the log, compared with agents that were built to log
+//! nothing.
 //!
-//! Such a build exists for this comparison alone: it makes no entry, hashes nothing for one and waits for none. Both bridges run
-//! all the time, each over a database of its own in one PostgreSQL; the same orders of one hot SKU are placed with one and the
-//! other, in turns whose order is drawn, at three loads. Both ends and the database share one disk here, which in a shop they do
-//! not: three times as many wait for it as in the baseline.
+//! Such a build exists for this comparison alone. It makes no entry, computes no hash for one and
+//! waits for none. Both bridges run all the time, each with its own database in one PostgreSQL. The
+//! same orders of one hot SKU are placed with one and the other, in turns whose order is drawn, at
+//! three loads. In this bench both agents and the database share one disk, which in a shop they do
+//! not. So three times as many writers wait for the disk as in the baseline.
 
 use std::fs::File;
 use std::path::Path;
@@ -25,16 +27,17 @@ use crate::testkit::postgres::Postgres;
 use crate::testkit::process::Programs;
 use crate::testkit::site::{Bridge, Setup, Site};
 
-/// Callers at a time, and how many orders they place together in a round. With few of them an order's time is that of its own
-/// way, with two waits for a disk more where there is a log. With so many as the last neither side could do more orders a second
-/// with more of them: who waits for a disk costs no order of another then, only time of its own.
+/// Number of simultaneous callers, and of the orders that they place together in a round. With few
+/// callers, the figure is the time of a single order, which waits for two more writes to disk if
+/// there is a log. The last load saturates both sides: more callers would not give more orders a
+/// second. Then an order that waits for the disk delays no other order.
 const LOADS: [(usize, usize); 3] = [(64, 4_000), (512, 10_000), (3_000, 20_000)];
-/// How long one order may take.
+/// Longest time for one order.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What the orders are made up from.
+/// Seed of the orders.
 const SEED: u64 = 7;
 
-/// One bridge, how often it was measured, and how many orders it has.
+/// One bridge, the number of its rounds, and the number of its orders.
 struct Side {
     site: Site,
     bridge: Bridge,
@@ -42,7 +45,8 @@ struct Side {
     placed: u64,
 }
 
-/// Measures so many rounds at each load, with one in `share` of its orders, and the folder `dir` for both.
+/// Measures this number of rounds at each load, with one in `share` of their orders. Both sides use
+/// the folder `dir`.
 pub(super) async fn measure(dir: &Path, rounds: usize, share: usize, draw: &mut Draw) -> Result<Vec<Row>> {
     let apart = apart(dir)?;
     let dir = apart.path();
@@ -53,7 +57,7 @@ pub(super) async fn measure(dir: &Path, rounds: usize, share: usize, draw: &mut 
     let cluster = Box::pin(Postgres::start_with(peers::source())).await?;
     let mut baseline = Side::start(&dir.join("baseline"), without, &cluster, "baseline").await?;
     let mut bridge = Side::start(&dir.join("bridge"), with, &cluster, "bridge").await?;
-    // Everything finds its place.
+    // A first round without measurement opens the connections and fills the caches.
     for side in [&mut baseline, &mut bridge] {
         side.round(512, 5_000).await?;
     }
@@ -74,7 +78,7 @@ pub(super) async fn measure(dir: &Path, rounds: usize, share: usize, draw: &mut 
         }
     }
     ensure!(baseline.entries().await? == 0, "the agents that log nothing have logged something");
-    // One that it came, and one of what it came to, at each end.
+    // Each agent logs one entry for an order's arrival, and one for its outcome.
     let (entries, placed) = (bridge.entries().await?, bridge.placed);
     ensure!(entries >= 4 * placed, "{entries} entries of {placed} orders are in the logs");
     Ok(vec![Row::at_best(
@@ -87,10 +91,11 @@ pub(super) async fn measure(dir: &Path, rounds: usize, share: usize, draw: &mut 
     )])
 }
 
-/// A folder in this one, which an ext4 puts at a place of its own (as under `chattr +T`).
+/// Makes a folder below `dir` in another block group of an ext4 file system (as under `chattr +T`).
 ///
-/// An ext4 without a journal does not use the place of a removed file again for minutes, and each new file beside it looks past
-/// all of them: the side that logs would be charged for the files of whatever was built, tested or measured before.
+/// An ext4 without a journal does not reuse the inode of a removed file for minutes, and each new
+/// file in the same group must search past all of them. Otherwise the side with logs would pay for
+/// the files of earlier builds, tests or measurements.
 fn apart(dir: &Path) -> Result<TempDir> {
     let above = File::open(dir)?;
     let wish = ioctl_getflags(&above).and_then(|flags| ioctl_setflags(&above, flags | IFlags::TOPDIR));
@@ -99,7 +104,7 @@ fn apart(dir: &Path) -> Result<TempDir> {
             "a file system without places of their own for folders ({error}): they stay where it puts them"
         ));
     }
-    // Its name, which is another one each time, says which place.
+    // The block group depends on the folder's name, which is random.
     TempDir::new_in(dir).with_context(|| format!("make a folder in {}", dir.display()))
 }
 
@@ -115,7 +120,7 @@ impl Side {
         Ok(Side { site, bridge, rounds: 0, placed: 0 })
     }
 
-    /// How long an order takes, of so many that all callers place together.
+    /// Measures the time of an order, of those that all callers place together.
     async fn round(&mut self, callers: usize, orders: usize) -> Result<Thousandths> {
         self.rounds += 1;
         let plan = Arc::new(generated::hot(SEED + self.rounds, orders));
@@ -139,13 +144,13 @@ impl Side {
         u64::try_from(each).context("it took too long")
     }
 
-    /// How many entries are in the logs of both ends.
+    /// Returns the number of entries in the logs of both agents.
     async fn entries(&self) -> Result<u64> {
         let mut entries = 0;
         for agent in [&self.site.cloud, &self.site.idc] {
             let status = Client::new(agent.admin).get("/status", None).await.context("ask for the status")?;
             let own = status.json()["audit"]["entries"].as_u64();
-            entries += own.with_context(|| format!("{} tells no entries", agent.name))?;
+            entries += own.with_context(|| format!("{} reports no number of entries", agent.name))?;
         }
         Ok(entries)
     }

@@ -1,4 +1,5 @@
-//! The report as one page that needs nothing from anywhere: bars for both sides of each row, and every round as a dot.
+//! The report as one page that loads nothing: bars for both sides of each row, and every round as a
+//! dot.
 
 #![expect(clippy::float_arithmetic, reason = "a picture is read by people, and decides nothing")]
 
@@ -8,7 +9,7 @@ use super::report::{Report, at_load, decimal};
 use super::row::{Middle, Row, Target};
 use crate::tools::plot::{Plot, Scale, Series, Shape, escaped};
 
-/// The length of the longest bar.
+/// Length of the longest bar.
 const BAR: f64 = 300.0;
 
 const STYLE: &str = "\
@@ -19,7 +20,7 @@ section{margin:2.5em 0}h2{font-size:1.1em;margin:0}p{margin:.3em 0}.soft{opacity
 .reached{color:#059669}.missed{color:#dc2626}";
 
 impl Report {
-    /// The page.
+    /// Returns the page.
     #[must_use]
     pub fn page(&self) -> String {
         let mut page = format!(
@@ -33,7 +34,7 @@ impl Report {
             self.seed,
         );
         for row in &self.rows {
-            // Into a string nothing can fail.
+            // Writing to a string cannot fail.
             let _written = section(&mut page, row);
         }
         page.push_str("</body></html>\n");
@@ -63,7 +64,7 @@ fn section(page: &mut String, row: &Row) -> std::fmt::Result {
     writeln!(page, "{}</section>", rounds(row).svg())
 }
 
-/// Two bars, and a line at the target.
+/// Writes two bars, and a line at the target.
 fn bars(page: &mut String, row: &Row) -> std::fmt::Result {
     let (baseline, bridge) = (row.baseline(), row.bridge());
     let most = row.target.map(|target| match target {
@@ -92,7 +93,7 @@ fn bars(page: &mut String, row: &Row) -> std::fmt::Result {
     write!(page, "</svg>")
 }
 
-/// Every round of both sides.
+/// Plots every round of both sides.
 fn rounds(row: &Row) -> Plot {
     let points = |side: fn(&super::Pair) -> u64| {
         let values = row.pairs.iter().enumerate();

@@ -1,10 +1,10 @@
-//! How far a bench is, for people: on standard error, since standard output is for the report alone.
+//! Progress of a bench. It goes to standard error, since standard output is for the report alone.
 
 use std::io::Write;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar that goes with the bench; drawn only on a terminal.
+/// A progress bar for a bench. It is drawn only on a terminal.
 #[derive(Debug)]
 pub(super) struct Progress(ProgressBar);
 
@@ -27,8 +27,8 @@ impl Drop for Progress {
     }
 }
 
-/// One line about what is going on.
+/// Prints one line about the current step.
 pub(super) fn tell(what: &str) {
-    // Nobody may be listening, which changes nothing.
+    // A closed standard error is no problem.
     let _told = writeln!(std::io::stderr(), "{what}");
 }

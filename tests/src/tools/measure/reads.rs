@@ -1,8 +1,10 @@
-//! What a catalogue read costs: CPU time a request, of Bridge and of what serves such reads today.
+//! Cost of a catalogue read: CPU time of a request, of Bridge and of servers that serve such reads
+//! today.
 //!
-//! All of them answer the very same bytes with the same headers, with the same number of workers, one after the other in an
-//! order that is drawn anew each round, and at several loads: each side stands with the one that suits it best. CPU time is what
-//! counts: the load shares the processors with what it is put on, so requests a second say more about the load. They are told
+//! All servers answer with the same bytes and headers, and have the same number of workers. They
+//! take turns in an order that is drawn anew in each round, at several loads. Each server is judged
+//! at the load that suits it best. CPU time is the figure that counts. The load generator shares
+//! the CPU with the server, so requests a second depend more on the load generator; they are shown
 //! for information.
 
 use std::collections::BTreeMap;
@@ -19,20 +21,20 @@ use super::server::{FILE, PRODUCT, Server, Subject, Tuning};
 use super::wrk::{self, Load};
 use crate::testkit::proc_stat::{cpu_time, tree_of};
 
-/// How long and how often.
+/// Duration and number of the measurements.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// How often each is put under load.
+    /// Number of rounds.
     pub rounds: usize,
-    /// How long each time, in seconds.
+    /// Duration of each measurement, in seconds.
     pub seconds: u64,
-    /// Serving threads of each server, and threads of the load.
+    /// Serving threads of each server, and threads of the load generator.
     pub workers: usize,
-    /// The loads: how many connections are open at a time.
+    /// The loads, as numbers of open connections.
     pub connections: &'static [usize],
 }
 
-/// What a user has today, and the rows that it stands in.
+/// A server that a user has today, and the rows in which it is the baseline.
 struct Baseline {
     against: &'static str,
     subject: Subject,
@@ -41,20 +43,21 @@ struct Baseline {
     per_second: Option<&'static str>,
 }
 
-/// What one server took under load, once.
+/// One measurement of a server under load.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
-    /// CPU time a request, in nanoseconds.
+    /// CPU time of a request, in nanoseconds.
     cpu: u64,
     /// Requests a second, in thousandths.
     per_second: u64,
 }
 
-/// Measures `bridge`, which answers `answer`, in turns with all baselines. `program` is the one that knows `serve-bare`,
-/// `dir` a folder for what the servers need.
+/// Measures `bridge`, which answers with `answer`, in turns with all baselines. `program` is the
+/// program that has the command `serve-bare`. `dir` is a folder for the servers' files.
 ///
 /// # Errors
-/// When a server does not start, or anything but good answers comes back.
+///
+/// Fails if a server does not start, or an answer is wrong.
 pub async fn measure(
     program: &Path,
     dir: &Path,
@@ -73,7 +76,7 @@ pub async fn measure(
     let shown = Server::nginx(&folder("nginx")?, &origin, &kept, workers, Tuning::AsShown).await?;
     let tuned = Server::nginx(&folder("tuned")?, &origin, &kept, workers, Tuning::Tuned).await?;
     let haproxy = Server::haproxy(&folder("haproxy")?, &origin, &kept, workers).await?;
-    // From now on only a cache can answer, and each of them does.
+    // From now on only a cache can answer, and each cache does.
     drop(origin);
     for cache in [&shown, &tuned, &haproxy] {
         cache.asked_for(PRODUCT).answers(&kept).await.context("ask a cache whose origin is gone")?;
@@ -119,7 +122,7 @@ pub async fn measure(
     in_turns(&baselines, bridge, effort, draw).await
 }
 
-/// What each subject took, by load and by its place in the list.
+/// Measurements of each subject, by load and by its position in the list.
 type Samples = BTreeMap<(usize, usize), Vec<Sample>>;
 
 async fn in_turns(
@@ -132,7 +135,8 @@ async fn in_turns(
     let subjects: Vec<_> = baselines.iter().map(|baseline| &baseline.subject).chain([bridge]).collect();
     let progress = Progress::of("reads", subjects.len() * (rounds * connections.len() + 1));
     let places: Vec<_> = (0..subjects.len()).collect();
-    // Once for nothing: connections, caches and frequencies find their places.
+    // The first measurement is dropped. It opens connections, fills caches, and raises the CPU's
+    // frequency.
     for subject in &subjects {
         sample(subject, 1, connections.first().copied().unwrap_or(1), workers).await?;
         progress.step();
@@ -170,7 +174,7 @@ async fn in_turns(
     Ok(rows)
 }
 
-/// One server under load for a while.
+/// Measures one server under load.
 async fn sample(subject: &Subject, seconds: u64, connections: usize, threads: usize) -> Result<Sample> {
     let processes = tree_of(subject.pid);
     let before = cpu_time(&processes);
@@ -180,7 +184,7 @@ async fn sample(subject: &Subject, seconds: u64, connections: usize, threads: us
     Ok(Sample { cpu: cpu_a_request(took, &load), per_second: load.per_second })
 }
 
-/// In nanoseconds, which are thousandths of a microsecond.
+/// Returns the CPU time of a request in nanoseconds, which are thousandths of a microsecond.
 fn cpu_a_request(took: Duration, load: &Load) -> u64 {
     u64::try_from(took.as_nanos() / u128::from(load.requests.max(1))).unwrap_or(u64::MAX)
 }

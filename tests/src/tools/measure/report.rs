@@ -1,4 +1,4 @@
-//! What `cargo measure` says at the end: to people in columns, to programs in JSON.
+//! The report of `cargo measure`, as text in columns and as JSON.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use serde::ser::{SerializeStruct, Serializer};
 use super::machine::Machine;
 use super::row::{AtLoad, Loads, Middle, Row, Spread, Target};
 
-/// The report; its fields are the keys of `--json`.
+/// The report. Its fields are the keys of `--json`.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub(super) machine: Machine,
-    /// What the order of turns was drawn from.
+    /// Seed of the order of turns.
     pub(super) seed: u32,
     pub(super) rows: Vec<Row>,
 }
@@ -97,7 +97,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Both sides at one load, in a line.
+/// Formats both sides at one load, in one line.
 pub(super) fn at_load(at: &AtLoad, row: &Row) -> String {
     let (baseline, bridge, ratio) = at.medians();
     let of = row.loads.as_ref().map_or("", |loads| loads.of);
@@ -118,12 +118,13 @@ fn side(
     writeln!(f, "  {name:<20} {:>12}   {}{note}", decimal(value), range(spread))
 }
 
-/// From the lowest to the highest.
+/// Formats a range.
 pub(super) fn range((low, high): Spread) -> String {
     format!("{} to {}", decimal(low), decimal(high))
 }
 
-/// Thousandths as people read them: as many decimals as say something, commas between thousands.
+/// Formats thousandths for people: with the decimals that are significant, and commas between
+/// thousands.
 pub(super) fn decimal(thousandths: u64) -> String {
     let whole = thousandths / 1_000;
     match whole {
@@ -159,7 +160,7 @@ pub(super) mod tests {
     use super::super::row::{Better, Pair};
     use super::*;
 
-    /// A report of two rows, one of which reaches its target.
+    /// Returns a report of two rows. One reaches its target.
     pub(in super::super) fn report() -> Report {
         let pair = |baseline, bridge| Pair { baseline, bridge };
         let row = |name, unit: &str, middle, target| Row {

@@ -1,94 +1,96 @@
-//! What was measured of one thing: pairs of what a user has today and what Bridge does, taken in turns in one run.
+//! A row of the report: pairs of measurements of the baseline and of Bridge, taken in turns in one
+//! run.
 //!
-//! Every number is a whole number of thousandths of the row's unit, ratios are thousandths: floats begin in the report.
+//! Every figure is a whole number of thousandths of the row's unit, and ratios are in thousandths.
+//! Only the report uses floats.
 
-/// Thousandths of the row's unit.
+/// A figure in thousandths of the row's unit.
 pub type Thousandths = u64;
 
-/// One round: both sides, one after the other.
+/// One round: a figure of each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// What a user has today.
+    /// Figure of the baseline.
     pub baseline: Thousandths,
-    /// The same by Bridge.
+    /// Figure of Bridge.
     pub bridge: Thousandths,
 }
 
-/// Which of all rounds stands for the row.
+/// Quantile of all rounds that is the row's figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Middle {
-    /// Half of the rounds are at or under it.
+    /// The median.
     Median,
-    /// 99 of 100 rounds are at or under it.
+    /// The 99th percentile.
     P99,
 }
 
-/// What the design demands.
+/// Target in the design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Bridge takes at most this many thousandths of the baseline.
+    /// Bridge takes at most this many thousandths of the baseline's figure.
     Ratio(u64),
-    /// Bridge takes at most this, whatever the baseline takes.
+    /// Bridge takes at most this, independently of the baseline.
     Bridge(Thousandths),
-    /// Bridge does at least this, whatever the baseline does.
+    /// Bridge does at least this, independently of the baseline.
     BridgeAtLeast(Thousandths),
 }
 
-/// What is the better of two numbers.
+/// Rule for the better of two figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
-    /// CPU time, or time.
+    /// Less is better, as with times.
     Less,
-    /// So many a second.
+    /// More is better, as with rates.
     More,
 }
 
-/// Every round at one load.
+/// All rounds at one load.
 #[derive(Clone, Debug)]
 pub struct AtLoad {
-    /// How many connections or callers at a time.
+    /// Number of simultaneous connections or callers.
     pub load: usize,
     /// All rounds, in their order.
     pub pairs: Vec<Pair>,
 }
 
-/// The loads that both sides were put under, and which of them suits each side best.
+/// The loads of both sides, and the best load of each.
 #[derive(Clone, Debug)]
 pub struct Loads {
-    /// What is counted: connections, callers.
+    /// Unit of a load: connections or callers.
     pub of: &'static str,
-    /// Each of them.
+    /// Rounds at each load.
     pub all: Vec<AtLoad>,
-    /// Where the baseline is at its best.
+    /// Index of the baseline's best load.
     pub baseline: usize,
-    /// Where Bridge is at its best.
+    /// Index of Bridge's best load.
     pub bridge: usize,
 }
 
-/// Lowest and highest of the rounds between them, both included.
+/// Lowest and highest figure of a range of rounds, both included.
 pub(super) type Spread = (u64, u64);
 
 /// One row of the report.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its name, which stays the same from version to version.
+    /// Name of the row. It stays the same from version to version.
     pub name: &'static str,
-    /// What the baseline is.
+    /// Name of the baseline.
     pub against: &'static str,
-    /// What is counted.
+    /// Unit of the figures.
     pub unit: String,
-    /// Which round stands for it.
+    /// Quantile of the rounds that is the row's figure.
     pub middle: Middle,
     /// All rounds, in their order.
     pub pairs: Vec<Pair>,
-    /// What the design demands, if it demands something.
+    /// Target in the design, if there is one.
     pub target: Option<Target>,
-    /// Under which loads; of something that has no load there are none.
+    /// The loads, if the bench has any.
     pub loads: Option<Loads>,
 }
 
 impl Row {
-    /// A row in which each side stands with the load that suits it best: that of its best median.
+    /// Makes a row in which each side has the load with its best median.
     pub(super) fn at_best(
         name: &'static str,
         against: &'static str,
@@ -114,31 +116,33 @@ impl Row {
         Row { name, against, unit: unit.to_owned(), middle: Middle::Median, pairs, target, loads }
     }
 
-    /// What stands for the baseline.
+    /// Returns the baseline's figure.
     #[must_use]
     pub fn baseline(&self) -> Thousandths {
         quantile(&self.of(|pair| pair.baseline), self.middle.permille())
     }
 
-    /// What stands for Bridge.
+    /// Returns Bridge's figure.
     #[must_use]
     pub fn bridge(&self) -> Thousandths {
         quantile(&self.of(|pair| pair.bridge), self.middle.permille())
     }
 
-    /// What stands for Bridge over what stands for the baseline, in thousandths.
+    /// Returns the ratio of Bridge's figure to the baseline's, in thousandths.
     #[must_use]
     pub fn ratio(&self) -> u64 {
         ratio(self.bridge(), self.baseline())
     }
 
-    /// Where the rounds of each side lie: the middle half; of a p99, what is from the median up.
+    /// Returns the spread of each side's rounds: the middle half, or for a p99 the rounds from the
+    /// median up.
     #[must_use]
     pub fn spreads(&self) -> (Spread, Spread) {
         (self.spread(|pair| pair.baseline), self.spread(|pair| pair.bridge))
     }
 
-    /// Where the rounds' own ratios lie; a p99 is of no round, so it has none.
+    /// Returns the spread of the rounds' own ratios. There is none for a p99, because it is not the
+    /// figure of one round.
     #[must_use]
     pub fn ratio_spread(&self) -> Option<Spread> {
         match self.middle {
@@ -147,7 +151,7 @@ impl Row {
         }
     }
 
-    /// Whether the target is reached, if there is one.
+    /// Returns true if the target is reached, and [`None`] if there is no target.
     #[must_use]
     pub fn reached(&self) -> Option<bool> {
         self.target.map(|target| match target {
@@ -172,7 +176,7 @@ impl Row {
 }
 
 impl AtLoad {
-    /// The medians of both sides and their ratio, in thousandths.
+    /// Returns the medians of both sides and their ratio, in thousandths.
     pub(super) fn medians(&self) -> (Thousandths, Thousandths, u64) {
         let baseline = middle_of(&self.pairs, |pair| pair.baseline);
         let bridge = middle_of(&self.pairs, |pair| pair.bridge);
@@ -193,7 +197,8 @@ impl Middle {
     }
 }
 
-/// The smallest value that `permille` of a thousand stay at or under; zero of none.
+/// Returns the smallest value that `permille` of a thousand values do not exceed, or zero if there
+/// are no values.
 fn quantile(values: &[u64], permille: usize) -> u64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
@@ -201,7 +206,7 @@ fn quantile(values: &[u64], permille: usize) -> u64 {
     sorted.get(rank - 1).copied().unwrap_or(0)
 }
 
-/// In thousandths, rounded; of nothing it is nothing.
+/// Returns the rounded ratio in thousandths, or zero if the baseline is zero.
 fn ratio(bridge: u64, baseline: u64) -> u64 {
     let (bridge, baseline) = (u128::from(bridge), u128::from(baseline));
     let rounded = (bridge * 1_000 + baseline / 2).checked_div(baseline).unwrap_or(0);

@@ -1,8 +1,9 @@
-//! The servers that Bridge is measured against, as processes of their own: nginx, HAProxy, and the bare one.
+//! The servers that Bridge is compared with, as processes: nginx, HAProxy, and the bare server.
 //!
-//! Each listens on a free loopback port with the same number of workers, writes no log of requests, and keeps what it
-//! needs in a folder that goes with the run. Caches are filled by one request and their origin is then gone: whatever
-//! they answer afterwards comes out of the cache. All of them send the same headers and the same body.
+//! Each listens on a free loopback port with the same number of workers, writes no log of requests,
+//! and has its files in a folder that is deleted after the run. One request fills a cache, and then
+//! its origin ends, so all later answers come from the cache. All servers send the same headers and
+//! the same body.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -26,59 +27,62 @@ use crate::testkit::ports::free_address;
 use crate::testkit::tied;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Every baseline answers the product under this path, and nginx the file under the other.
+/// Paths on every baseline: the product, and on nginx also the static file.
 pub(super) const PRODUCT: &str = "/v1/shop/products/one";
 pub(super) const FILE: &str = "/static/one.json";
 
-/// How a server is set up.
+/// Settings of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tuning {
-    /// As the examples of its manual have it.
+    /// The settings in the examples of its manual.
     AsShown,
-    /// As its manual lets an administrator do who serves small answers and cares for speed alone.
+    /// The settings that its manual offers for small answers and speed alone.
     Tuned,
 }
 
-/// What is put under load: which processes, where, and for what path.
+/// Target of a load: processes, address and path.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// The process at the root of all its processes.
+    /// The root of all its processes.
     pub pid: Pid,
-    /// Where it listens.
+    /// Address of its listener.
     pub address: SocketAddr,
-    /// What it is asked for.
+    /// Path of the requests.
     pub path: String,
 }
 
 impl Subject {
-    /// Asks it once, as the load will ask: a cache keeps an answer for each host that was asked.
+    /// Sends one request, with the same `Host` as the load, because a cache keeps an answer for
+    /// each host.
     ///
     /// # Errors
-    /// When it answers something else, if only in a header, or with `NoAnswer` in it when nothing comes back.
+    ///
+    /// Fails if the answer differs, even in one header. The error contains `NoAnswer` if there is
+    /// no answer.
     pub async fn answers(&self, answer: &FixedAnswer) -> Result<()> {
         let Subject { address, path, .. } = self;
         let request = Request::get(path).header(HOST, address.to_string()).body(Full::default())?;
         let got = Client::new(*address).send(request).await.context(NoAnswer)?;
         let wrong = differences(&answer.headers()?, answer.body.as_bytes(), &got);
-        ensure!(wrong.is_empty(), "{path} is answered otherwise than it should be: {}", wrong.join("; "));
+        ensure!(wrong.is_empty(), "{path} has a wrong answer: {}", wrong.join("; "));
         Ok(())
     }
 }
 
-/// Nothing came back.
+/// There was no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer")]
 struct NoAnswer;
 
-/// A server with all its processes; they end when this is dropped.
+/// A server with all its processes. They end when this value is dropped.
 #[derive(Debug)]
 pub struct Server {
     name: &'static str,
     child: Child,
-    /// The group of all its processes.
+    /// Process group of all its processes.
     group: Pid,
     address: SocketAddr,
-    /// What it says; not much.
+    /// Path of its log.
     log: PathBuf,
 }
 
@@ -92,7 +96,7 @@ impl Server {
         let log = dir.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone().context("share a log")?).stderr(file);
-        // A group of its own: nginx's workers outlive a master that is killed alone.
+        // A group of its own, because nginx's workers survive if only the master is killed.
         command.kill_on_drop(true).process_group(0);
         let child = tied::spawn(command);
         let child = child.with_context(|| format!("start {name}"))?;
@@ -101,10 +105,11 @@ impl Server {
         Ok(Server { name, child, group, address, log })
     }
 
-    /// The bare server: `program` is the one that knows `serve-bare`.
+    /// Starts the bare server. `program` is the program that has the command `serve-bare`.
     ///
     /// # Errors
-    /// When it does not start, or answers something else.
+    ///
+    /// Fails if the server does not start, or answers differently.
     pub async fn bare(program: &Path, dir: &Path, answer: &FixedAnswer, workers: usize) -> Result<Server> {
         let address = free_address().context("find a free port")?;
         let file = dir.join("answer.json");
@@ -117,10 +122,12 @@ impl Server {
         Ok(server)
     }
 
-    /// nginx: `proxy_cache` at `PRODUCT`, a static file at `FILE`. Its folder must be its own.
+    /// Starts nginx: `proxy_cache` at `PRODUCT`, a static file at `FILE`. It needs a folder of its
+    /// own.
     ///
     /// # Errors
-    /// When it does not start, or answers something else.
+    ///
+    /// Fails if the server does not start, or answers differently.
     pub async fn nginx(
         dir: &Path,
         origin: &Server,
@@ -143,10 +150,11 @@ impl Server {
         Ok(server)
     }
 
-    /// HAProxy with its cache in memory.
+    /// Starts HAProxy with its cache in memory.
     ///
     /// # Errors
-    /// When it does not start, or answers something else.
+    ///
+    /// Fails if the server does not start, or answers differently.
     pub async fn haproxy(
         dir: &Path,
         origin: &Server,
@@ -165,33 +173,34 @@ impl Server {
         Ok(server)
     }
 
-    /// This server, asked for `path`.
+    /// Returns this server as the target of a load, with this path.
     #[must_use]
     pub fn asked_for(&self, path: &str) -> Subject {
         Subject { pid: self.group, address: self.address, path: path.to_owned() }
     }
 
-    /// Where it listens.
+    /// Returns the address of its listener.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Fails once it has ended.
+    /// Checks that the server still runs.
     pub(super) fn still_runs(&mut self) -> Result<()> {
-        let ended = self.child.try_wait().with_context(|| format!("look after {}", self.name))?;
+        let ended = self.child.try_wait().with_context(|| format!("check {}", self.name))?;
         match ended {
             Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.said()),
             None => Ok(()),
         }
     }
 
-    /// Waits until it answers as it should. What a cache does not have yet may be answered a little otherwise, but not twice.
+    /// Waits until the server answers correctly. A cache's first answer comes from the origin, so
+    /// it may differ; the second may not.
     pub(super) async fn wait_for(&mut self, path: &str, answer: &FixedAnswer) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut otherwise = 0;
         loop {
             self.still_runs()?;
-            // Before it listens, the answer is an error of the connection.
+            // The connection fails until the server listens.
             match self.asked_for(path).answers(answer).await {
                 Err(error) if error.is::<NoAnswer>() => {}
                 Err(_) if otherwise == 0 => otherwise += 1,
@@ -209,11 +218,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The group's number is its own as long as nobody has waited for its first process.
+        // The group's id cannot be reused until its first process has been waited for.
         if self.child.id().is_none() {
             return;
         }
-        // All of them end at once on SIGTERM; nginx's master ends its workers and waits for them.
+        // All processes end at once on SIGTERM. nginx's master ends its workers and waits for them.
         let _gone = kill_process_group(self.group, Signal::TERM);
         for _ in 0..200 {
             if !matches!(self.child.try_wait(), Ok(None)) {
@@ -225,7 +234,8 @@ impl Drop for Server {
     }
 }
 
-/// As its documentation shows it, without a log and with many requests on a connection; tuned as far as that says.
+/// Returns nginx's configuration as its documentation shows it, without a log and with many
+/// requests on a connection. If tuned, it has all settings that the documentation offers.
 fn nginx_config(
     dir: &Path,
     address: SocketAddr,
@@ -272,8 +282,9 @@ http {{
     ))
 }
 
-/// What its manual has for the process, and for files. As shown: a file is opened for each request and goes in the kernel from the
-/// disk's cache to the socket, the head in one packet with the beginning of the body.
+/// Returns nginx's settings for the process and for files. The setting as shown opens a file for
+/// each request, and sends it from the page cache with `sendfile`. The head leaves in one packet
+/// with the beginning of the body.
 fn nginx_tuning(tuning: Tuning) -> (&'static str, &'static str) {
     match tuning {
         Tuning::AsShown => ("", "  sendfile on;\n  tcp_nopush on;"),
@@ -290,14 +301,15 @@ timer_resolution 100ms;",
     }
 }
 
-/// The headers of the answer on a static file, in place of those that nginx makes of the file.
+/// Returns the answer's headers for a static file. They replace those that nginx derives from the
+/// file.
 fn static_headers(answer: &FixedAnswer) -> Result<String> {
     let mut lines =
         vec!["etag off;".to_owned(), "max_ranges 0;".to_owned(), "add_header Last-Modified '';".to_owned()];
     for (name, value) in &answer.headers()? {
         let value = value.to_str().context("a header's value")?;
         ensure!(!value.contains(['\'', '$', '\\']), "nginx's configuration cannot have {value:?}");
-        // By the file's name.
+        // nginx derives this header from the file's name.
         if *name != CONTENT_TYPE {
             lines.push(format!("add_header {name} '{value}';"));
         }
@@ -305,9 +317,11 @@ fn static_headers(answer: &FixedAnswer) -> Result<String> {
     Ok(lines.iter().map(|line| format!("      {line}")).collect::<Vec<_>>().join("\n"))
 }
 
-/// As its documentation shows it, with memory to spare and without a log. Its makers find that the settings it determines by
-/// itself are the best for such a machine. Of the rest its manual says: `shards` are for very many threads, `tune.bufsize` is better
-/// left alone, and `tune.fd.edge-triggered` is an experiment that may freeze connections.
+/// Returns HAProxy's configuration as its documentation shows it, with enough memory and without a
+/// log. HAProxy's authors recommend the settings that it determines by itself on such a machine.
+/// The manual advises against the others here: `shards` are for very many threads, `tune.bufsize`
+/// should not be changed, and `tune.fd.edge-triggered` is an experiment that may freeze
+/// connections.
 fn haproxy_config(address: SocketAddr, origin: SocketAddr, workers: usize) -> String {
     format!(
         "global

@@ -1,11 +1,12 @@
-//! How long a new replica takes to its first correct answer: PostgreSQL's two ways of making one, and Bridge's cloud agent,
-//! cold and warm.
+//! Time of a new replica until its first right answer: PostgreSQL's two kinds of replicas, and
+//! Bridge's cloud agent, cold and warm.
 //!
-//! Cold is an empty state folder: everything comes over the tunnel. Its like is a subscriber of PostgreSQL's logical replication,
-//! whose server starts with empty tables and copies the same ones. A base backup with its standby stands beside it for
-//! information: it copies the whole cluster. Warm is a restart that finds a snapshot; its like is a restart of the subscriber. The
-//! database is the same for all, and so is the line of 10 ms to it. The cloud agent dials, as one would that was just added: how
-//! long the data centre takes to notice a new address is not what is measured.
+//! A cold start has an empty state folder: all data comes over the tunnel. It is compared with a
+//! subscriber of PostgreSQL's logical replication, whose server starts with empty tables and copies
+//! the same ones. A standby from a base backup is shown for information: it copies the whole
+//! cluster. A warm start finds a snapshot. It is compared with a restart of the subscriber. All use
+//! the same database over the same line of 10 ms. The cloud agent dials, as a newly added one
+//! would. So the time in which the data centre notices a new address is not measured.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,14 +25,15 @@ use crate::testkit::process::Running;
 use crate::testkit::site::{Setup, Site};
 use crate::testkit::wan::TcpRelay;
 
-/// A snapshot of a thousand products is longer, everything else in the state folder is shorter.
+/// A snapshot of a thousand products is larger, and all other files of the state folder are
+/// smaller.
 const SNAPSHOT_BYTES_MIN: u64 = 100_000;
 const DATABASE: &str = "bridge";
-/// What a replica of Bridge holds.
+/// Tables that a replica of Bridge has.
 const TABLES: [&str; 6] = ["brands", "categories", "products", "product_categories", "skus", "stock"];
 const NAMES: &str = "SELECT names::text FROM products WHERE brand = $1 AND product = $2";
 
-/// Who has a turn in each round. A restart comes after the start that it needs.
+/// The sides that take turns in each round. A restart comes after its start.
 #[derive(Clone, Copy, Debug)]
 enum Side {
     Backup,
@@ -41,13 +43,13 @@ enum Side {
 
 const SIDES: [Side; 3] = [Side::Backup, Side::Subscriber, Side::Bridge];
 
-/// Milliseconds, which are thousandths of a second, of one round.
+/// Times of one round in milliseconds, which are thousandths of a second.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
     backup: u64,
-    /// The copy of the tables.
+    /// Time to copy the tables.
     copy: u64,
-    /// The subscriber's restart after it.
+    /// Time of the subscriber's restart after the copy.
     restart: u64,
     cold: u64,
     warm: u64,
@@ -61,7 +63,7 @@ struct Start {
     product: Product,
 }
 
-/// Measures so many rounds with so many products, with the folder `dir` for the bridge.
+/// Measures this number of rounds with this number of products. Bridge uses the folder `dir`.
 pub(super) async fn measure(dir: &Path, products: usize, rounds: usize, draw: &mut Draw) -> Result<Vec<Row>> {
     let cluster = Box::pin(Postgres::start_with(peers::source())).await?;
     let database = cluster.create_database(DATABASE).await?;
@@ -71,7 +73,7 @@ pub(super) async fn measure(dir: &Path, products: usize, rounds: usize, draw: &m
     site.line.delay(ROUND_TRIP);
     let line = TcpRelay::start(cluster.address(), ROUND_TRIP).context("start PostgreSQL's line")?;
 
-    tell("starting once, to know what is right");
+    tell("starting once, for the expected answer");
     let mut agents = site.start().await?;
     let product = bridge::product_of(&site, &mut agents.cloud, 1_400).await?;
     agents.cloud.terminate().await?;
@@ -94,7 +96,7 @@ pub(super) async fn measure(dir: &Path, products: usize, rounds: usize, draw: &m
 }
 
 fn rows(rounds: &[Round], products: usize) -> Vec<Row> {
-    // The row's name says 100,000: a run with fewer says so where the number is read.
+    // The row's name says 100,000, so a run with fewer products shows its number in the unit.
     let unit = if products == 100_000 { "s".to_owned() } else { format!("s, {products} products") };
     let row = |name, against, sides: fn(&Round) -> (u64, u64), target: Option<u64>| Row {
         name,
@@ -119,7 +121,8 @@ fn rows(rounds: &[Round], products: usize) -> Vec<Row> {
 }
 
 impl Start {
-    /// From the start of the base backup to the standby's answer about the product.
+    /// Measures the time from the start of the base backup until the standby's answer about the
+    /// product.
     async fn backup(&self) -> Result<u64> {
         let started = Instant::now();
         let standby = self.cluster.standby(self.line.address(), peers::replica()).await?;
@@ -127,8 +130,8 @@ impl Start {
         Ok(millis(started))
     }
 
-    /// From the start of a server with empty tables to its answer about the product, all tables being copied; and from its
-    /// restart to the same answer.
+    /// Measures two times: from the start of a server with empty tables until it has copied all
+    /// tables and answers about the product, and from its restart to the same answer.
     async fn subscriber(&self) -> Result<(u64, u64)> {
         let mut server = self.cluster.subscriber(DATABASE, &TABLES, peers::subscriber()).await?;
         let started = Instant::now();
@@ -152,12 +155,12 @@ impl Start {
         Ok(())
     }
 
-    /// Cold and then warm.
+    /// Measures a cold and then a warm start.
     async fn bridge(&self) -> Result<(u64, u64)> {
         let state = self.site.cloud_dir().join("state");
         fs::remove_dir_all(&state).with_context(|| format!("empty {}", state.display()))?;
         let (cold, mut cloud) = self.cloud().await?;
-        // It writes what it has when it ends.
+        // The agent writes its snapshot when it ends.
         cloud.terminate().await?;
         ensure!(largest(&state) >= SNAPSHOT_BYTES_MIN, "the cloud agent has written no snapshot");
         let (warm, mut cloud) = self.cloud().await?;
@@ -165,7 +168,8 @@ impl Start {
         Ok((cold, warm))
     }
 
-    /// From the start of the cloud agent to its right answer about the product.
+    /// Measures the time from the start of the cloud agent until its right answer about the
+    /// product.
     async fn cloud(&self) -> Result<(u64, Running)> {
         let Start { site, product, .. } = self;
         let started = Instant::now();
@@ -177,7 +181,7 @@ impl Start {
     }
 }
 
-/// The length of the longest file in a folder and those below it.
+/// Returns the size of the largest file in a folder and its subfolders.
 fn largest(folder: &Path) -> u64 {
     let mut folders = vec![PathBuf::from(folder)];
     let mut largest = 0;
@@ -186,7 +190,7 @@ fn largest(folder: &Path) -> u64 {
             match entry.metadata() {
                 Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
                 Ok(metadata) => largest = largest.max(metadata.len()),
-                // It has just been renamed or removed.
+                // The file has just been renamed or removed.
                 Err(_) => {}
             }
         }

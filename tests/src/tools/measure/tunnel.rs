@@ -1,9 +1,10 @@
-//! A question and its answer across a line of 10 ms, without loss and with 1 %: a pair of HAProxies with mutual TLS against
-//! Bridge's tunnel.
+//! A question and its answer across a line of 10 ms, without loss and with 1 %: a pair of HAProxies
+//! with mutual TLS against Bridge's tunnel.
 //!
-//! The question is how an order stands, which the cloud agent cannot know: it goes over the order link to the data centre, which
-//! looks into its ledger. HAProxy's side asks a server that has the same answer at hand. Both cross one line of IP packets, whose
-//! loss is each protocol's own to mend.
+//! The question is the state of an order. The cloud agent cannot know it, so the question goes over
+//! the order link to the data centre, which reads its ledger. On the other side, the far HAProxy
+//! asks a server that has the same answer ready. Both cross the same line of IP packets, and each
+//! protocol repairs the losses in its own way.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,43 +34,45 @@ use crate::testkit::process::Programs;
 use crate::testkit::site::{Bridge, Setup, Site};
 use crate::testkit::wan::{Conditions, Wan};
 
-/// What this bench needs.
+/// Programs that this bench needs.
 pub(super) const NEEDS: [Need; 1] = [Need { program: "haproxy", package: "haproxy" }];
-/// Callers at a time, and how many questions they ask together in a round.
+/// Number of simultaneous callers, and of the questions that they ask together in a round.
 const FEW: (usize, usize) = (64, 6_000);
 const MANY: (usize, usize) = (512, 20_000);
-/// Of a million: none, and 1 %.
+/// Losses in packets of a million: none, and 1 %.
 const LOSSES: [u32; 2] = [0, 10_000];
 const SEED: u64 = 7;
 const AGAINST: &str = "HAProxy pair, mTLS";
 
-/// Who answers, and what is asked.
+/// One side: its address, and the question.
 struct Side {
     address: SocketAddr,
     path: String,
     token: Option<String>,
 }
 
-/// What a side did in one round: with few callers how long a question took, with many how many it answered.
+/// Figures of one side in one round: the time of a question with few callers, and the rate with
+/// many.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     p50_us: u64,
     p99_us: u64,
-    /// Thousandths of a question a second.
+    /// Questions a second, in thousandths.
     per_second: u64,
 }
 
-/// One of a round's figures.
+/// A function that selects one figure of a round.
 type Figure = fn(&Round) -> u64;
 
-/// Every round at one loss.
+/// All rounds at one loss.
 #[derive(Debug, Default)]
 struct AtLoss {
     haproxy: Vec<Round>,
     bridge: Vec<Round>,
 }
 
-/// Measures so many rounds at each loss, with one in `share` of their questions, and the folder `dir` for both.
+/// Measures this number of rounds at each loss, with one in `share` of their questions. Both sides
+/// use the folder `dir`.
 pub(super) async fn measure(
     program: &Path,
     dir: &Path,
@@ -98,7 +101,7 @@ pub(super) async fn measure(
     Ok(rows(&measured))
 }
 
-/// Places an order, and asks how it stands.
+/// Places an order, and makes the question for its state.
 async fn question(site: &Site, plan: &Arc<crate::testkit::plan::Plan>) -> Result<(Side, FixedAnswer)> {
     let token = site.token(&plan.brand).to_owned();
     let options = load::Options {
@@ -129,7 +132,7 @@ async fn in_turns(
 ) -> Result<[AtLoss; 2]> {
     let progress = Progress::of("tunnel", rounds * LOSSES.len());
     let mut measured = [AtLoss::default(), AtLoss::default()];
-    // Connections are opened, and everything finds its place.
+    // A first round without measurement opens the connections and fills the caches.
     for side in [haproxy, bridge] {
         side.round(4 * share).await?;
     }
@@ -168,7 +171,8 @@ impl Side {
         Ok(Round { p50_us: us(500), p99_us: us(990), per_second })
     }
 
-    /// How long each of so many questions took, which so many callers ask one after the other.
+    /// Asks this number of questions with this number of callers, each of which asks one after the
+    /// other. Returns the time of each question.
     async fn ask(&self, callers: usize, questions: usize) -> Result<(Histogram, Duration)> {
         let (began, asked) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
         let mut all = JoinSet::new();
@@ -198,7 +202,7 @@ impl Side {
     }
 }
 
-/// A figure of an agent that has ended is none.
+/// Checks that both agents still run. Otherwise the figures are not valid.
 async fn still_run(mut agents: Bridge) -> Result<()> {
     for agent in [&mut agents.cloud, &mut agents.idc] {
         let ended = agent.ended_within(Duration::ZERO).await?;

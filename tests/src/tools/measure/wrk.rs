@@ -1,4 +1,5 @@
-//! The load: wrk, with so many connections, for a fixed time, at one address of this machine.
+//! The load generator wrk: a number of connections, for a fixed time, to one address of this
+//! machine.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -10,27 +11,28 @@ use tokio::time::timeout;
 
 use crate::testkit::machine;
 
-/// How much longer than asked wrk may take until it is ended.
+/// Additional time until wrk is ended.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// What came back.
+/// Result of a load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Load {
-    /// Answers, good or bad.
+    /// Number of answers, good or bad.
     pub(super) requests: u64,
     /// Answers with a status other than 2xx and 3xx.
     pub(super) bad: u64,
-    /// Connections refused, broken or silent.
+    /// Connections that were refused, broke or got no answer.
     pub(super) broken: u64,
     /// Answers a second, in thousandths.
     pub(super) per_second: u64,
 }
 
-/// Asks `path` of the server at `to` for so many whole seconds, over so many connections at a time, each with one request on
-/// its way; `threads` is wrk's own number of threads.
+/// Sends requests for `path` to the server at `to` for this number of whole seconds. Each of the
+/// connections has one request under way. `threads` is wrk's own number of threads.
 ///
 /// # Errors
-/// When wrk cannot be run, when it got nothing, or when anything but good answers came back.
+///
+/// Fails if wrk cannot be run, if there was no answer, or if an answer was bad.
 pub(super) async fn load(
     to: SocketAddr,
     path: &str,
@@ -47,14 +49,14 @@ pub(super) async fn load(
     let output = output.context("wrk does not end")?.context("run wrk")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk ended with {}:\n{said}", output.status);
-    let load = Load::parse(&said).with_context(|| format!("wrk says something new:\n{said}"))?;
+    let load = Load::parse(&said).with_context(|| format!("wrk's report cannot be read:\n{said}"))?;
     ensure!(load.requests > 0, "wrk got no answer:\n{said}");
     ensure!(load.bad == 0 && load.broken == 0, "wrk got errors:\n{said}");
     Ok(load)
 }
 
 impl Load {
-    /// Reads wrk's report. It names errors only where there are some.
+    /// Parses wrk's report. It has lines for errors only if there are any.
     fn parse(text: &str) -> Option<Load> {
         let mut load = Load::default();
         let mut counted = false;
@@ -75,7 +77,7 @@ impl Load {
     }
 }
 
-/// `1234.56` as 1,234,560.
+/// Converts `1234.56` to 1,234,560.
 fn thousandths(text: &str) -> Option<u64> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let decimals: String = decimals.chars().chain("000".chars()).take(3).collect();

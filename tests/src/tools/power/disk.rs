@@ -1,8 +1,9 @@
-//! What a power loss leaves of a disk: rebuilt from its recording.
+//! The content of a disk after a power loss, rebuilt from its recording.
 //!
-//! Contents and names are apart, as they are on a disk. Of a file each sector is as some change left it, no older than the
-//! last fsync that covers it: so a write is torn at sectors, and an older content may show where a later one is lost. Of the
-//! names that no fsync of their folder covers, any are changed and any are not; a rename is one change.
+//! File contents and names are separate, as on a real disk. Each sector of a file has the content
+//! of some change, no older than the last fsync that covers it. So a write can be torn at sectors,
+//! and an older content can appear if a later one is lost. Of the name changes that no fsync of
+//! their folder covers, any may be kept and any may be lost. A rename is one change.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, Permissions};
@@ -14,49 +15,50 @@ use anyhow::{Context as _, Result};
 use super::fate::Fate;
 use super::record::{Event, Recording, SyncEnd};
 
-/// What a disk writes whole or not at all.
+/// Bytes that a disk writes as a whole or not at all.
 const SECTOR_BYTES: u64 = 512;
 
-/// What the system writes at once.
+/// Bytes that the operating system writes at once.
 const PAGE_BYTES: u64 = 4_096;
 
-/// When a changed name is durable.
+/// Rule for the durability of a changed name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// When its folder is synced: POSIX promises no more.
+    /// A name is durable once its folder is synced. POSIX promises no more.
     ByFolder,
-    /// When anything is synced, and in the order of the changes: so ext4, XFS and others do with their journal.
+    /// Names become durable in the order of the changes, with any fsync, as in the journals of
+    /// ext4, XFS and others.
     InOrder,
 }
 
-/// Numbers a file or folder, however often the file system gives its own number again.
+/// Number of a file or folder. It is unique, although the file system reuses its own numbers.
 type Node = usize;
 
 const ROOT: Node = 0;
 
-/// What is left.
+/// The files and folders that are left, by path.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tree(BTreeMap<String, LeftPath>);
 
-/// What is left of one path.
+/// The file or folder that is left at one path.
 #[derive(Debug, PartialEq, Eq)]
 enum LeftPath {
     Folder { mode: u32 },
     File { mode: u32, bytes: Vec<u8> },
 }
 
-/// A disk up to a moment.
+/// State of a disk at a moment.
 struct Disk<'r> {
     recording: &'r Recording,
-    /// By the file system's number, as it is now.
+    /// Current nodes by the file system's own number.
     numbers: HashMap<u64, Node>,
     nodes: Vec<NodeState>,
-    /// As the processes see them.
+    /// Names as the processes see them.
     names: HashMap<Node, BTreeMap<String, Node>>,
     changes: Vec<NameChange>,
-    /// Whether what is applied was durable when the recording began.
+    /// True while the changes are those from before the recording, which are durable.
     was_there: bool,
-    /// How each fsync ended that did so in time.
+    /// Result of each fsync that ended before the moment.
     ends: HashMap<u64, SyncEnd>,
 }
 
@@ -64,11 +66,11 @@ struct Disk<'r> {
 struct NodeState {
     is_folder: bool,
     mode: u32,
-    /// What was done to a file, as events.
+    /// Changes of the file, as indices of events.
     done: Vec<usize>,
 }
 
-/// A change of names: one is taken away, one is given, or both.
+/// A change of names: it removes a name, adds one, or both.
 struct NameChange {
     gone: Option<(Node, String)>,
     given: Option<(Node, String, Node)>,
@@ -78,17 +80,18 @@ struct NameChange {
 /// A page of a file.
 #[derive(Default)]
 struct Page {
-    /// Whatever was done before this event is durable.
+    /// All changes before this event are durable.
     floor: usize,
-    /// Whether the system would write it with the next fsync.
+    /// True if the operating system would write the page with the next fsync.
     dirty: bool,
 }
 
 impl Tree {
-    /// What a power loss leaves.
+    /// Computes the content of the disk after a power loss.
     ///
     /// # Errors
-    /// When the recording does not fit together.
+    ///
+    /// Fails if the recording is not consistent.
     pub fn after(recording: &Recording, names: Names, fate: &mut Fate) -> Result<Self> {
         let disk = Disk::until(recording, fate.at, names)?;
         let left = disk.names_left(names, fate);
@@ -97,10 +100,11 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Writes it to an empty folder.
+    /// Writes the files and folders to an empty folder.
     ///
     /// # Errors
-    /// When it cannot be written.
+    ///
+    /// Fails if they cannot be written.
     pub fn write(&self, root: &Path) -> Result<()> {
         for (path, left) in &self.0 {
             let place = root.join(path.trim_start_matches('/'));
@@ -114,7 +118,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The bytes of a file that is left.
+    /// Returns the bytes of a file.
     #[must_use]
     pub fn file(&self, path: &str) -> Option<&[u8]> {
         match self.0.get(path) {
@@ -123,14 +127,14 @@ impl Tree {
         }
     }
 
-    /// The paths that are left, the folder's own among them.
+    /// Returns all paths, including that of the disk's own folder.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 }
 
 impl<'r> Disk<'r> {
-    /// Everything that was done before this event.
+    /// Applies all events before this one.
     fn until(recording: &'r Recording, end: usize, names: Names) -> Result<Self> {
         let events = recording.events.get(..end).context("the recording is shorter")?;
         let ends = events.iter().filter_map(|event| match event {
@@ -224,13 +228,13 @@ impl<'r> Disk<'r> {
         found.with_context(|| format!("there is no {path}"))
     }
 
-    /// A path as its folder and a name in it.
+    /// Splits a path into its folder's node and the name.
     fn place(&self, path: &str) -> Result<(Node, String)> {
         let (folder, name) = path.rsplit_once('/').context("a path without a folder")?;
         Ok((self.find(folder)?, name.to_owned()))
     }
 
-    /// The names that are left in each folder.
+    /// Draws the names that are left in each folder.
     fn names_left(&self, names: Names, fate: &mut Fate) -> HashMap<Node, BTreeMap<String, Node>> {
         let mut left = HashMap::new();
         let certain = self.changes.iter().rposition(|change| change.durable).map_or(0, |last| last + 1);
@@ -266,7 +270,7 @@ impl<'r> Disk<'r> {
         tree.0.insert(path, LeftPath::Folder { mode });
     }
 
-    /// What is left in a file.
+    /// Draws the content that is left of a file.
     fn content(&self, node: Node, fate: &mut Fate) -> Vec<u8> {
         let (pages, length_floor) = self.pages(node);
         let file = fate.file();
@@ -318,13 +322,13 @@ impl<'r> Disk<'r> {
         content
     }
 
-    /// Up to when each page of a file, and its length, are durable.
+    /// Returns the event up to which each page of a file, and its length, are durable.
     fn pages(&self, node: Node) -> (HashMap<u64, Page>, usize) {
         let (mut pages, mut length, mut length_floor) = (HashMap::<u64, Page>::new(), 0, 0);
         let mut begun = self.recording.begin;
         for event in &self.nodes[node].done {
             if *event >= begun {
-                // What was there when the recording began.
+                // All changes from before the recording are durable.
                 pages.values_mut().for_each(|page| page.reach(begun));
                 (length_floor, begun) = (begun, usize::MAX);
             }
@@ -353,7 +357,7 @@ impl<'r> Disk<'r> {
                         pages.values_mut().filter(|page| page.dirty).for_each(|page| page.reach(*event));
                         length_floor = *event;
                     }
-                    // The system takes them for written.
+                    // After a failed fsync, the operating system treats the pages as written.
                     Some(SyncEnd::Failed) => pages.values_mut().for_each(|page| page.dirty = false),
                     Some(SyncEnd::Lied) | None => {}
                 },
@@ -374,7 +378,7 @@ impl NameChange {
             && let Some(names) = names.get_mut(folder)
         {
             let node = self.given.as_ref().map(|(_, _, node)| node);
-            // Of a rename: whatever has its old name by now is something else.
+            // The old name of a rename may belong to another file by now.
             if node.is_none_or(|node| names.get(name) == Some(node)) {
                 names.remove(name);
             }

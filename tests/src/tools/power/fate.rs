@@ -1,4 +1,5 @@
-//! What of everything that no fsync covers a power loss leaves: drawn from a seed, in one of several manners.
+//! The random choices of a power loss: which changes survive that no fsync covers. They depend on a
+//! seed.
 
 use std::fmt::{self, Display};
 
@@ -8,36 +9,37 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::record::{Event, Recording};
 
-/// How likely something is there that need not be, in percent: never, rarely, even odds, mostly, always.
+/// Chances, in percent, that an uncovered change survives: never, rarely, even odds, mostly,
+/// always.
 const LIKELY: [u8; 5] = [0, 3, 50, 97, 100];
 
-/// A power loss: when, and what is left.
+/// A power loss: its moment, and the chances of what is left.
 #[derive(Debug)]
 pub struct Fate {
-    /// Before this event of the recording.
+    /// The power is lost before this event of the recording.
     pub at: usize,
-    /// How likely a sector is there in percent.
+    /// Chance in percent that a sector survives.
     sectors: u8,
-    /// How likely a name is so.
+    /// Chance in percent that a name change survives.
     names: u8,
-    /// Whether the sectors of a file share their fate.
+    /// True if all sectors of a file survive or are lost together.
     whole_files: bool,
     dice: StdRng,
 }
 
-/// What is left of a file.
+/// Chance for the sectors of one file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileFate {
     likely: u8,
 }
 
 impl Fate {
-    /// Draws one for a recording.
+    /// Draws a power loss for a recording.
     #[must_use]
     pub fn draw(recording: &Recording, seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let (begin, end) = (recording.begin, recording.events.len());
-        // Just after something was acknowledged it is most likely to be missing.
+        // Data is most likely to be missing just after its acknowledgement.
         let acknowledged = |event: &usize| matches!(recording.events[*event], Event::Acknowledged { .. });
         let after = (begin..end).filter(acknowledged).map(|event| event + 1).collect::<Vec<_>>();
         let at = match after.choose(&mut dice) {
@@ -50,24 +52,24 @@ impl Fate {
         Self { at, sectors, names, whole_files, dice }
     }
 
-    /// One that leaves nothing but what has to be left.
+    /// Makes a power loss that leaves only the durable changes.
     #[must_use]
     pub fn worst(at: usize) -> Self {
         Self { at, sectors: 0, names: 0, whole_files: false, dice: StdRng::seed_from_u64(0) }
     }
 
-    /// One that leaves everything.
+    /// Makes a power loss that leaves all changes.
     #[must_use]
     pub fn best(at: usize) -> Self {
         Self { sectors: 100, names: 100, ..Self::worst(at) }
     }
 
-    /// Whether a name is changed that need not be.
+    /// Draws if an uncovered name change survives.
     pub(super) fn keeps_name(&mut self) -> bool {
         self.dice.random_range(0..100) < self.names
     }
 
-    /// How many of so many changes of names are there, in order.
+    /// Draws how many of `of` uncovered name changes survive, in order.
     pub(super) fn names_in_order(&mut self, of: usize) -> usize {
         match self.names {
             0 => 0,
@@ -81,12 +83,13 @@ impl Fate {
         FileFate { likely: if self.whole_files { all } else { self.sectors } }
     }
 
-    /// Up to when something is as it was made, between what has to be and what may be.
+    /// Draws the event up to which the changes survive, from `floor` on.
     pub(super) fn until(&mut self, file: FileFate, floor: usize) -> usize {
         if floor >= self.at || self.dice.random_range(0..100) < file.likely {
             return self.at;
         }
-        // Half way now and then: the system may have written it between two changes.
+        // Sometimes half-way, since the operating system may have written the data between two
+        // changes.
         if self.dice.random_ratio(1, 8) && file.likely > 0 {
             self.dice.random_range(floor..=self.at)
         } else {
@@ -101,7 +104,7 @@ impl Display for Fate {
         let unit = if *whole_files { "files" } else { "sectors" };
         write!(
             f,
-            "before event {at}; of what no fsync covers, {sectors} % of the {unit} and {names} % of the names are there"
+            "before event {at}; of the changes that no fsync covers, {sectors} % of the {unit} and {names} % of the names survive"
         )
     }
 }

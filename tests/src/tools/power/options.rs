@@ -1,4 +1,4 @@
-//! What `cargo power-loss` is told on its command line.
+//! Options of `cargo power-loss`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::stores::Store;
 
-/// Records every store on a disk, loses power in it over and over, and looks for what was acknowledged.
+/// Records every store on a disk, simulates power losses in the recording, and checks that all
+/// acknowledged data survives.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "cargo power-loss",
@@ -15,54 +16,55 @@ use super::stores::Store;
                   cargo power-loss --store journal --schedules 50  a few of one"
 )]
 pub struct Command {
-    /// What to lose power in.
+    /// Options of a run.
     #[command(flatten)]
     pub options: Options,
 
-    /// What the command runs itself as.
+    /// The hidden part that the command runs as a child process.
     #[command(subcommand)]
     pub part: Option<Part>,
 }
 
-/// What the command runs itself as.
+/// Hidden parts, which the command runs as child processes.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Part {
-    /// Work on a store, on a disk that is written down.
+    /// Work on a store, on a recorded disk.
     #[command(hide = true)]
     Drive {
-        /// Which.
+        /// The store.
         store: Store,
-        /// The disk.
+        /// Folder of the disk.
         root: PathBuf,
-        /// Decides what is done.
+        /// Seed of the work.
         seed: u64,
     },
 }
 
-/// How often power is lost, and in what.
+/// Number of the power losses, and the stores.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Only this store; may be given several times.
     #[arg(long, value_name = "STORE")]
     pub store: Vec<Store>,
 
-    /// Power losses of each store; of PostgreSQL, for which each time a server recovers, a twentieth.
+    /// Power losses of each store. PostgreSQL gets a twentieth, because a server must recover each
+    /// time.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub schedules: u64,
 
-    /// Power losses in one recording; then the store runs again.
+    /// Power losses in one recording. Then the store runs again.
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..))]
     pub each: u64,
 
-    /// Decides what is done and what is lost [default: drawn, and printed].
+    /// Seed of the work and the losses [default: drawn, and printed].
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Lose power in this recording instead of a new one: with its seed it repeats exactly.
+    /// Lose power in this recording instead of a new one. With its seed, the run repeats exactly.
     #[arg(long, value_name = "FILE")]
     pub recording: Option<PathBuf>,
 
-    /// Have every fsync say that it is done and do nothing, to see that something is lost.
+    /// Make every fsync report success and do nothing, to see that the check finds losses.
     #[arg(long)]
     pub lying: bool,
 
@@ -72,7 +74,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The stores that power is lost in.
+    /// Returns the chosen stores.
     pub(super) fn stores(&self) -> Vec<Store> {
         let all = <Store as clap::ValueEnum>::value_variants().iter().copied();
         all.filter(|store| self.store.is_empty() || self.store.contains(store)).collect()

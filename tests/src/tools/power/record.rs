@@ -1,4 +1,4 @@
-//! The log that `recorder.c` writes, read back: what was done to a disk, in order.
+//! Reader of the log that `recorder.c` writes: the operations on a disk, in order.
 
 use std::fs;
 use std::ops::Range;
@@ -6,113 +6,114 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Bytes of a record before its path: see `struct record` in `recorder.c`.
+/// Length of a record before its path, in bytes: see `struct record` in `recorder.c`.
 const HEAD_BYTES: usize = 32;
 
-/// Everything that was done to a disk. The bytes that were written stay in the log that was read.
+/// All operations on a disk. The written bytes stay in the log.
 #[derive(Debug)]
 pub struct Recording {
     log: Vec<u8>,
-    /// In order.
+    /// The operations in order.
     pub events: Vec<Event>,
-    /// Whatever comes before this event was durable when the recording began.
+    /// All operations before this index were durable when the recording began.
     pub begin: usize,
 }
 
-/// One thing that was done. A node is the number that the file system has given to a file or folder.
+/// One operation. A node is the file system's number of a file or folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A file was made.
+    /// A file was created.
     Made {
-        /// The file.
+        /// Node of the file.
         node: u64,
-        /// Its permissions.
+        /// Permissions of the file.
         mode: u32,
-        /// Its path.
+        /// Path of the file.
         path: String,
     },
-    /// A folder was made.
+    /// A folder was created.
     FolderMade {
-        /// The folder.
+        /// Node of the folder.
         node: u64,
-        /// Its permissions.
+        /// Permissions of the folder.
         mode: u32,
-        /// Its path; empty for the folder that is the disk.
+        /// Path of the folder; empty for the disk's own folder.
         path: String,
     },
-    /// A name was taken away.
+    /// A name was removed.
     Removed {
-        /// The path.
+        /// Path of the removed name.
         path: String,
     },
-    /// A file or folder has another name.
+    /// A file or folder was renamed.
     Renamed {
-        /// Its path before.
+        /// Path before the rename.
         from: String,
-        /// Its path now; whatever had it before has lost it.
+        /// Path after the rename. A file that had this path loses it.
         to: String,
     },
-    /// A file has a further name.
+    /// A file got a further name.
     Linked {
-        /// Its path before.
+        /// Path of the existing name.
         from: String,
-        /// Its second path.
+        /// Path of the new name.
         to: String,
     },
-    /// Bytes were written.
+    /// Bytes were written to a file.
     Written {
-        /// The file.
+        /// Node of the file.
         node: u64,
-        /// Where in it.
+        /// Position in the file.
         at: u64,
-        /// Where they are in the log.
+        /// Position of the bytes in the log.
         bytes: Range<usize>,
-        /// Whether the file was opened so that a write returns when it is durable.
+        /// True if the file was opened with O_SYNC or O_DSYNC, so that a write returns once it is
+        /// durable.
         durable: bool,
     },
-    /// A file was given this length.
+    /// A file was truncated or extended to this length.
     Cut {
-        /// The file.
+        /// Node of the file.
         node: u64,
-        /// Its length.
+        /// Length of the file after the change.
         length: u64,
     },
-    /// A file was made at least so long.
+    /// A file was extended to at least this length.
     Room {
-        /// The file.
+        /// Node of the file.
         node: u64,
-        /// Its length at least.
+        /// Smallest length of the file after the change.
         length: u64,
     },
     /// An fsync has begun.
     SyncBegun {
-        /// What is to be durable.
+        /// Node of the file or folder to sync.
         node: u64,
-        /// Its number.
+        /// Number of the fsync.
         id: u64,
     },
-    /// It has returned.
+    /// An fsync has returned.
     SyncEnded {
-        /// Its number.
+        /// Number of the fsync.
         id: u64,
-        /// What came of it.
+        /// Result of the fsync.
         end: SyncEnd,
     },
-    /// Something was acknowledged: a text that the store's own check understands.
+    /// An acknowledgement: a text that the store's own check understands.
     Acknowledged {
-        /// Where it is in the log.
+        /// Position of the text in the log.
         text: Range<usize>,
     },
 }
 
-/// What came of an fsync.
+/// Result of an fsync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncEnd {
-    /// It is done.
+    /// Success.
     Done,
-    /// It failed, and said so.
+    /// A reported failure.
     Failed,
-    /// It did nothing, and did not say so.
+    /// Reported success, although nothing was done.
     Lied,
 }
 
@@ -120,7 +121,8 @@ impl Recording {
     /// Reads a log.
     ///
     /// # Errors
-    /// When it cannot be read, or is none.
+    ///
+    /// Fails if the file cannot be read, or is not a log.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(fs::read(path).with_context(|| format!("read {}", path.display()))?)
     }
@@ -128,7 +130,8 @@ impl Recording {
     fn parse(log: Vec<u8>) -> Result<Self> {
         let mut recording = Self { log, events: Vec::new(), begin: 0 };
         let mut at = 0;
-        // The last record is cut short where its process ended in the middle of it: what it says was not done to its end.
+        // The last record is incomplete if its process ended in the middle. That operation was not
+        // completed, so the record is ignored.
         while let Some(head) = recording.log.get(at..at + HEAD_BYTES) {
             let bytes = usize::try_from(number(head, 0, 4))?;
             if recording.log.len() < at + bytes {
@@ -163,22 +166,23 @@ impl Recording {
         Ok(recording)
     }
 
-    /// How long the log is.
+    /// Returns the length of the log.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.log.len()
     }
 
-    /// Bytes of the log, which an event names.
+    /// Returns the bytes of the log in a range that an event names.
     #[must_use]
     pub fn slice(&self, range: &Range<usize>) -> &[u8] {
         self.log.get(range.clone()).unwrap_or_default()
     }
 
-    /// What was acknowledged before this event.
+    /// Returns the acknowledgements before this event.
     ///
     /// # Errors
-    /// When it is no text.
+    ///
+    /// Fails if an acknowledgement is not valid text.
     pub fn acknowledged(&self, before: usize) -> Result<Vec<String>> {
         let texts = self.events.iter().take(before).filter_map(|event| match event {
             Event::Acknowledged { text } => Some(self.slice(text)),
@@ -198,7 +202,7 @@ impl SyncEnd {
     }
 }
 
-/// A record as `recorder.c` writes it.
+/// Makes a record as `recorder.c` writes it.
 #[must_use]
 pub(super) fn record(kind: u8, path: &str, node: u64, a: u64, data: &[u8]) -> Vec<u8> {
     let bytes = u32::try_from(HEAD_BYTES + path.len() + data.len()).unwrap_or(u32::MAX);

@@ -1,11 +1,13 @@
-/* A disk that is written down: preloaded into a process, it notes in one ordered log what that process and its children do
- * to the files below one folder, which of it an fsync covers, and what the process says that it has acknowledged.
+/* A recorder of disk operations. It is preloaded into a process, and writes one ordered log of what
+ * the process and its children do to the files below one folder, of the fsyncs, and of the data
+ * that the process has acknowledged.
  *
- * It changes nothing but fsync: none reaches the real disk, and one may fail, hang or lie as planned.
- * What a power loss leaves is rebuilt from the log by the rest of this folder; `record.rs` reads the records.
+ * It changes only fsync: no fsync reaches the real disk, and one may fail, hang or lie on request.
+ * The Rust code in this folder rebuilds the content after a power loss from the log; `record.rs`
+ * reads the records.
  *
- * Not seen: writes through mmap (SQLite's -shm, which nobody needs after a crash), io_uring, and raw system calls
- * (rustix's fallocate with KEEP_SIZE, which changes no byte and no length). */
+ * It does not see writes through mmap (SQLite's -shm, which is not needed after a crash), io_uring,
+ * and raw system calls (rustix's fallocate with KEEP_SIZE, which changes no byte and no length). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -25,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The function that this one stands before; looked up once, since a signal handler may write. */
+/* The replaced function of the C library. It is looked up once, since a signal handler may write. */
 #define REAL(name)                                                                     \
     ({                                                                                 \
         static __typeof__(&name) at_##name;                                            \
@@ -36,16 +38,16 @@
 #define HANDLES 65536
 
 struct record {
-    uint32_t bytes;      /* Of all of it. */
-    uint8_t kind, flag;  /* What it is; what came of it. */
-    uint16_t path_bytes; /* Of the path behind it; then comes the data. */
+    uint32_t bytes;      /* Length of the record. */
+    uint8_t kind, flag;  /* Kind of the operation, and its result. */
+    uint16_t path_bytes; /* Length of the path, which the data follows. */
     uint64_t node, a, b; /* The inode, and two numbers. */
 };
 
-/* What all processes on this disk share. */
+/* Memory that all processes on this disk share. */
 static struct shared {
     uint32_t holder;  /* The process that writes the log; 0 if none does. */
-    uint32_t matched; /* Syncs that the plan is about, so far. */
+    uint32_t matched; /* Number of fsyncs so far that the fault may concern. */
     uint64_t syncs;
 } *shared;
 
@@ -73,7 +75,7 @@ __attribute__((constructor)) static void begin(void) {
     snprintf(hung, sizeof hung, "%s.hung", given("BRIDGE_DISK_SHARED"));
     sync_micros = atol(given("BRIDGE_DISK_SYNC_MICROS"));
     lies = given("BRIDGE_DISK_LIES")[0] != 0;
-    /* What happens; to which sync first, and to which no more; what its path has in it. */
+    /* The fault, the first fsync that has it, the first that has it no more, and a part of the path. */
     if (sscanf(given("BRIDGE_DISK_FAULT"), "%31s %u %u %255s", fault, &from, &until, about) < 4) fault[0] = 0;
     int fd = REAL(open)(given("BRIDGE_DISK_SHARED"), O_RDWR | O_CLOEXEC);
     void *at = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -84,9 +86,9 @@ __attribute__((constructor)) static void begin(void) {
     if (at != MAP_FAILED && log_fd >= 0) shared = at;
 }
 
-/* --- One writer of the log at a time, whichever process it is --- */
+/* --- One writer of the log at a time, in all processes --- */
 
-/* With no signal in between: its handler might end the process, which would never give it back. */
+/* Signals are blocked, because a handler might end the process before it gives the lock back. */
 static sigset_t take(void) {
     sigset_t all, before;
     uint32_t holder = 0;
@@ -95,7 +97,7 @@ static sigset_t take(void) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (!__atomic_compare_exchange_n(&shared->holder, &holder, (uint32_t)getpid(), 0, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED)) {
-        /* Nor does one that was killed. */
+        /* A process that was killed does not give the lock back either. */
         if (++tries % 1000 == 0 && kill((pid_t)holder, 0) && errno == ESRCH)
             __atomic_compare_exchange_n(&shared->holder, &holder, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
         holder = 0;
@@ -117,14 +119,14 @@ static void note(char kind, uint8_t flag, const char *path, uint64_t node, uint6
     struct record head = {0, (uint8_t)kind, flag, (uint16_t)strlen(path), node, a, b};
     head.bytes = (uint32_t)(sizeof head + head.path_bytes + bytes);
     struct iovec parts[3] = {{&head, sizeof head}, {(char *)path, head.path_bytes}, {(void *)data, bytes}};
-    /* Half a record would be taken for what the disk did: better no test than a wrong one. */
+    /* Half a record would falsify the recording. No test is better than a wrong one. */
     if (REAL(writev)(log_fd, parts, 3) != (ssize_t)head.bytes) _exit(97);
     errno = error;
 }
 
-/* --- Which file it is --- */
+/* --- Paths of files --- */
 
-/* The path of an open file below the root, or that of the marks; NULL if it lies elsewhere. */
+/* Returns the path of an open file below the root, or that of the marks; NULL for other files. */
 static const char *path_of(int fd, char *path, struct stat *seen) {
     int error = errno;
     char link[32];
@@ -143,7 +145,7 @@ static const char *path_of(int fd, char *path, struct stat *seen) {
     return found;
 }
 
-/* A name as a path below the root; NULL if it is none. */
+/* Returns a name as a path below the root; NULL if it is not below the root. */
 static const char *below(int folder, const char *name, char *path) {
     int error = errno;
     char whole[2 * PATH_MAX] = "", link[32], *part, *rest;
@@ -235,7 +237,7 @@ int close(int fd) {
     return REAL(close)(fd);
 }
 
-/* What goes through stdio is written inside the C library: a file is noted whole when it is closed. */
+/* stdio writes inside the C library, so the whole file is recorded when it is closed. */
 static FILE *fopen_noted(const char *name, const char *mode) {
     int flags = mode[0] == 'w' ? O_CREAT | O_TRUNC : mode[0] == 'a' ? O_CREAT | O_APPEND : 0;
     flags |= strchr(mode, '+') ? O_RDWR : flags ? O_WRONLY : O_RDONLY;
@@ -321,7 +323,7 @@ POSIX_FALLOCATE(posix_fallocate64)
 
 /* --- Bytes are written --- */
 
-/* At the place where the file stood before, if none is given. */
+/* If `offset` is negative, the bytes were written at the file's earlier position. */
 static void note_bytes(int fd, uint64_t node, off_t offset, const void *data, ssize_t bytes) {
     if (bytes <= 0) return;
     int error = errno;
@@ -395,7 +397,7 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 PWRITEV(pwritev)
 PWRITEV(pwritev64)
 
-/* Who copies inside the kernel is told to write instead. */
+/* Copies inside the kernel are refused, so that the caller writes instead. */
 ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t bytes, unsigned flags) {
     char path[PATH_MAX];
     struct stat seen;
@@ -453,7 +455,7 @@ int remove(const char *name) {
     return unlinkat(AT_FDCWD, name, !lstat(name, &seen) && S_ISDIR(seen.st_mode) ? AT_REMOVEDIR : 0);
 }
 
-/* The old path is the record's path, the new one its data. */
+/* The record's path is the old path, and its data is the new one. */
 static int renamed(char kind, int end, const char *old, const char *new, int folder, const char *name) {
     struct stat seen = {0};
     if (!end) {
@@ -485,7 +487,7 @@ int linkat(int old_folder, const char *old, int folder, const char *name, int fl
 }
 int link(const char *old, const char *name) { return linkat(AT_FDCWD, old, AT_FDCWD, name, 0); }
 
-/* --- What is to be durable --- */
+/* --- Files are synced --- */
 
 enum { DONE, FAILED, LIED };
 
@@ -508,7 +510,7 @@ static int sync_noted(int fd, uint64_t node, const char *path) {
     give(before);
     if (hangs) {
         REAL(close)(REAL(openat)(AT_FDCWD, hung, O_CREAT | O_WRONLY | O_CLOEXEC, 0666));
-        /* Until somebody takes that file away. */
+        /* The hang ends when another process removes that file. */
         while (!access(hung, F_OK)) rest(2000);
     }
     rest(sync_micros);

@@ -1,4 +1,5 @@
-//! Runs processes on a disk that is written down: compiles `recorder.c`, preloads it, and reads the log.
+//! A disk whose operations are recorded: it compiles `recorder.c`, preloads the library into
+//! processes, and reads the log.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -14,7 +15,7 @@ use super::record::{Recording, record};
 
 const SOURCE: &str = include_str!("recorder.c");
 
-/// Bytes of what the processes share: see `struct shared` in `recorder.c`.
+/// Size of the memory that the processes share, in bytes: see `struct shared` in `recorder.c`.
 const SHARED_BYTES: u64 = 4_096;
 
 /// The compiled library.
@@ -23,42 +24,42 @@ pub struct Recorder {
     folder: TempDir,
 }
 
-/// How the disk behaves.
+/// Behaviour of the disk.
 #[derive(Debug, Clone, Default)]
 pub struct Behaviour {
-    /// How long an fsync takes, in microseconds: others write meanwhile.
+    /// Duration of an fsync in microseconds. Other processes write meanwhile.
     pub sync_micros: u64,
-    /// What goes wrong with it.
+    /// Fault of fsyncs, if there is one.
     pub fault: Option<Fault>,
-    /// Whether a handle lies after its fsync has failed.
+    /// True if a file handle lies after its fsync has failed.
     pub lies: bool,
 }
 
-/// What goes wrong with fsyncs.
+/// A fault of fsyncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// What.
+    /// Kind of the fault.
     pub what: SyncFault,
-    /// The first one, counted from 1 among those of such paths.
+    /// Number of the first faulty fsync, counted from 1 among those of the chosen paths.
     pub from: u32,
-    /// How many of them.
+    /// Number of faulty fsyncs.
     pub times: u32,
-    /// What their paths have in them; `*` for all.
+    /// Text that the chosen paths contain; `*` is all paths.
     pub about: &'static str,
 }
 
-/// How an fsync goes wrong.
+/// Kind of an fsync's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncFault {
-    /// It fails.
+    /// The fsync fails.
     Fail,
-    /// It does not come back before [`answer`].
+    /// The fsync does not return before [`answer`].
     Hang,
-    /// It says that it is done, and does nothing.
+    /// The fsync reports success, and does nothing.
     Lie,
 }
 
-/// A folder that is written down.
+/// A folder whose operations are recorded.
 #[derive(Debug)]
 pub struct Disk {
     scratch: TempDir,
@@ -66,10 +67,11 @@ pub struct Disk {
 }
 
 impl Recorder {
-    /// Compiles it.
+    /// Compiles the library.
     ///
     /// # Errors
-    /// When there is no C compiler.
+    ///
+    /// Fails if there is no C compiler.
     pub fn compile() -> Result<Self> {
         let recorder = Self { folder: tempfile::Builder::new().prefix("bridge-recorder-").tempdir()? };
         let source = recorder.folder.path().join("recorder.c");
@@ -82,7 +84,7 @@ impl Recorder {
             .output()
             .with_context(|| format!("run the C compiler {}", compiler.display()))?;
         ensure!(output.status.success(), "recorder.c: {}", String::from_utf8_lossy(&output.stderr));
-        // Whoever runs on it, PostgreSQL's account for one, has to read it.
+        // All users of the disk must be able to read the library, also PostgreSQL's account.
         fs::set_permissions(recorder.folder.path(), Permissions::from_mode(0o755))?;
         Ok(recorder)
     }
@@ -92,10 +94,11 @@ impl Recorder {
     }
 }
 
-/// A new folder in memory where there is such a place: nothing here has to survive anything.
+/// Makes a new folder, in memory if possible, because its content need not survive.
 ///
 /// # Errors
-/// When it cannot be made.
+///
+/// Fails if the folder cannot be made.
 pub fn scratch() -> Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let mut builder = tempfile::Builder::new();
@@ -105,10 +108,12 @@ pub fn scratch() -> Result<TempDir> {
 }
 
 impl Disk {
-    /// A disk at this folder. What is in it is durable, and this was acknowledged before.
+    /// Begins a recording of the folder `root`. Its content counts as durable, and `acknowledged`
+    /// as acknowledged before.
     ///
     /// # Errors
-    /// When the folder cannot be read, or the log cannot be begun.
+    ///
+    /// Fails if the folder cannot be read, or the log cannot be created.
     pub fn begin(
         recorder: &Recorder,
         root: &Path,
@@ -154,58 +159,62 @@ impl Disk {
         Ok(Self { scratch, variables })
     }
 
-    /// What a process has to have in its environment to run on it.
+    /// Returns the environment variables for processes that use the disk.
     #[must_use]
     pub fn variables(&self) -> &[(&'static str, OsString)] {
         &self.variables
     }
 
-    /// Where the log is.
+    /// Returns the path of the log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.scratch.path().join("log")
     }
 
-    /// Everything that was done so far.
+    /// Reads all operations so far.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    ///
+    /// Fails if the log cannot be read.
     pub fn recording(&self) -> Result<Recording> {
         Recording::read(&self.log())
     }
 }
 
-/// From inside a process on such a disk: says that something was acknowledged, by one line.
+/// Writer of acknowledgements, for use inside a process on such a disk. Each is one line.
 #[derive(Debug)]
 pub struct Acknowledged(File);
 
 impl Acknowledged {
-    /// Where this process says it.
+    /// Opens the log of acknowledgements.
     ///
     /// # Errors
-    /// When it does not run on such a disk.
+    ///
+    /// Fails if the process does not run on such a disk.
     pub fn open() -> Result<Self> {
         let path = std::env::var_os("BRIDGE_DISK_MARKS")
             .context("this process runs on no disk that is written down")?;
         Ok(Self(OpenOptions::new().append(true).open(path)?))
     }
 
-    /// Says it, behind everything that was done to the disk before.
+    /// Records an acknowledgement after all earlier operations.
     ///
     /// # Errors
-    /// When it cannot be said.
+    ///
+    /// Fails if the acknowledgement cannot be written.
     pub fn say(&self, what: &str) -> Result<()> {
         Ok((&self.0).write_all(format!("{what}\n").as_bytes())?)
     }
 }
 
-/// From inside a process on such a disk: whether an fsync hangs now; [`answer`] lets it go.
+/// Returns true if an fsync hangs now, for use inside a process on such a disk. [`answer`] ends the
+/// hang.
 #[must_use]
 pub fn is_hung() -> bool {
     hung().is_some_and(|hung| hung.exists())
 }
 
-/// Lets the fsync go that hangs.
+/// Lets the hanging fsync return.
 pub fn answer() {
     let _nothing_hangs = hung().map(fs::remove_file);
 }
@@ -216,7 +225,7 @@ fn hung() -> Option<PathBuf> {
     Some(hung.into())
 }
 
-/// Writes down what a folder holds.
+/// Records the content of a folder.
 fn write_down(folder: &Path, path: &str, log: &mut impl Write) -> Result<()> {
     let seen = fs::metadata(folder)?;
     log.write_all(&record(b'D', path, seen.ino(), u64::from(seen.mode() & 0o7777), &[]))?;

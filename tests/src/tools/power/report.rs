@@ -1,53 +1,54 @@
-//! What power losses came to, as text and as one JSON object.
+//! Report of a run of power losses, as text and as one JSON object.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What a run came to.
+/// Result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The run's seed, and its first power loss's.
+    /// Seed of the run, which is the seed of its first power loss.
     pub seed: u64,
-    /// One a store.
+    /// One report for each store.
     pub stores: Vec<StoreReport>,
 }
 
-/// What the power losses of one store came to.
+/// Result for one store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreReport {
-    /// The store.
+    /// Name of the store.
     pub store: &'static str,
-    /// Power losses.
+    /// Number of power losses.
     pub schedules: u64,
-    /// How often the store was run for them.
+    /// Number of recordings.
     pub recordings: u64,
-    /// Acknowledgements that were looked for, of all power losses together.
+    /// Number of acknowledgements that were checked, in all power losses together.
     pub acknowledged: u64,
-    /// Power losses after which something that was acknowledged was lost; a store's run ends with the first.
+    /// Number of power losses after which acknowledged data was missing. A store's run ends with
+    /// the first.
     pub lost: u64,
-    /// How long it took.
+    /// Duration of the run.
     pub seconds: u64,
-    /// The first of them.
+    /// The first power loss with missing data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<Loss>,
 }
 
-/// A power loss after which something was lost.
+/// A power loss after which acknowledged data was missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Loss {
-    /// What is lost.
+    /// Description of the missing data.
     pub what: String,
-    /// When the power was lost, and what of the rest was left.
+    /// Moment of the power loss, and the chances of what is left.
     pub fate: String,
-    /// Its seed.
+    /// Seed of the power loss.
     pub seed: u64,
-    /// The command that repeats it.
+    /// Command that repeats the power loss.
     pub repeat: String,
 }
 
 impl Report {
-    /// Whether nothing was lost.
+    /// Returns true if no acknowledged data was missing.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.stores.iter().all(|store| store.lost == 0)

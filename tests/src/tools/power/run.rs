@@ -1,4 +1,5 @@
-//! `cargo power-loss`: records a store, loses power in the recording as often as it is told to, and has the store look.
+//! `cargo power-loss`: records a store, simulates power losses in the recording, and lets the store
+//! check what is left.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,19 +18,22 @@ use super::recorder::{Disk, Recorder, scratch};
 use super::report::{Loss, Report, StoreReport};
 use super::stores::{Server, Store};
 
-/// How long a store may run for a recording.
+/// Longest run of a store for a recording.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Bytes of a recording in which power is lost more seldom: each time all of it is written and read.
+/// Size in bytes from which a recording gets fewer power losses, because each one writes and reads
+/// all of it.
 const LARGE: usize = 6 << 20;
 
-/// Where the recording is kept of a run that lost something.
+/// Folder for the recordings of runs that lost data.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/power-loss");
 
-/// Loses power in every store as told. `program` is the command itself, which runs as the stores.
+/// Simulates power losses in every chosen store. `program` is this command itself, which also runs
+/// as the stores.
 ///
 /// # Errors
-/// When something cannot be run or read; what is lost is in the report.
+///
+/// Fails if something cannot be run or read. Missing data is no error, but part of the report.
 pub async fn run(options: &Options, program: &Path) -> Result<Report> {
     let recorder = Recorder::compile()?;
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -45,12 +49,12 @@ struct Losses<'o> {
     options: &'o Options,
     store: Store,
     seed: u64,
-    /// PostgreSQL's.
+    /// The server, if the store is PostgreSQL.
     server: Option<Server>,
     report: StoreReport,
 }
 
-/// A disk that lost power, for the next recording to begin with.
+/// A disk after a power loss, as the start of the next recording.
 struct LeftDisk {
     tree: Tree,
     acknowledged: Vec<String>,
@@ -80,7 +84,7 @@ impl<'o> Losses<'o> {
             let (recording, log) = match &self.options.recording {
                 Some(file) => (Recording::read(file)?, None),
                 None => {
-                    // Each third one goes on from a disk that has lost power already.
+                    // Every third recording continues from a disk that has lost power already.
                     let before = left.take().filter(|_| self.report.recordings % 3 == 2);
                     let disk = self.record(recorder, program, before).await?;
                     (disk.recording()?, Some(disk))
@@ -93,7 +97,7 @@ impl<'o> Losses<'o> {
         Ok(self.report)
     }
 
-    /// Has the store work on a disk.
+    /// Lets the store work on a disk. Returns the disk with its recording.
     async fn record(
         &mut self,
         recorder: &Recorder,
@@ -139,7 +143,7 @@ impl<'o> Losses<'o> {
         Ok(disk)
     }
 
-    /// Loses power in a recording; what one of them has left.
+    /// Simulates power losses in a recording. Returns the disk after one of them.
     async fn lose(&mut self, recording: &Recording, disk: Option<&Disk>) -> Result<Option<LeftDisk>> {
         let mut left = None;
         let is_large = recording.bytes() > LARGE && self.server.is_none();
@@ -162,7 +166,7 @@ impl<'o> Losses<'o> {
         Ok(left)
     }
 
-    /// Opens what is left; an error says what is lost.
+    /// Opens the rebuilt disk. An error describes the missing data.
     async fn check(&mut self, tree: &Tree, acknowledged: &[String]) -> Result<()> {
         if let Some(server) = &mut self.server {
             return server.check(tree, acknowledged).await;
@@ -171,16 +175,16 @@ impl<'o> Losses<'o> {
         let root = scratch.path().join("disk");
         tree.write(&root)?;
         let checked = self.store.check(&root, acknowledged).await;
-        // The same words whenever it is repeated, whatever the folder is called.
+        // The folder's name is removed, so that each repetition gives the same text.
         checked.map_err(|lost| anyhow!(format!("{lost:#}").replace(&root.display().to_string(), "")))
     }
 
-    /// Power losses of this store.
+    /// Returns the number of power losses for this store.
     fn schedules(&self) -> u64 {
         self.options.schedules.div_ceil(self.store.part())
     }
 
-    /// The command that repeats a power loss; keeps its recording.
+    /// Returns the command that repeats a power loss, and keeps its recording.
     fn repeat(&self, seed: u64, disk: Option<&Disk>) -> Result<String> {
         let kept = match (&self.options.recording, disk) {
             (None, Some(disk)) => {

@@ -1,4 +1,5 @@
-//! The disk itself: what is written down is what was done, and what is left of it is what has to be and what may be.
+//! Tests of the disk: the recording has all operations, and a power loss keeps what is durable and
+//! may lose the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +12,7 @@ use super::fate::Fate;
 use super::record::{Recording, record};
 use super::recorder::{Behaviour, Disk, Fault, Recorder, SyncFault, scratch};
 
-/// Runs a shell on a disk in this folder.
+/// Runs a shell script on a disk in this folder. Returns the recording.
 fn shell(root: &Path, behaviour: &Behaviour, script: &str) -> Recording {
     let recorder = Recorder::compile().expect("a C compiler");
     let disk = Disk::begin(&recorder, root, behaviour, &[]).expect("a disk");
@@ -25,14 +26,14 @@ fn left(recording: &Recording, mut fate: Fate) -> Tree {
     Tree::after(recording, Names::ByFolder, &mut fate).expect("what is left")
 }
 
-/// A power loss after everything, drawn.
+/// Draws a power loss after all events.
 fn at_the_end(recording: &Recording, seed: u64) -> Fate {
     let mut fate = Fate::draw(recording, seed);
     fate.at = recording.events.len();
     fate
 }
 
-/// What a power loss after everything leaves at worst.
+/// Returns the worst content after a power loss at the end.
 fn worst(recording: &Recording) -> Tree {
     left(recording, Fate::worst(recording.events.len()))
 }
@@ -41,7 +42,7 @@ fn text(tree: &Tree, path: &str) -> Option<String> {
     tree.file(path).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// A recording of what these records say.
+/// Makes a recording of these records.
 fn recording(records: &[Vec<u8>]) -> Recording {
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("log");
@@ -58,7 +59,7 @@ fn written(node: u64, at: u64, bytes: &[u8]) -> Vec<u8> {
     record(b'W', "", node, at, bytes)
 }
 
-/// An fsync of a node under this number; what came of it as `recorder.c` says it.
+/// Makes the records of an fsync of a node. `end` is its result, as `recorder.c` writes it.
 fn synced(node: u64, id: u64, end: u8) -> Vec<u8> {
     let mut ended = record(b'E', "", node, id, &[]);
     ended[5] = end;
@@ -82,7 +83,8 @@ fn with_everything_kept_the_disk_is_as_the_processes_saw_it() {
     let rebuilt = scratch().expect("a folder");
     tree.write(rebuilt.path()).expect("a rebuilt folder");
     assert_eq!(files(rebuilt.path()), files(root.path()));
-    // What was there before is there from the first moment on, and nothing else where nothing was synced.
+    // The earlier content is there from the first moment on. Everything else is lost, because
+    // nothing was synced.
     assert_eq!(
         text(&left(&recording, Fate::worst(recording.begin)), "/before").as_deref(),
         Some("there before")
@@ -91,7 +93,7 @@ fn with_everything_kept_the_disk_is_as_the_processes_saw_it() {
     assert_eq!(worst(&recording).paths().collect::<Vec<_>>(), ["", "/before"]);
 }
 
-/// Every file with its bytes, every folder without.
+/// Returns every file with its bytes, and every folder without.
 fn files(root: &Path) -> BTreeMap<String, (Option<Vec<u8>>, u32)> {
     let mut files = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -171,7 +173,7 @@ fn what_a_failed_fsync_lost_stays_lost_until_written_again() {
         let records = [&begin[..], more].concat();
         text(&worst(&recording(&records)), "/file").expect("its name is durable")
     };
-    // The length is durable with the next fsync, the bytes are not.
+    // The next fsync makes the length durable, but not the bytes.
     assert_eq!(then(&[synced(2, 3, DONE)]), "\0\0\0\0\0");
     assert_eq!(then(&[written(2, 0, b"again"), synced(2, 3, DONE)]), "again");
     assert_eq!(then(&[written(2, 0, b"again"), synced(2, 3, LIED)]), "");
@@ -200,7 +202,7 @@ fn an_fsync_fails_as_planned_and_its_handle_lies_from_then_on() {
     let behaviour = Behaviour { fault: Some(fault), lies: true, ..Behaviour::default() };
     let script = "echo one > file; sync file; sync .; echo two >> file; if sync file; then exit 1; fi; echo three >> file; sync file";
     let recording = shell(root.path(), &behaviour, script);
-    // Another process, another handle: its fsync is honest.
+    // Another process has another handle, whose fsync is honest.
     assert_eq!(text(&worst(&recording), "/file").as_deref(), Some("one\ntwo\nthree\n"));
 }
 

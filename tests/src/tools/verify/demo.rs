@@ -1,4 +1,4 @@
-//! What the demo's report must say, read from its JSON as any other program would read it.
+//! Checks of the demo's report. They read its JSON as any other program would.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -31,10 +31,10 @@ struct Orders {
     unknown: u64,
 }
 
-/// Checks one report.
+/// Checks the JSON of a demo's report.
 pub(super) fn judge(json: &[u8]) -> Result<()> {
     let report: Report = serde_json::from_slice(json).context("the demo printed no report")?;
-    ensure!(report.page_views > 0 && report.reads_per_s > 0, "nobody looked at a page in the launch");
+    ensure!(report.page_views > 0 && report.reads_per_s > 0, "the launch had no page views");
     ensure!(report.read_errors == 0, "{} page views went wrong", report.read_errors);
     ensure!(report.reads == 2 * report.page_views, "{} reads are not two a page view", report.reads);
     let (p50, p99) = (report.read_p50_ms, report.read_p99_ms);
@@ -46,7 +46,7 @@ pub(super) fn judge(json: &[u8]) -> Result<()> {
     ensure!(placed > 0 && committed > 0, "no order was committed");
     ensure!(placed == committed + sold_out + refused + unknown, "of {placed} orders some have no outcome");
     ensure!(unknown == 0 && refused == 0, "{unknown} orders stayed unknown, {refused} were refused");
-    ensure!(report.stock_balanced, "the stock is not what was ordered");
+    ensure!(report.stock_balanced, "the stock does not match the orders");
     ensure!(report.personal_values_planted > 0, "no personal value was planted, so none could be found");
     ensure!(report.personal_values_found == 0, "{} personal values were found", report.personal_values_found);
     ensure!(report.audit_verified, "the audit logs do not verify, or differ");

@@ -1,8 +1,9 @@
-//! What a step started and left running: found, named, ended, and counted as the step's failure.
+//! Detection of processes that a step leaves running. They are named and killed, and the step has
+//! failed.
 //!
-//! This process adopts whatever its children leave behind (a subreaper, prctl(2)). No session, group or environment of its
-//! own hides a process: at the end of a step everything below this process is what the step did not end. It looks at
-//! processes alone.
+//! This process adopts the orphans of its descendants (a subreaper, prctl(2)). So a process cannot
+//! hide in a session, group or environment of its own: at the end of a step, all descendants of
+//! this process are leftovers. Only processes are checked.
 
 use std::fs;
 use std::path::Path;
@@ -13,23 +14,23 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_
 
 use crate::testkit::proc_stat::{Stat, children_of, tree_of};
 
-/// Until a process that is about to end has ended.
+/// Time for a process that is about to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Adopts what this process's children leave behind.
+/// The subreaper: it adopts the orphans of this process's descendants.
 #[derive(Debug)]
 pub(super) struct Adopter {
-    /// What was below this process before; it is somebody else's.
+    /// Children from before. They are not leftovers of a step.
     before: Vec<Pid>,
 }
 
 impl Adopter {
     pub(super) fn from_now_on() -> Result<Adopter> {
-        set_child_subreaper(Some(getpid())).context("adopt what tests leave behind")?;
+        set_child_subreaper(Some(getpid())).context("become a subreaper")?;
         Ok(Adopter { before: children_of(getpid()) })
     }
 
-    /// Waits a moment for what still ends, kills the rest and fails if there was any.
+    /// Waits for processes that are about to end, kills the others, and fails if there was any.
     pub(super) fn nothing_is_left(&self, patience: Duration) -> Result<()> {
         let until = Instant::now() + patience;
         let mut left = self.left();
@@ -42,13 +43,13 @@ impl Adopter {
         }
         let named: Vec<_> = left.iter().map(|pid| described(*pid)).collect();
         for pid in &left {
-            // It may end by itself just now.
+            // The process may have ended by itself meanwhile.
             let _gone = kill_process(*pid, Signal::KILL);
         }
         bail!("left running, and killed now: {}", named.join("; "))
     }
 
-    /// The same with the patience of a whole step.
+    /// Checks at the end of a step, with the usual patience.
     pub(super) fn check(&self) -> Result<()> {
         self.nothing_is_left(PATIENCE)
     }
@@ -61,7 +62,8 @@ impl Adopter {
     }
 }
 
-/// Takes note of every adopted process that has ended; who started one itself has waited for it by now.
+/// Reaps every adopted process that has ended. The other children have been waited for by their own
+/// code.
 fn reap() {
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
@@ -79,7 +81,8 @@ mod tests {
 
     use super::*;
 
-    /// This test runs itself once more: the process that adopts must have no other tests in it.
+    /// The test runs itself again in a process of its own, because no other test may run in the
+    /// process that adopts.
     #[test]
     fn what_a_step_leaves_is_named_and_killed_wherever_it_hides() {
         const ALONE: &str = "BRIDGE_TEST_ADOPTS";
@@ -99,7 +102,7 @@ mod tests {
         };
         step("sleep 0.2 & exit 0");
         adopter.check().expect("it ends by itself");
-        // A session of its own, an empty environment, and a parent that is gone.
+        // The process has its own session, an empty environment, and a parent that has ended.
         step("setsid env -i /bin/sleep 600 & exit 0");
         let error = adopter.nothing_is_left(Duration::from_millis(100)).expect_err("it sleeps").to_string();
         assert!(

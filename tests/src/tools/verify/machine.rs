@@ -1,5 +1,5 @@
-//! What the tests need on the machine beside Rust: PostgreSQL's server, openssl, HTTP clients that others wrote, and what
-//! Bridge is measured beside.
+//! The programs that the tests need beside Rust: PostgreSQL's server, openssl, HTTP clients, and
+//! the servers that Bridge is compared with.
 
 use crate::testkit::machine::{self, Need, NotReady};
 use crate::testkit::postgres::Postgres;
@@ -11,15 +11,15 @@ const PROGRAMS: [Need; 6] = [
     Need { program: "openssl", package: "openssl" },
     Need { program: "curl", package: "curl" },
     Need { program: "h2load", package: "nghttp2-client" },
-    // A WAN of IP packets is made with both.
+    // A WAN of IP packets needs both.
     Need { program: "ip", package: "iproute2" },
     Need { program: "perl", package: "perl-base" },
 ];
 
-/// Installs what is missing, and proves that PostgreSQL starts here.
+/// Installs missing programs, and checks that PostgreSQL starts.
 pub(super) async fn make_ready() -> Result<(), NotReady> {
     machine::make_ready(&[&PROGRAMS[..], &measure::NEEDS].concat()).await?;
-    // It installs itself; stopped at once, since every test starts its own.
+    // PostgreSQL is installed on demand. It is stopped at once, because every test starts its own.
     Postgres::start().await.map(drop).map_err(|error| match error.downcast() {
         Ok(not_ready) => not_ready,
         Err(error) => NotReady(format!("{error:#}")),

@@ -1,8 +1,9 @@
-//! `cargo verify`: everything that must hold before a change is taken, on any machine with Rust and Debian.
+//! `cargo verify`: all checks before a change is accepted, on any machine with Rust and Debian.
 //!
-//! [`run`] makes the machine ready, takes one step after the other and says at the end how each went. A step that leaves a
-//! process running has failed. What a step does stands in `steps`, what the machine needs in `machine`. A step's own output
-//! passes through as it is: whoever reads the log sees cargo's words, not ours about them.
+//! [`run`] prepares the machine, runs one step after the other, and reports the result of each. A
+//! step that leaves a process running has failed. `steps` defines the steps, and `machine` the
+//! programs that they need. The output of a step is passed through without a change, so a reader of
+//! the log sees cargo's own messages.
 
 mod demo;
 mod leftovers;
@@ -22,43 +23,43 @@ use crate::tools::command::Usage;
 use leftovers::Adopter;
 use steps::{Done, Step};
 
-/// What `cargo verify` is told.
+/// Options of `cargo verify`.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "cargo verify",
     about = "Formats, lints, builds, tests and tries everything; exits with 1 if a step fails, with 2 if the machine lacks something"
 )]
 pub struct Options {
-    /// Only this step; may be given several times.
+    /// Run only this step; may be given several times.
     #[arg(long, value_name = "STEP")]
     only: Vec<Step>,
 
-    /// All but this step; may be given several times.
+    /// Leave this step out; may be given several times.
     #[arg(long, value_name = "STEP")]
     skip: Vec<Step>,
 
-    /// This step as well, which otherwise is left out since it takes long.
+    /// Run this step as well, which is left out by default because it takes long.
     #[arg(long, value_name = "STEP")]
     with: Vec<Step>,
 
-    /// Of the mutants only those whose name has this in it, and none of cargo-mutants.
+    /// Run only mutants with this text in their names, and none of cargo-mutants.
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
 
-    /// The part of cargo-mutants' changes to try, such as 0/8; otherwise that of the day.
+    /// The part of cargo-mutants' changes to try, such as 0/8 [default: that of the day].
     #[arg(long, value_name = "PART")]
     part: Option<mutants::Part>,
 
-    /// Go on after a step that failed.
+    /// Continue after a failed step.
     #[arg(long)]
     keep_going: bool,
 
-    /// Name the steps and do nothing.
+    /// List the steps and do nothing.
     #[arg(long)]
     list: bool,
 }
 
-/// How a step went.
+/// Result of a step.
 #[derive(Debug)]
 struct Row {
     step: Step,
@@ -66,10 +67,11 @@ struct Row {
     time: Duration,
 }
 
-/// Verifies as told, says on standard output how it went, and returns whether every step passed.
+/// Runs the steps, reports on standard output, and returns true if every step passed.
 ///
 /// # Errors
-/// When the machine lacks something, no step is left, or nobody listens any more: what could not be said did not succeed.
+///
+/// Fails if the machine lacks something, if no step is left, or if standard output is closed.
 pub async fn run(options: &Options) -> Result<bool> {
     if options.list {
         list()?;
@@ -116,7 +118,7 @@ async fn verify(options: &Options) -> Result<bool> {
     Ok(sum_up(&rows, steps.len())?)
 }
 
-/// The table of steps, and a last line that says it all; whether that is good.
+/// Prints the table of steps and a last line with the result. Returns true if every step passed.
 fn sum_up(rows: &[Row], steps: usize) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     writeln!(out)?;

@@ -1,4 +1,4 @@
-//! The tests that said that they cannot run here: counted, named, and judged by what this machine really lacks.
+//! Skipped tests: counted, named, and compared with what this machine really lacks.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -8,12 +8,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use bridge_skips::{Lack, Machine, Skip};
 
-/// The tests of one step that did not run.
+/// The skipped tests of one step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Skips(Vec<Skip>);
 
 impl Skips {
-    /// Reads them from the file that the tests wrote, if any did.
+    /// Reads the skipped tests from the file that the tests wrote, if there is one.
     pub(super) fn read(file: &Path) -> Result<Skips> {
         if !file.exists() {
             return Ok(Skips::default());
@@ -27,7 +27,7 @@ impl Skips {
         self.0.len()
     }
 
-    /// Names each of them.
+    /// Prints each skipped test.
     pub(super) fn tell(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         for Skip { lack, test, why } in &self.0 {
@@ -36,7 +36,7 @@ impl Skips {
         Ok(())
     }
 
-    /// Fails if a test missed something that the machine has.
+    /// Fails if a test was skipped although the machine has what it needs.
     pub(super) fn judge(&self, machine: &Machine) -> Result<()> {
         let not_excused: Vec<_> =
             self.0.iter().filter(|skip| !skip.lack.is_missing_on(machine)).map(said).collect();
@@ -51,7 +51,7 @@ impl Skips {
     }
 }
 
-/// How many, and for want of what.
+/// The number of skipped tests by what they lack.
 impl Display for Skips {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut by_lack: BTreeMap<Lack, usize> = BTreeMap::new();

@@ -1,7 +1,9 @@
-//! The steps of `cargo verify`, in their order: the cheap ones first, so that a slip is told within seconds.
+//! The steps of `cargo verify` in their order. Cheap steps come first, so that a small mistake is
+//! found within seconds.
 //!
-//! All of them build the whole workspace in the one profile, so that they share what is heavy. Each runs the command that
-//! a developer would run by hand, and prints it first.
+//! All steps build the whole workspace in the same profile, so that they share compiled
+//! dependencies. Each runs the command that a developer would run by hand, and prints the command
+//! first.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -19,11 +21,11 @@ use super::skips::Skips;
 use crate::testkit::process::{BUILT, Programs};
 use crate::testkit::tied;
 
-/// How many tests of a binary run at once.
+/// The variable for the number of tests that one test program runs at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 const TESTS_A_CORE: usize = 3;
 
-/// One thing that must hold.
+/// One step of `cargo verify`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Step {
     Format,
@@ -40,14 +42,14 @@ pub(super) enum Step {
     Mutants,
 }
 
-/// How a step that did not fail ended.
+/// Result of a step that did not fail.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Done {
-    /// Everything in it was done.
+    /// All of the step was done.
     Whole,
-    /// Some tests could not run here, and the machine excuses them.
+    /// Some tests were skipped, and the machine lacks what they need.
     Skipped(Skips),
-    /// Something was left out, for this reason.
+    /// A part was left out, for this reason.
     LeftOut(String),
 }
 
@@ -86,12 +88,12 @@ impl Step {
         }
     }
 
-    /// Whether it runs only when it is asked for.
+    /// Returns true if the step runs only on request.
     pub(super) fn is_extra(self) -> bool {
         matches!(self, Step::Year | Step::Mutants)
     }
 
-    /// Does it; `choice` is for the mutants.
+    /// Runs the step. `choice` is for the mutants.
     pub(super) fn run(self, choice: mutants::Choice<'_>) -> Result<Done> {
         match self {
             Step::Format => pass(cargo(["fmt", "--all", "--check"])),
@@ -104,7 +106,7 @@ impl Step {
             Step::Deny => deny(),
             Step::Ring => no_ring(),
             Step::Fuzz => with_two_seeds(&["fuzz", "--seconds", "2"]),
-            // One core each: a simulation is one thread.
+            // One process for each core, because a simulation has one thread.
             Step::Simulate => {
                 pass_together([(); 2].map(|()| with_a_new_seed(&["simulate", "--orders", "25000"])))
             }
@@ -120,14 +122,14 @@ fn build() -> Result<Done> {
     build_agents()
 }
 
-/// What tests start, so that none of them compiles anything.
+/// Builds the programs that tests start, so that no test compiles.
 fn build_agents() -> Result<Done> {
     say("and the agents")?;
     Programs::build()?;
     Ok(Done::Whole)
 }
 
-/// Runs tests, and says which of them could not run here.
+/// Runs tests, and reports the skipped ones.
 fn test(mut tests: Command) -> Result<Done> {
     build_agents()?;
     tests.env(BUILT, "1");
@@ -138,11 +140,12 @@ fn test(mut tests: Command) -> Result<Done> {
     let skips = Skips::read(&file)?;
     skips.tell()?;
     passed?;
-    skips.judge(&Machine::this().context("ask what this machine has")?)?;
+    skips.judge(&Machine::this().context("examine this machine")?)?;
     Ok(if skips.count() == 0 { Done::Whole } else { Done::Skipped(skips) })
 }
 
-/// More tests at once than there are cores: most of the time a test waits, for processes, lines and locks.
+/// Runs more tests at once than there are cores, because most of the time a test waits for
+/// processes, lines and locks.
 fn side_by_side(mut tests: Command) -> Command {
     if std::env::var_os(TEST_THREADS).is_none() {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -151,21 +154,22 @@ fn side_by_side(mut tests: Command) -> Command {
     tests
 }
 
-/// The test of kills, which otherwise replays a made-up launch.
+/// Runs the test of kills with the real invoices; by default it replays a made-up launch.
 fn year() -> Result<Done> {
     let mut kills = cargo(["test", "--package", "bridge-tests", "--test", "audit", "kills::"]);
     kills.env("BRIDGE_YEAR", "1");
     test(kills)
 }
 
-/// With rustdoc's own flags: rustc's would build every dependency again.
+/// Sets rustdoc's own flags, because rustc's would rebuild every dependency.
 fn doc() -> Command {
     let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     doc
 }
 
-/// What was banned is not here; advisories only where their data is, since this fetches nothing.
+/// Checks for banned crates. Advisories are checked only if their data is present, since this step
+/// downloads nothing.
 fn deny() -> Result<Done> {
     if !quietly(cargo(["deny", "--version"])) {
         return Ok(Done::LeftOut(
@@ -182,24 +186,25 @@ fn deny() -> Result<Done> {
     pass(cargo(["deny", "--offline", "check", "advisories"]))
 }
 
-/// The lock file names ring, since features that nobody enables could ask for it; what is built does not.
+/// Checks that ring is not built. The lock file names ring, because a feature that nobody enables
+/// needs it.
 fn no_ring() -> Result<Done> {
     let mut tree = cargo(["tree", "--workspace", "--invert", "ring"]);
     announce(&tree)?;
     let output = tree.stdin(Stdio::null()).output().context("run cargo tree")?;
     let (found, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success() || said.contains("did not match any packages"), "{}", said.trim());
-    ensure!(found.is_empty(), "ring is built, see who asks for it:\n{found}");
+    ensure!(found.is_empty(), "ring is built; these crates depend on it:\n{found}");
     Ok(Done::Whole)
 }
 
-/// With the seed that everybody has, and with one that nobody has had.
+/// Runs with the fixed seed 1, and with a random one.
 fn with_two_seeds(command: &[&str]) -> Result<Done> {
     let everybodys = cargo(command.iter().copied().chain(["--seed", "1"]));
     pass_together([everybodys, with_a_new_seed(command)])
 }
 
-/// With a seed that nobody has had.
+/// Makes a command with a random seed.
 fn with_a_new_seed(command: &[&str]) -> Command {
     let seed = rand::random::<u32>().to_string();
     cargo(command.iter().copied().chain(["--seed", &seed]))
@@ -223,7 +228,7 @@ fn pass(command: Command) -> Result<Done> {
     pass_together([command])
 }
 
-/// Runs them at once and waits for all, whichever fails.
+/// Runs commands at the same time and waits for all, even if one fails.
 fn pass_together<const N: usize>(commands: [Command; N]) -> Result<Done> {
     let started = commands.map(|command| {
         announce(&command)?;
@@ -240,14 +245,15 @@ fn pass_together<const N: usize>(commands: [Command; N]) -> Result<Done> {
     Ok(Done::Whole)
 }
 
-/// The command as it is run: it dies with this program, and what it runs itself, such as a test, dies with it.
+/// Makes a command that dies with this program. The programs that cargo runs, such as tests, also
+/// die with it.
 pub(super) fn tied(command: &Command) -> Command {
     let mut tied = tied::like(command);
     tied.stdin(Stdio::null()).env(runner(), tied::WORDS.join(" "));
     tied
 }
 
-/// The variable that names what cargo runs a program of this machine's kind by.
+/// Returns the variable that names the program with which cargo runs a binary of this target.
 fn runner() -> String {
     let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
     format!("CARGO_TARGET_{}_UNKNOWN_LINUX_{libc}_RUNNER", std::env::consts::ARCH).to_uppercase()
@@ -270,7 +276,7 @@ fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// The command as one would type it.
+/// Returns the command as a user would type it.
 fn text(command: &Command) -> String {
     let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
     let set = set.map(|(name, value)| format!("{}={:?} ", name.display(), value));
@@ -278,7 +284,7 @@ fn text(command: &Command) -> String {
     set.chain(["cargo".to_owned()]).chain(arguments).collect()
 }
 
-/// The cargo that runs this program, in the workspace.
+/// Returns the cargo that runs this program, in the workspace.
 pub(super) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
@@ -286,8 +292,8 @@ pub(super) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command
     command
 }
 
-/// With nothing that cargo set for this program alone: a build script that looks at one of these would run again, and
-/// everything behind it.
+/// Removes the variables that cargo set for this program. A build script that depends on one would
+/// run again, and all its dependents would be rebuilt.
 pub(super) fn without_ours(command: &mut Command) {
     let ours = |name: &OsStr| {
         let name = name.to_string_lossy();

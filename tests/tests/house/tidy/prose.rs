@@ -3,7 +3,7 @@
 use super::{is_rust, lines, within};
 
 /// Folders whose comments must keep the rules.
-const FOLDERS: &[&str] = &["bridge-cloud/", "certs/", "shared/", "tests/tests/"];
+const FOLDERS: &[&str] = &["bridge-cloud/", "bridge-idc/", "certs/", "shared/", "tests/"];
 
 const COLUMNS_MAX: usize = 100;
 

@@ -1,4 +1,4 @@
-//! The line without I/O: order, times, shares and bounds, by examples and by properties.
+//! Tests of the line's model: order, times, shares and bounds, by examples and by properties.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,12 +12,12 @@ fn udp(bytes: usize) -> Traffic {
     Traffic { protocol: Protocol::Udp, bytes, is_behind_handshake: false }
 }
 
-/// What leaves up to a time.
+/// Returns the packets that leave up to a time.
 fn leaving(core: &mut Core<usize>, now: Duration) -> Vec<(Duration, usize)> {
     std::iter::from_fn(|| core.poll_leaving(now)).map(|packet| (packet.at, packet.payload)).collect()
 }
 
-/// One packet every so often, all one way, and all that leaves in the end.
+/// Sends a packet at fixed intervals in one direction. Returns all packets that leave.
 fn carry(line: &OneWay, seed: u64, packets: usize, bytes: usize, every: Duration) -> Vec<(Duration, usize)> {
     let (mut core, conditions) = (Core::new(seed), Conditions::both(line.clone()));
     let mut now = Duration::ZERO;
@@ -69,7 +69,7 @@ fn a_shorter_delay_lets_nothing_overtake_what_is_on_the_line() {
 
 #[test]
 fn a_rate_spaces_packets_and_drops_what_the_queue_cannot_hold() {
-    // 1,000 bytes take a millisecond; three of them wait.
+    // 1,000 bytes take a millisecond. Three of them wait.
     let line = OneWay { rate: Some(8_000_000), queue_bytes: 3_000, delay: 5 * MS, ..OneWay::default() };
     let arrived = carry(&line, 1, 5, 1_000, Duration::ZERO);
     assert_eq!(arrived, [(6 * MS, 0), (7 * MS, 1), (8 * MS, 2)]);
@@ -108,7 +108,7 @@ fn packets_in_flight_are_bounded() {
     assert_eq!(dropped, Err((DropReason::Overflow, 0)));
 }
 
-/// Any line without cuts.
+/// Generates any line without cuts.
 fn lines() -> impl Strategy<Value = OneWay> {
     let times = (0..50_000_u64, 0..20_000_u64, 1..5_000_u64);
     let rate = proptest::option::of(1_000_000..1_000_000_000_u64);
@@ -139,7 +139,7 @@ proptest! {
         for (at, index) in arrived {
             let took = at - every * index as u32;
             prop_assert!(took >= line.delay, "{took:?}");
-            // A packet waits at most for the one in front of it.
+            // A packet waits for at most the packet in front of it.
             prop_assert!(took <= line.delay + line.jitter, "{took:?}");
         }
     }
@@ -169,7 +169,7 @@ proptest! {
         let arrived = carry(&line, seed, 400, 1_000, Duration::from_micros(20));
         let longest = Duration::from_nanos(line.queue_bytes * 8_000_000_000 / rate + 1_000);
         for pair in arrived.windows(2) {
-            // A thousand bytes at that rate, but for rounding.
+            // 1,000 bytes at that rate, minus rounding.
             prop_assert!(pair[1].0 - pair[0].0 >= Duration::from_nanos(8_000_000_000_000 / rate - 1));
         }
         for (at, index) in arrived {
@@ -184,7 +184,7 @@ proptest! {
         let line = OneWay { loss, ..OneWay::default() };
         let lost = PACKETS - carry(&line, seed, PACKETS as usize, 100, Duration::ZERO).len() as u64;
         let expected = PACKETS * u64::from(loss) / u64::from(MILLION);
-        // Eight standard deviations.
+        // Eight standard deviations: chance alone does not exceed them.
         let most = 8 * expected.isqrt() + 1;
         prop_assert!(lost.abs_diff(expected) <= most, "{lost} lost, {expected} expected");
     }

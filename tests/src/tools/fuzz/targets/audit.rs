@@ -1,5 +1,6 @@
-//! The audit log's forms: an entry, a bundle, a segment of the journal, a checkpoint, a proof, a tile's path. Whatever is read
-//! is in its one form, and nothing passes as signed that was not.
+//! The formats of the audit log: an entry, a bundle, a segment of the journal, a checkpoint, a
+//! proof, a tile's path. Accepted bytes are in their only valid form, and only signed data passes
+//! as signed.
 
 use std::sync::LazyLock;
 
@@ -16,10 +17,10 @@ use super::{NOW, demand, signer};
 use crate::tools::fuzz::hunt::{Target, Verdict};
 use crate::tools::fuzz::mutate;
 
-/// Everything that is read out of an audit folder, each on every input.
+/// All parsers of an audit folder. Each gets every input.
 pub(super) const TARGET: Target = Target { name: "audit", corpus, change: mutate::lines, check };
 
-/// A log of one entry: its checkpoint, and the proof of that entry.
+/// A log of one entry: its checkpoint, the proof of that entry, and the entry.
 static SIGNED: LazyLock<(Checkpoint, String, Vec<u8>)> = LazyLock::new(signed);
 
 #[expect(clippy::expect_used, reason = "all of it is good")]
@@ -70,7 +71,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
         let mut again = Vec::new();
         entries.iter().for_each(|entry| tile::push_entry(&mut again, entry));
         let fits = entries.iter().all(|entry| entry.len() <= ENTRY_BYTES_MAX);
-        demand(!fits || again == input, "a bundle that is written otherwise than it is read")?;
+        demand(!fits || again == input, "a bundle is encoded differently from its input")?;
         accepted |= !entries.is_empty();
     }
     if let Ok((_, mut reader)) = Reader::open(input) {
@@ -90,7 +91,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
         if let Ok(proven) = prove::check(text, signer().verifier()) {
             let (checkpoint, _, entry) = &*SIGNED;
             let same = proven.entry == *entry && proven.index == 0 && proven.checkpoint == *checkpoint;
-            demand(same, "a proof of what is not in the log")?;
+            demand(same, "a proof of an entry that is not in the log")?;
             accepted = true;
         }
     }

@@ -1,7 +1,8 @@
-//! Both agents' configuration: what is wrong is said, nothing is repeated that a file keeps secret, and what
-//! `--print-config` shows is a configuration itself.
+//! Both agents' configuration. Errors are reported, no message repeats the content of a secret
+//! file, and the output of `--print-config` is a valid configuration itself.
 //!
-//! An input is TOML; behind a zero byte may stand lines of the environment, `NAME=VALUE`.
+//! An input is TOML. After a zero byte, it may contain lines of environment variables,
+//! `NAME=VALUE`.
 
 use std::fs;
 use std::io;
@@ -16,12 +17,12 @@ use super::{SECRET, demand};
 use crate::tools::fuzz::hunt::{Target, Verdict};
 use crate::tools::fuzz::mutate;
 
-/// `CloudConfig::load` and `IdcConfig::load`, each on every input.
+/// `CloudConfig::load` and `IdcConfig::load`. Each gets every input.
 pub(super) const TARGET: Target = Target { name: "config", corpus, change: mutate::lines, check };
 
 const CLOUD: &str = include_str!("../../../../../bridge-cloud/samples/bridge-cloud.toml");
 const IDC: &str = include_str!("../../../../../bridge-idc/samples/bridge-idc.toml");
-/// Every file that a sample names.
+/// All files that the samples name.
 const FILES: [&str; 9] = [
     "certs/cloud-1.pem",
     "certs/cloud-1.key",
@@ -35,7 +36,7 @@ const FILES: [&str; 9] = [
 ];
 
 fn corpus() -> Vec<Vec<u8>> {
-    // Without their prose: a change to a comment changes nothing.
+    // Without comments, because a change to a comment has no effect.
     let settings = |sample: &str| {
         let lines = sample.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.collect::<Vec<_>>().join("\n")
@@ -84,7 +85,7 @@ fn idc(file: &Path, environment: Vec<(String, String)>) -> Result<String, String
     config.map(|config| config.effective).map_err(|mistakes| mistakes.to_string())
 }
 
-/// A folder with the files that the samples name, each of them with something in it that nobody may see.
+/// Makes a folder with the files that the samples name. Each contains a secret.
 fn folder() -> io::Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     for name in ["certs", "secrets"] {

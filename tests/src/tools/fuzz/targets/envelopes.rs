@@ -1,4 +1,4 @@
-//! Sealed envelopes: whatever is changed in one, it does not open (promise P5).
+//! Sealed envelopes: a changed envelope never opens (promise P5).
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ use crate::tools::fuzz::mutate;
 /// `Opener::open`, with and without the session in its cache, and `Receiver::handle_message`.
 pub(super) const TARGET: Target = Target { name: "envelopes", corpus, change: mutate::protobuf, check };
 
-/// Two sessions of two envelopes each, all of the same person, so that there is something to swap.
+/// Two sessions of two envelopes each, all for the same person, so that parts can be swapped.
 pub(super) static SEALED: LazyLock<Vec<Envelope>> = LazyLock::new(sealed);
 
 fn person() -> PersonalData {
@@ -60,7 +60,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
     let Ok(envelope) = frame::decode::<Envelope>(input.to_vec().into()) else {
         return Ok(Verdict::Refused);
     };
-    // A fresh opener: it needs the encapsulation.
+    // A new opener needs the encapsulation.
     let mut opener = Opener::new(vec![opening_key()], 4);
     let verdict = match opener.open_at_once(LinkId(1), &envelope, NOW) {
         Ok(opened) => {
@@ -70,7 +70,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
         }
         Err(_) => Verdict::Refused,
     };
-    // The same with the session known: now the encapsulation may be left out, and nothing else.
+    // If the session is known, the encapsulation may be left out, and nothing else.
     if let Some(first) = SEALED.iter().find(|sealed| sealed.session == envelope.session) {
         demand(
             opener.open_at_once(LinkId(1), first, NOW).is_ok(),
@@ -87,7 +87,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
     Ok(verdict)
 }
 
-/// The receiver takes it or says why not, and holds nothing afterwards.
+/// Passes the envelope to a receiver, which must deliver or answer it, and hold nothing afterwards.
 fn receive(envelope: Envelope) -> Result<(), String> {
     let mut receiver = Receiver::new(1);
     let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Place(envelope)), sequence: 1, trace: None };

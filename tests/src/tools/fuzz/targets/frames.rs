@@ -1,6 +1,7 @@
-//! Frames and the messages in them: cut anywhere, with any length announced, from any peer.
+//! Frames and their messages: cut anywhere, with any announced length, from any peer.
 //!
-//! An input is a byte that decides the cuts, a byte that decides the lane's limit, and the bytes of a lane.
+//! The first byte of an input decides the cuts, the second the lane's limit. The rest is the bytes
+//! of a lane.
 
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::order_link::LinkId;
@@ -26,14 +27,15 @@ use super::{NOW, demand, envelopes, opening_key, pinned, receipts, signer};
 use crate::tools::fuzz::hunt::{Target, Verdict};
 use crate::tools::fuzz::mutate;
 
-/// `FrameDecoder`, all messages, and what reads them first: receiver, receipt, manifest, versions, terms.
+/// `FrameDecoder`, all messages, and the code that reads them first: receiver, receipt, manifest,
+/// versions, terms.
 pub(super) const TARGET: Target = Target { name: "frames", corpus, change, check };
 
-/// The bytes before those of the lane.
+/// Number of bytes before those of the lane.
 const SETTINGS: usize = 2;
-/// Requests under way at most, so that the limit is met.
+/// Most requests under way. It is small, so that cases reach the limit.
 const WINDOW: usize = 2;
-/// Lines an order may have here, so that the limit is met.
+/// Most lines of an order. It is small, so that cases reach the limit.
 const LINES_MAX: usize = 3;
 
 fn corpus() -> Vec<Vec<u8>> {
@@ -41,7 +43,7 @@ fn corpus() -> Vec<Vec<u8>> {
     vec![stream(0, asked()), stream(1, answered()), stream(7, said())]
 }
 
-/// An order lane towards the IDC.
+/// Returns frames of an order lane towards the IDC.
 fn asked() -> Vec<Bytes> {
     let order = Bytes::copy_from_slice(OrderId::new(NOW, [1; 10]).as_bytes());
     let key = Bytes::from_static(&[3; 32]);
@@ -80,7 +82,7 @@ fn asked() -> Vec<Bytes> {
     kinds.into_iter().zip(1..).map(message).map(|message| frame_of(&message)).collect()
 }
 
-/// An order lane towards the cloud.
+/// Returns frames of an order lane towards the cloud.
 fn answered() -> Vec<Bytes> {
     let state = State {
         order: Bytes::copy_from_slice(OrderId::new(NOW, [1; 10]).as_bytes()),
@@ -104,7 +106,7 @@ fn answered() -> Vec<Bytes> {
     kinds.into_iter().map(|kind| frame_of(&ToCloud { request: 1, kind: Some(kind) })).collect()
 }
 
-/// A control lane.
+/// Returns frames of a control lane.
 #[expect(clippy::expect_used, reason = "its key is a good one")]
 fn said() -> Vec<Bytes> {
     let manifest = Manifest { keys: vec![opening_key().sealing_key()] };
@@ -132,7 +134,7 @@ fn frame_of(message: &impl Message) -> Bytes {
     frame::to_bytes(message, ORDER_FRAME_BYTES_MAX).expect("a frame")
 }
 
-/// Changes the message in one frame, or the length before it.
+/// Changes the message in one frame, or the frame's length.
 fn change(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
     let (Some((settings, mut frames)), Some((_, others))) = (split(input), split(other)) else {
         return mutate::bytes(rng, input, other);
@@ -154,7 +156,7 @@ fn change(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The settings and the payloads of an input, if it has at least one of these.
+/// Splits an input into its settings and payloads. Returns `None` if it has no complete frame.
 fn split(input: &[u8]) -> Option<(&[u8], Vec<Vec<u8>>)> {
     let (settings, mut lane) = input.split_at_checked(SETTINGS)?;
     let mut frames = Vec::new();
@@ -173,7 +175,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
     let max = [ORDER_FRAME_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, 64][usize::from(*limit) % 3];
     let whole = read(lane, lane.len().max(1), max)?;
     let cut = read(lane, usize::from(*cuts) + 1, max)?;
-    demand(whole == cut, "how the bytes are cut decides what is read")?;
+    demand(whole == cut, "the cuts between bytes change the frames")?;
     let (frames, end) = whole;
     let mut receiver = Receiver::new(WINDOW);
     let mut known = true;
@@ -191,7 +193,8 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
     Ok(if end.is_none() && known && !frames.is_empty() { Verdict::Accepted } else { Verdict::Refused })
 }
 
-/// The frames of a lane whose bytes come `step` at a time, and the error that ends it.
+/// Decodes a lane whose bytes arrive in pieces of `step`. Returns the frames, and the error that
+/// ends the lane.
 fn read(lane: &[u8], step: usize, max: usize) -> Result<(Vec<Bytes>, Option<FrameError>), String> {
     let mut decoder = FrameDecoder::new(max);
     let mut frames = Vec::new();
@@ -204,10 +207,11 @@ fn read(lane: &[u8], step: usize, max: usize) -> Result<(Vec<Bytes>, Option<Fram
                 Err(error) => return Ok((frames, Some(error))),
             }
         }
-        // What is announced costs nothing: at most what came is held, in a buffer that doubles as it grows.
+        // An announced length must not allocate memory: only received bytes are held, in a buffer
+        // that doubles as it grows.
         demand(
             decoder.buffer_mut().capacity() <= 2 * lane.len() + 64,
-            "memory was taken for what has not come",
+            "memory was allocated for bytes that have not arrived",
         )?;
     }
     Ok((frames, None))
@@ -224,7 +228,7 @@ fn to_idc(frame: &Bytes, receiver: &mut Receiver) -> Result<bool, String> {
     match receiver.handle_message(link, lane, message) {
         Received::Deliver(..) => demand(receiver.under_way() == before + 1, "delivered and not under way")?,
         Received::Answer(reply) => {
-            demand((reply.link, reply.lane) == (link, lane), "an answer goes elsewhere")?
+            demand((reply.link, reply.lane) == (link, lane), "an answer goes to another link or lane")?
         }
         Received::Duplicate => {}
     }
@@ -232,7 +236,7 @@ fn to_idc(frame: &Bytes, receiver: &mut Receiver) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Terms that pass are the same on the wire again.
+/// Checks that accepted terms are encoded to the same message again.
 fn check_terms(terms: Terms) -> Result<(), String> {
     let Ok(order) = terms.clone().check(LINES_MAX) else { return Ok(()) };
     demand(order.lines().len() <= LINES_MAX, "more lines than allowed")?;
@@ -258,7 +262,7 @@ fn control(frame: &Bytes) -> Result<bool, String> {
         if let Ok(version) = Versions::OURS.agree(hello.versions()) {
             demand(
                 (hello.version_oldest..=hello.version_newest).contains(&version),
-                "a version that nobody speaks",
+                "an agreed version that the peer does not offer",
             )?;
         }
         if let Ok(manifest) = Manifest::verify(&hello.manifest, &pinned(), NOW) {
@@ -268,7 +272,8 @@ fn control(frame: &Bytes) -> Result<bool, String> {
     Ok(true)
 }
 
-/// The bytes as a message, if they are one; it must survive being written and read again.
+/// Decodes a message, if the bytes are one. Encoding and decoding it again must give the same
+/// message.
 fn read_back<M: Message + Default + PartialEq>(bytes: &Bytes) -> Result<Option<M>, String> {
     let Ok(message) = frame::decode::<M>(bytes.clone()) else { return Ok(None) };
     let again = frame::decode::<M>(message.encode_to_vec().into());

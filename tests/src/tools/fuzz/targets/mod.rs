@@ -1,4 +1,5 @@
-//! What is fuzzed: each file has one target, its good inputs, and what must hold whatever the input is.
+//! The fuzz targets. Each file has one target with its valid inputs and the rules that hold for
+//! every input.
 
 mod audit;
 mod config;
@@ -30,29 +31,29 @@ pub(super) const ALL: [Target; 9] = [
     audit::TARGET,
 ];
 
-/// When everything here happens.
+/// The time in all targets.
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
 
-/// Stands in every value that no error may repeat.
+/// Part of every value that no error may repeat.
 const SECRET: &str = "PLNT";
 
-/// An error about `subject` unless `holds`.
+/// Returns `subject` as an error unless `holds`.
 fn demand(holds: bool, subject: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(subject.to_owned()) }
 }
 
-/// Signs whatever is signed here.
+/// Returns the signer of all signed inputs.
 #[expect(clippy::expect_used, reason = "the name is a good one")]
 fn signer() -> NoteSigner {
     NoteSigner::new("idc.example/keys", &[1; 32]).expect("a signer")
 }
 
-/// Checks what [`signer`] signed.
+/// Returns the verifier of [`signer`].
 fn pinned() -> [NoteVerifier; 1] {
     [signer().verifier().clone()]
 }
 
-/// The one key that envelopes here are sealed to.
+/// Returns the key that all envelopes are sealed to.
 #[expect(clippy::expect_used, reason = "any 32 bytes are a key")]
 fn opening_key() -> OpeningKey {
     let validity = Validity { not_before: UnixMicros::new(0), not_after: UnixMicros::new(i64::MAX) };

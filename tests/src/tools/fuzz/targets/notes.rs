@@ -1,4 +1,4 @@
-//! Signed notes, the sealing-key manifest and verifier keys: nothing passes but what was signed.
+//! Signed notes, the sealing-key manifest and verifier keys: only signed data is accepted.
 
 use bridge_protocol::note::{NoteVerifier, verify_note};
 use bridge_protocol::seal::manifest::Manifest;
@@ -7,7 +7,7 @@ use super::{NOW, demand, opening_key, pinned, signer};
 use crate::tools::fuzz::hunt::{Target, Verdict};
 use crate::tools::fuzz::mutate;
 
-/// `verify_note`, `Manifest::verify` and `NoteVerifier::parse`, each on every input.
+/// `verify_note`, `Manifest::verify` and `NoteVerifier::parse`. Each gets every input.
 pub(super) const TARGET: Target = Target { name: "notes", corpus, change: mutate::lines, check };
 
 const TEXT: &str = "some other text\n\nof three lines\n";
@@ -36,7 +36,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
         verdict = Verdict::Accepted;
         demand(
             key.to_string().as_bytes() == input.trim_ascii(),
-            "a verifier key written otherwise than it is",
+            "a verifier key is encoded differently from its input",
         )?;
     }
     Ok(verdict)

@@ -1,4 +1,5 @@
-//! The storefront's JSON: what passes keeps every rule, and no error repeats a personal value (promise P5).
+//! The storefront's JSON body of an order: an accepted body keeps every rule, and no error repeats
+//! a personal value (promise P5).
 
 use bridge_protocol::domain::PersonalData;
 use bridge_protocol::domain::body::OrderRequest;
@@ -14,7 +15,7 @@ use crate::tools::fuzz::mutate;
 /// `OrderRequest::parse`.
 pub(super) const TARGET: Target = Target { name: "order-body", corpus, change, check };
 
-/// Lines an order may have here, so that the limit is met.
+/// Most lines of an order. It is small, so that cases reach the limit.
 const LINES_MAX: usize = 4;
 
 fn corpus() -> Vec<Vec<u8>> {
@@ -39,7 +40,7 @@ fn corpus() -> Vec<Vec<u8>> {
     [least, most].map(|body| body.to_string().into_bytes()).into()
 }
 
-/// Changes one value of the tree, or slips a field in between two others.
+/// Changes one value of the JSON tree, or inserts a field.
 pub(super) fn change(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
     let Ok(mut body) = serde_json::from_slice::<Value>(input) else {
         return mutate::bytes(rng, input, other);
@@ -51,7 +52,7 @@ pub(super) fn change(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8
     body.to_string().into_bytes()
 }
 
-/// Goes down into the tree and changes the value where it stops.
+/// Walks down the tree at random, and changes the value at which it stops.
 fn change_somewhere(rng: &mut ChaCha8Rng, value: &mut Value) {
     let below = match value {
         Value::Array(values) => values.len(),
@@ -104,7 +105,7 @@ fn hostile_value(rng: &mut ChaCha8Rng) -> Value {
     }
 }
 
-/// Mostly something that an error must not repeat.
+/// Returns a text that is likely to cause an error. Most contain a value that no error may repeat.
 fn hostile_text(rng: &mut ChaCha8Rng) -> String {
     let texts = [
         SECRET,
@@ -122,7 +123,7 @@ fn hostile_text(rng: &mut ChaCha8Rng) -> String {
     text.repeat([1, 1, 1, 2, 13, 501][rng.random_range(0..6)])
 }
 
-/// A field more in some object: one that stands there already, or belongs elsewhere, or nowhere.
+/// Inserts a field into some object: a duplicate, one from another object, or an unknown one.
 fn with_another_field(rng: &mut ChaCha8Rng, input: &[u8]) -> Vec<u8> {
     let names =
         ["name", "phone", "lines", "sku", "amount", "country", "PLNT", "\\u0050LNT", "PLNT` \\\"", ""];

@@ -1,4 +1,5 @@
-//! The storefront's JSON about payments: what passes keeps every rule, no card number does, and no error repeats a value.
+//! The storefront's JSON bodies of payments and refunds: an accepted body keeps every rule, no card
+//! number is accepted, and no error repeats a value.
 
 use bridge_protocol::domain::card_number::{IN_TEXT, holds_card_number};
 use bridge_protocol::domain::payment_body::{PayRequest, RefundRequest, is_reason};

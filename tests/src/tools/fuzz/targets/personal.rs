@@ -1,4 +1,5 @@
-//! The sealed part in its canonical form: what is read is what would be written, so no two forms mean the same.
+//! The sealed personal data in its canonical form: accepted bytes are equal to their own encoding,
+//! so no two forms mean the same.
 
 use bridge_protocol::domain::{Personal, PersonalData, PersonalField};
 use rand::RngExt;
@@ -30,7 +31,7 @@ fn corpus() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A length or a field's number, where one may well stand.
+/// Changes the number of a field or a byte of a length, at a likely position.
 fn change(rng: &mut ChaCha8Rng, input: &[u8], _: &[u8]) -> Vec<u8> {
     let mut out = input.to_vec();
     let zeros: Vec<usize> =
@@ -48,7 +49,7 @@ fn change(rng: &mut ChaCha8Rng, input: &[u8], _: &[u8]) -> Vec<u8> {
 
 fn check(input: &[u8]) -> Result<Verdict, String> {
     let Ok(data) = PersonalData::from_bytes(input) else { return Ok(Verdict::Refused) };
-    demand(data.to_bytes().as_slice() == input, "what was read is not what would be written")?;
+    demand(data.to_bytes().as_slice() == input, "the data is not in its canonical form")?;
     demand(data.iter().count() <= PersonalField::ALL.len(), "a field was read twice")?;
     Ok(Verdict::Accepted)
 }

@@ -1,4 +1,4 @@
-//! Receipts: only what was signed is certified, in the one form in which it was.
+//! Receipts: only signed data is accepted, and only in the form in which it was signed.
 
 use std::sync::LazyLock;
 
@@ -11,10 +11,10 @@ use super::{NOW, demand, pinned, signer};
 use crate::tools::fuzz::hunt::{Target, Verdict};
 use crate::tools::fuzz::mutate;
 
-/// `receipt::verify`, on a receipt as it stands in an answer.
+/// `receipt::verify`, on a receipt as an answer contains it.
 pub(super) const TARGET: Target = Target { name: "receipts", corpus, change: mutate::protobuf, check };
 
-/// Receipts in the batch: a tree that is not full.
+/// Number of receipts in the batch. The tree is not full.
 const BATCH: u8 = 7;
 
 /// A batch of receipts.

@@ -1,4 +1,5 @@
-//! The audit log: what was appended stands at its index, and a checkpoint that was out is not taken back.
+//! The audit log as a store: an acknowledged entry is at its index, and a published checkpoint is
+//! not taken back.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,21 +23,21 @@ use tokio::time::sleep;
 use super::numbers;
 use crate::tools::power::recorder::{Acknowledged, answer, is_hung};
 
-/// Who append at once.
+/// Number of concurrent callers.
 const CALLERS: usize = 5;
 
-/// Refusals after which a caller gives up: the disk will not come back.
+/// Refusals after which a caller gives up, because the disk will not recover.
 const REFUSALS: u32 = 40;
 
-/// How long the disk may take. One that hangs does so for longer.
+/// Longest time for a write. A hang lasts longer.
 const WITHIN: Duration = Duration::from_millis(300);
 
-/// How often a checkpoint comes out.
+/// Interval between two checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish {
-    /// As often as can be.
+    /// The shortest possible interval.
     Often,
-    /// Not while anybody looks.
+    /// An interval longer than any run.
     Never,
 }
 
@@ -53,7 +54,7 @@ fn config(root: &Path, publish: Publish) -> AuditConfig {
     }
 }
 
-/// An entry by its number; each third one is large.
+/// Makes an entry from its number. Every third entry is large.
 fn entry(number: u64) -> Entry {
     let at = UnixMicros::new(i64::try_from(number).unwrap_or(i64::MAX));
     let event = if number.is_multiple_of(3) {
@@ -66,7 +67,7 @@ fn entry(number: u64) -> Entry {
     Entry::new(at, event)
 }
 
-/// What the callers share.
+/// State that the callers share.
 struct Callers {
     log: AuditLog,
     acknowledged: Acknowledged,
@@ -76,10 +77,10 @@ struct Callers {
 pub(super) async fn drive(root: &Path, publish: Publish, mut dice: StdRng) -> Result<()> {
     let (log, closer) = AuditLog::open(&config(root, publish), Arc::new(Metrics::default()))?;
     let acknowledged = Acknowledged::open()?;
-    // Numbers that no earlier recording of this disk has given.
+    // Numbers that no earlier recording of this disk has used.
     let next = AtomicU64::new(u64::from(dice.random::<u32>()) << 20);
     let callers = Arc::new(Callers { log, acknowledged, next });
-    // Now and then enough for several segments of the journal.
+    // Some runs fill several segments of the journal.
     let (appends, entries) = if dice.random_ratio(1, 4) { (8, 400) } else { (25, 10) };
     let mut tasks = JoinSet::new();
     for _ in 0..CALLERS {
@@ -91,7 +92,7 @@ pub(super) async fn drive(root: &Path, publish: Publish, mut dice: StdRng) -> Re
         ended??;
     }
     if dice.random_bool(0.5) {
-        // On a disk that hangs it is left as it lies.
+        // On a disk that hangs, the log stays as it is.
         let _in_time = closer.close().await;
     }
     helpers.iter().for_each(tokio::task::JoinHandle::abort);
@@ -99,7 +100,7 @@ pub(super) async fn drive(root: &Path, publish: Publish, mut dice: StdRng) -> Re
 }
 
 impl Callers {
-    /// Appends so many entries at a time.
+    /// Appends entries in batches of these sizes.
     async fn append(self: Arc<Self>, sizes: Vec<u64>) -> Result<()> {
         let mut refused = 0;
         for size in sizes {
@@ -128,7 +129,7 @@ impl Callers {
     }
 }
 
-/// Lets an fsync go that hangs, once everybody was told that the disk does not answer.
+/// Ends a hanging fsync once all callers have been told that the disk does not answer.
 async fn let_go() -> Result<()> {
     loop {
         if is_hung() {
@@ -144,7 +145,7 @@ pub(super) async fn check(root: &Path, acknowledged: &[String]) -> Result<()> {
     let told = numbers::<3>(acknowledged, "entries ");
     let published =
         numbers::<1>(acknowledged, "published ").into_iter().map(|[size]| size).max().unwrap_or(0);
-    // As it lies there it convinces whoever verifies it.
+    // The folder must pass verification before the log is opened.
     if published > 0 {
         let key = load_key(&config.key_file)?;
         let verified =
@@ -170,8 +171,8 @@ pub(super) async fn check(root: &Path, acknowledged: &[String]) -> Result<()> {
         }
     }
     ensure!(goes_on == Ok(entries.len() as u64 - 1), "the log does not go on: {goes_on:?}");
-    let verified =
-        verify(&disk, load_key(&config.key_file)?.verifier(), None).context("verify what went on")?;
+    let verified = verify(&disk, load_key(&config.key_file)?.verifier(), None)
+        .context("verify the log after more appends")?;
     ensure!(verified.checkpoint.size == entries.len() as u64, "not everything is published in the end");
     Ok(())
 }

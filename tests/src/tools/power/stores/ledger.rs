@@ -1,4 +1,5 @@
-//! A ledger: every order that was answered is in it, at its position, and no unit is sold twice.
+//! The ledger as a store: every acknowledged order is in it, at its position, and no unit is sold
+//! twice.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,28 +24,28 @@ use tokio::time::sleep;
 use super::numbers;
 use crate::tools::power::recorder::{Acknowledged, answer, is_hung};
 
-/// Units of each SKU, more than are ever ordered.
+/// Units of each SKU. Runs never order as many.
 const UNITS: i64 = 1_000_000;
 
-/// SKUs of the shop.
+/// Number of SKUs in the shop.
 const SKUS: u64 = 40;
 
-/// The price of everything, in won.
+/// Price of every SKU, in won.
 const PRICE: i64 = 219_000;
 
-/// Who commit at once.
+/// Number of concurrent writers.
 const WRITERS: usize = 2;
 
-/// Batches of each.
+/// Number of batches of each writer.
 const BATCHES: usize = 60;
 
-/// Tries of a batch before its writer gives up: the disk will not come back.
+/// Attempts at a batch before its writer gives up, because the disk will not recover.
 const TRIES: u32 = 3;
 
-/// How long an fsync hangs.
+/// Duration of a hanging fsync.
 const HANGS: Duration = Duration::from_millis(200);
 
-/// What the writers share.
+/// State that the writers share.
 struct Writers {
     ledger: Ledger,
     acknowledged: Acknowledged,
@@ -55,13 +56,13 @@ fn brand() -> Result<Brand> {
     Ok(Brand::new("acme")?)
 }
 
-/// The order of this number.
+/// Returns the order id for a number.
 fn order(number: u64) -> OrderId {
     let [.., a, b, c, d, e, f, g, h] = number.to_be_bytes();
     OrderId::new(UnixMicros::new(1_795_343_485_000_000), [0, 0, a, b, c, d, e, f, g, h])
 }
 
-/// "Place this order", of a line or two.
+/// Makes a request that places an order of one or two lines.
 fn place(number: u64) -> Result<Request> {
     let (brand, currency) = (brand()?, Currency::new("KRW")?);
     let line = |nth: u64| -> Result<Line> {
@@ -83,7 +84,7 @@ fn place(number: u64) -> Result<Request> {
     Ok(Request { brand, key, fingerprint: [1; 32], action: Action::Place(Box::new(placement)) })
 }
 
-/// A clock that never stands still.
+/// Returns a time that is later than each one before.
 fn now() -> UnixMicros {
     static CLOCK: AtomicI64 = AtomicI64::new(1_795_343_485_000_000);
     UnixMicros::new(CLOCK.fetch_add(1, Ordering::Relaxed))
@@ -94,7 +95,7 @@ pub(super) async fn drive(url: &LedgerUrl, mut dice: StdRng) -> Result<()> {
     let acknowledged = Acknowledged::open()?;
     let helper = tokio::spawn(let_go());
     if open_shop(&ledger).await.is_err() {
-        // The disk failed before there was anything to acknowledge.
+        // The disk failed before anything could be acknowledged.
         return Ok(());
     }
     acknowledged.say("shop")?;
@@ -112,12 +113,12 @@ pub(super) async fn drive(url: &LedgerUrl, mut dice: StdRng) -> Result<()> {
     Ok(())
 }
 
-/// Makes a ledger with a shop in it.
+/// Creates a ledger and fills its shop.
 pub(super) async fn open(url: &LedgerUrl) -> Result<()> {
     open_shop(&Ledger::connect(url, None, 2).await?).await
 }
 
-/// The tables, and something to sell. Done before, it changes nothing.
+/// Creates the tables and imports the stock. It changes nothing if that was done before.
 async fn open_shop(ledger: &Ledger) -> Result<()> {
     ledger.migrate().await?;
     if ledger.stock_sums(&brand()?).await?.is_empty() {
@@ -132,7 +133,7 @@ async fn open_shop(ledger: &Ledger) -> Result<()> {
 }
 
 impl Writers {
-    /// Commits batches of so many orders, each until it is answered.
+    /// Commits batches of these sizes. Repeats each until it is answered.
     async fn commit(self: Arc<Self>, sizes: Vec<u64>) -> Result<()> {
         for size in sizes {
             let number = self.next.fetch_add(size, Ordering::Relaxed);
@@ -171,7 +172,7 @@ impl Writers {
     }
 }
 
-/// Lets an fsync go that hangs.
+/// Ends hanging fsyncs.
 async fn let_go() {
     loop {
         if is_hung() {
@@ -195,7 +196,7 @@ pub(super) async fn check(url: &LedgerUrl, acknowledged: &[String]) -> Result<()
         let is = (found.state.as_str(), u64::try_from(found.position)?);
         ensure!(is == ("placed", position), "order {number} was placed at {position} and is {is:?}");
     }
-    // It goes on.
+    // The ledger must be able to go on.
     open_shop(&ledger).await?;
     let ended = ledger.commit(&Batch { requests: vec![place(1)?], at: now() }, None).await;
     ensure!(matches!(ended.ends[..], [RequestEnd::Committed(_)]), "the ledger does not go on: {ended:?}");

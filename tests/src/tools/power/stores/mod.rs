@@ -1,4 +1,5 @@
-//! The stores that acknowledge: each is driven on a disk that is written down, and opened again after a power loss.
+//! The stores that acknowledge data. Each works on a recorded disk, and is opened again after a
+//! power loss.
 
 mod audit;
 mod ledger;
@@ -18,29 +19,29 @@ use rand::rngs::StdRng;
 use super::disk::Names;
 use super::recorder::{Behaviour, Fault, SyncFault};
 
-/// What is acknowledged, and by what.
+/// A store, and the kind of its acknowledgements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Store {
     /// The audit log with its tiles and its checkpoint: entries and checkpoints.
     Audit,
-    /// The audit log's journal, of which nothing is published: entries.
+    /// The audit log's journal, without publication: entries.
     Journal,
-    /// The replica's snapshot on the cloud's disk: that it was written.
+    /// The replica's snapshot on the cloud agent's disk: each written snapshot.
     Snapshot,
     /// A ledger in SQLite: orders.
     Sqlite,
-    /// A ledger in PostgreSQL, whose server is on the disk: orders.
+    /// A ledger in PostgreSQL whose server uses the disk: orders.
     Postgres,
 }
 
-/// Every path.
+/// Selects all paths.
 const EVERYTHING: &str = "*";
 
-/// For ever, as far as a recording goes.
+/// More fsyncs than any recording has.
 const FOR_EVER: u32 = 1_000_000;
 
 impl Store {
-    /// As the command line spells it.
+    /// Returns the name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -52,20 +53,22 @@ impl Store {
         }
     }
 
-    /// When names are durable on its disk. PostgreSQL relies on a file system with a journal: it does not sync the folder of
-    /// every file that it makes. The others have to do with what POSIX promises.
+    /// Returns the rule for the durability of names. PostgreSQL relies on a file system with a
+    /// journal, because it does not sync the folder of each file that it creates. The others get
+    /// only what POSIX promises.
     #[must_use]
     pub(super) fn names(self) -> Names {
         if self == Store::Postgres { Names::InOrder } else { Names::ByFolder }
     }
 
-    /// How many power losses it takes for one of a store whose losses are cheap: each one of PostgreSQL's starts a server.
+    /// Returns the divisor for the number of power losses. PostgreSQL's are expensive, because each
+    /// starts a server.
     pub(super) fn part(self) -> u64 {
         if self == Store::Postgres { 20 } else { 1 }
     }
 
-    /// How its disk behaves in the recording of this number: well, or with an fsync that goes wrong; lying, if it is to be
-    /// found that something is lost.
+    /// Returns the behaviour of the disk in a recording: without a fault, or with a faulty fsync.
+    /// If `lying`, every fsync lies, so that the check must find a loss.
     pub(super) fn behaviour(self, number: u64, lying: bool) -> Behaviour {
         if lying {
             let fault = Fault { what: SyncFault::Lie, from: 1, times: FOR_EVER, about: EVERYTHING };
@@ -78,7 +81,8 @@ impl Store {
             (Store::Snapshot, _) => EVERYTHING,
             (Store::Sqlite, 0) => "-wal",
             (Store::Sqlite, _) => "ledger",
-            // A server that meets an fsync that fails ends itself, and recovers: that is its own tests' matter.
+            // A server that sees a failed fsync ends itself and recovers. PostgreSQL's own tests
+            // cover that.
             (Store::Postgres, _) => return Behaviour { sync_micros: 50, ..Behaviour::default() },
         };
         let from = 5 + u32::try_from(number % 7).unwrap_or_default();
@@ -91,15 +95,17 @@ impl Store {
         Behaviour {
             sync_micros: 300,
             fault: fault.map(|(what, times)| Fault { what, from, times, about }),
-            // SQLite keeps its handles: see the module's head.
+            // SQLite keeps its handles: see the documentation of `tools::power`.
             lies: self != Store::Sqlite,
         }
     }
 
-    /// Works on the store and says what is acknowledged: in a process of its own, on a disk that is written down.
+    /// Works on the store and records acknowledgements. It runs in a process of its own, on a
+    /// recorded disk.
     ///
     /// # Errors
-    /// When the store cannot be opened, or anything goes wrong that no disk is to blame for.
+    ///
+    /// Fails if the store cannot be opened, or for an error that the disk did not cause.
     pub async fn drive(self, root: &Path, seed: u64) -> Result<()> {
         let dice = StdRng::seed_from_u64(seed);
         match self {
@@ -111,10 +117,11 @@ impl Store {
         }
     }
 
-    /// Opens what a power loss has left, and finds everything that was acknowledged; an error says what is lost.
+    /// Opens the disk after a power loss, and checks that all acknowledged data is there.
     ///
     /// # Errors
-    /// When something is lost, or the store does not go on.
+    ///
+    /// Fails if data is missing, or the store cannot go on. The error describes the missing data.
     pub(super) async fn check(self, root: &Path, acknowledged: &[String]) -> Result<()> {
         match self {
             Store::Audit | Store::Journal => audit::check(root, acknowledged).await,
@@ -129,7 +136,7 @@ fn sqlite(root: &Path) -> LedgerUrl {
     LedgerUrl::Sqlite(root.join("ledger.sqlite"))
 }
 
-/// The numbers of the acknowledgements that begin with this word.
+/// Returns the numbers in the acknowledgements that begin with this word.
 fn numbers<const N: usize>(acknowledged: &[String], word: &str) -> Vec<[u64; N]> {
     let of = |line: &String| {
         let mut fields = line.strip_prefix(word)?.split_whitespace().map(str::parse);

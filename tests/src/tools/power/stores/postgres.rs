@@ -1,4 +1,5 @@
-//! A ledger in PostgreSQL: the server runs on the disk, and recovers from what a power loss leaves of its folder.
+//! A ledger in PostgreSQL: the server uses the disk, and recovers from the content after a power
+//! loss.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +13,11 @@ use crate::testkit::postgres::{More, Postgres};
 use crate::tools::power::disk::Tree;
 use crate::tools::power::recorder::Disk;
 
-/// Where a driver finds the ledger's URL, with its password.
+/// Environment variable with the ledger's URL and password, for the process that works on the
+/// store.
 const URL: &str = "BRIDGE_POWER_URL";
 
-/// How the server asks its disk for a durable log, by turns: what users set, and what writes through.
+/// The server's methods of syncing its log, by turns: the common ones, and one that writes through.
 const METHODS: [&str; 3] = ["fdatasync", "open_datasync", "fsync"];
 
 /// A server with a ledger.
@@ -26,7 +28,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// One with a shop in it, stopped.
+    /// Makes a stopped server with a shop in its ledger.
     pub(crate) async fn make() -> Result<Self> {
         let mut cluster = Postgres::start().await?;
         let Database::Postgres { url, password } = cluster.create_database("ledger").await? else {
@@ -38,31 +40,32 @@ impl Server {
         Ok(Self { cluster, url })
     }
 
-    /// Where its files are.
+    /// Returns the folder of its files.
     pub(crate) fn folder(&self) -> PathBuf {
         self.cluster.data_dir()
     }
 
-    /// Starts it on a disk.
+    /// Starts the server on a disk.
     pub(crate) async fn start_on(&mut self, disk: &Disk, number: u64) -> Result<()> {
         let method = METHODS[usize::try_from(number % 3)?];
-        // A log that is full soon, so that it is checkpointed and its files are used again.
+        // A small limit, so that checkpoints happen and log files are reused.
         let settings = [&format!("wal_sync_method={method}")[..], "full_page_writes=on", "max_wal_size=32MB"];
         let settings = settings.map(str::to_owned).into();
         self.cluster.restart_with(More { settings, variables: disk.variables().to_vec() }).await
     }
 
-    /// What its driver has in its environment.
+    /// Returns the environment variable for the process that works on the store.
     pub(crate) fn variable(&self) -> (&'static str, &str) {
         (URL, &self.url)
     }
 
-    /// Ends it in order: a process that is killed in the middle of a record leaves half of it. Power is lost anywhere before.
+    /// Stops the server in order, because a process that is killed in the middle of a record leaves
+    /// half of it. Power losses are drawn at earlier moments.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         self.cluster.stop().await
     }
 
-    /// Lays what is left in the place of its files.
+    /// Replaces its files by those that are left after a power loss.
     pub(crate) fn lay(&self, left: &Tree) -> Result<()> {
         let folder = self.folder();
         fs::remove_dir_all(&folder).context("clear the server's folder")?;
@@ -70,7 +73,7 @@ impl Server {
         self.cluster.own_data()
     }
 
-    /// Has it recover from what is left, and finds everything that was acknowledged.
+    /// Lets the server recover from what is left, and checks that all acknowledged data is there.
     pub(crate) async fn check(&mut self, left: &Tree, acknowledged: &[String]) -> Result<()> {
         self.lay(left)?;
         self.cluster.restart_with(More::default()).await?;
@@ -80,7 +83,7 @@ impl Server {
     }
 }
 
-/// The URL that a driver was given.
+/// Returns the URL from the environment of a process that works on the store.
 pub(super) fn url_of_driver() -> Result<LedgerUrl> {
     Ok(LedgerUrl::Postgres(std::env::var(URL).context("no ledger was named")?))
 }

@@ -1,4 +1,5 @@
-//! The replica's snapshot: once one is written, it or a later one is there, whole.
+//! The replica's snapshot as a store: once a snapshot was written, this one or a later one can be
+//! read whole.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,13 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::numbers;
 use crate::tools::power::recorder::{Acknowledged, answer, is_hung};
 
-/// Snapshots that a recording writes.
+/// Snapshots in one recording.
 const SNAPSHOTS: u64 = 25;
 
-/// Rows of the largest.
+/// Most rows of a snapshot.
 const ROWS_MAX: u32 = 120;
 
-/// How long an fsync hangs.
+/// Duration of a hanging fsync.
 const HANGS: Duration = Duration::from_millis(50);
 
 fn brands() -> Result<BTreeSet<Brand>> {
@@ -32,7 +33,7 @@ fn place(root: &Path) -> PathBuf {
     root.join("catalogue.snapshot")
 }
 
-/// A snapshot by its number.
+/// Makes a snapshot from its number.
 fn image(number: u64) -> Result<Image> {
     let mut dice = StdRng::seed_from_u64(number);
     let rows = (0..dice.random_range(1..=ROWS_MAX)).map(|row| {
@@ -56,7 +57,7 @@ pub(super) fn drive(root: &Path, _: StdRng) -> Result<()> {
     });
     let last = read(&path, &brands).map(|last| last.map_or(0, |image| image.position.seq))?;
     for number in last + 1..=last + SNAPSHOTS {
-        // One that cannot be written leaves the last one in its place.
+        // If a snapshot cannot be written, the previous one stays.
         if write(&path, &brands, &image(number)?).is_ok() {
             acknowledged.say(&format!("snapshot {number}"))?;
         }

@@ -1,7 +1,7 @@
-//! Where mutants are tried: a copy of the sources with a target folder of its own, so that nobody's sources change and no
-//! mutated program is ever found where the real ones are.
+//! The place for mutants: a copy of the sources with its own target folder. So nobody's sources
+//! change, and no mutated program gets into the real target folder.
 //!
-//! The copy stays below the target folder. Next time only what changed since is copied and compiled again.
+//! The copy stays below the target folder. The next run copies and compiles only what has changed.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,10 +15,10 @@ use super::patch::Check;
 use crate::testkit::tied;
 use crate::tools::verify::steps::{cargo, tied};
 
-/// Generous, since a machine may be shared with a compiler.
+/// Additional time for a test. It is long, since a compiler may run on the same machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The crates that cargo would optimise for measurements, which here are compiled again and again.
+/// Crates that cargo would optimise for measurements. Here they are compiled very often.
 const OFTEN_COMPILED: [&str; 4] = ["bridge-cloud", "bridge-idc", "bridge-protocol", "bridge-runtime"];
 
 /// A copy of some sources, and a target folder.
@@ -26,25 +26,25 @@ const OFTEN_COMPILED: [&str; 4] = ["bridge-cloud", "bridge-idc", "bridge-protoco
 pub(super) struct Bench {
     sources: PathBuf,
     folder: PathBuf,
-    /// What a test may take beyond five times what it takes without the mutant.
+    /// Time that a test may take in addition to five times its time without the mutant.
     pub(super) patience: Duration,
 }
 
-/// How a test ended.
+/// Result of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// So many tests passed and none failed.
+    /// This number of tests passed, and none failed.
     Passed(usize),
     /// A test failed, or its program crashed.
     Failed,
-    /// It does not compile.
+    /// The code does not compile.
     NotBuilt,
-    /// It did not end in time, and was killed.
+    /// The test did not end in time, and was killed.
     Hung,
 }
 
 impl Bench {
-    /// Copies `sources` below `folder`, or brings the copy up to date.
+    /// Copies `sources` below `folder`, or updates the copy.
     pub(super) fn set_up(sources: &Path, folder: &Path) -> Result<Bench> {
         let bench = Bench { sources: sources.to_owned(), folder: folder.to_owned(), patience: PATIENCE };
         fs::create_dir_all(folder.join(".cargo")).with_context(|| format!("make {}", folder.display()))?;
@@ -64,7 +64,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// The copy.
+    /// Returns the folder of the copy.
     pub(super) fn tree(&self) -> PathBuf {
         self.folder.join("tree")
     }
@@ -73,36 +73,39 @@ impl Bench {
         self.folder.join("target")
     }
 
-    /// Takes over what is compiled of other crates, so that only the workspace's own are compiled once more: by links, which
-    /// are never written to, since a crate that differs has another name.
+    /// Reuses the compiled crates of other projects, so that only the workspace's own crates are
+    /// compiled again. The files are hard links, which cargo never writes to, because a crate that
+    /// differs has another file name.
     pub(super) fn take_over(&self, compiled: &Path) -> Result<()> {
         let (deps, own) = (compiled.join("deps"), self.target().join("debug"));
         if own.exists() || !deps.is_dir() {
             return Ok(());
         }
         fs::create_dir_all(own.join("deps")).with_context(|| format!("make {}", own.display()))?;
-        for entry in fs::read_dir(&deps).context("list what is compiled")? {
+        for entry in fs::read_dir(&deps).context("list the compiled files")? {
             let entry = entry?;
             let name = entry.file_name();
             let text = name.to_string_lossy();
             if text.starts_with("lib") && !text.starts_with("libbridge") {
-                fs::hard_link(entry.path(), own.join("deps").join(&name)).context("link what is compiled")?;
+                fs::hard_link(entry.path(), own.join("deps").join(&name))
+                    .context("link the compiled files")?;
             }
         }
         for part in [".fingerprint", "build"] {
             let copied = Command::new("cp").arg("--archive").arg(compiled.join(part)).arg(&own).status();
             ensure!(copied.context("run cp")?.success(), "{part} cannot be copied");
-            for entry in fs::read_dir(own.join(part)).context("list what is copied")? {
+            for entry in fs::read_dir(own.join(part)).context("list the copied files")? {
                 let entry = entry?;
                 if entry.file_name().to_string_lossy().starts_with("bridge") {
-                    fs::remove_dir_all(entry.path()).context("remove what is ours")?;
+                    fs::remove_dir_all(entry.path()).context("remove the workspace's own files")?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Makes a file what it is in the sources; one that is so already is not written, which would compile it again.
+    /// Copies a file from the sources if it differs. An equal file is not written, because cargo
+    /// would compile it again.
     pub(super) fn refresh(&self, path: &Path) -> Result<()> {
         let (from, to) = (self.sources.join(path), self.tree().join(path));
         let bytes = fs::read(&from).with_context(|| format!("read {}", from.display()))?;
@@ -118,7 +121,8 @@ impl Bench {
         git_apply(&self.tree(), patch, &[])
     }
 
-    /// Compiles and runs a test in the copy, and says how long it ran; `usual` is how long it runs without a mutant.
+    /// Compiles and runs a test in the copy. Returns its result and its duration. `usual` is the
+    /// duration without a mutant.
     pub(super) fn test(&self, check: &Check, usual: Duration) -> Result<(Ended, Duration)> {
         let build = match check {
             Check::Test(_) => {
@@ -144,7 +148,7 @@ impl Bench {
         Ok((ended, start.elapsed()))
     }
 
-    /// What the last tests or their compiler said.
+    /// Returns the output of the last tests or their compiler.
     pub(super) fn said(&self) -> String {
         fs::read(self.log()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
@@ -153,7 +157,8 @@ impl Bench {
         self.folder.join("log")
     }
 
-    /// Runs cargo; whether it succeeded, `None` if it took too long.
+    /// Runs cargo. Returns true if it succeeded, and `None` if it took too long. The text is its
+    /// output.
     fn run(&self, arguments: &[String], patience: Option<Duration>) -> Result<(Option<bool>, String)> {
         let mut test = tied(&cargo(arguments.iter().map(String::as_str)));
         let log = File::create(self.log()).context("make a log")?;
@@ -166,7 +171,7 @@ impl Bench {
                 return Ok((Some(status.success()), self.said()));
             }
             if patience.is_some_and(|patience| start.elapsed() > patience) {
-                // What it started dies with it.
+                // The programs that it started die with it.
                 test.kill().and_then(|()| test.wait()).context("end cargo")?;
                 return Ok((None, self.said()));
             }
@@ -174,7 +179,7 @@ impl Bench {
         }
     }
 
-    /// The data lie beside the workspace; so they do beside the copy.
+    /// Links the test data, which is beside the workspace, to the same place beside the copy.
     fn link_data(&self) -> Result<()> {
         let (data, link) = (self.sources.join("../shared"), self.folder.join("shared"));
         if data.is_dir() && !link.exists() {
@@ -184,32 +189,34 @@ impl Bench {
     }
 }
 
-/// Applies a patch to the sources in a folder, or only says whether it would with `--check` among the options: exactly, without
-/// a search for a place that is like its own.
+/// Applies a patch to the sources in a folder. With `--check` in the options, it only tests the
+/// patch. The patch must fit exactly at its lines.
 pub(super) fn git_apply(sources: &Path, patch: &Path, options: &[&str]) -> Result<()> {
     let sources = fs::canonicalize(sources).with_context(|| format!("find {}", sources.display()))?;
     let mut git = Command::new("git");
     git.args(["apply", "--whitespace=nowarn"]).args(options).arg(std::path::absolute(patch)?);
-    // A copy may lie within a repository, and is to be taken for none of it.
+    // The copy may be below a Git repository, but must not count as a part of it.
     git.current_dir(&sources).env("GIT_CEILING_DIRECTORIES", sources.parent().unwrap_or(&sources));
     let output = git.output().context("run git")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
-/// Where further options of cargo go: before `--`, behind which are those of the tests.
+/// Returns the position for further options of cargo: before `--`, since the options of the tests
+/// follow it.
 fn behind_options(arguments: &[String]) -> std::ops::Range<usize> {
     let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
     end..end
 }
 
-/// How many tests passed, by the last line of each program.
+/// Returns the number of passed tests, from the last line of each test program.
 fn passed(said: &str) -> usize {
     let results = said.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
     results.filter_map(|line| line.split(' ').next()?.parse::<usize>().ok()).sum()
 }
 
-/// Every file below a folder but what was built and what Git keeps, by its path from there.
+/// Returns the relative paths of all files below a folder, without build results and Git's own
+/// files.
 fn files_below(folder: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut files = BTreeSet::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,7 +1,9 @@
-//! Small wrong changes, each of which a test must notice: the patches in `tests/mutants`, and what cargo-mutants makes.
+//! Mutants: small wrong changes, each of which a test must detect. They are the patches in
+//! `tests/mutants`, and the changes that cargo-mutants makes.
 //!
-//! A test that passes whatever the code does holds nothing. So the code is broken on purpose, in a copy, and the test that
-//! each patch names is run: green without it and red with it, or the step fails.
+//! A test that passes whatever the code does is worth nothing. So this step breaks the code on
+//! purpose, in a copy, and runs the test that each patch names. The test must pass without the
+//! mutant and fail with it.
 
 mod bench;
 mod patch;
@@ -19,34 +21,34 @@ use patch::{Check, Mutant};
 
 pub(super) use tool::Part;
 
-/// How a mutant fared.
+/// Result for a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Noticed,
     Passes,
-    /// Its test is red, and does not say what it has to.
+    /// The test fails, but without the expected message.
     SaysElse(String),
-    /// The sources have changed under it; with what Git says.
+    /// The sources have changed, so the patch does not apply. Contains Git's message.
     DoesNotApply(String),
     DoesNotCompile,
-    /// Its test never ends; whoever waits for it learns nothing.
+    /// The test never ends, so it reports nothing.
     Hangs,
-    /// The test is red or does not compile without it, so that it proves nothing.
+    /// The test fails or does not compile even without the mutant, so it proves nothing.
     RedWithout,
-    /// The arguments run no test at all.
+    /// The arguments select no test.
     NoTest,
 }
 
-/// What the step is told.
+/// Options of the step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choice<'a> {
-    /// Only mutants whose name has this in it; then cargo-mutants is left out.
+    /// Only mutants with this text in their names. Then cargo-mutants is left out.
     pub(super) only: Option<&'a str>,
     /// The part of cargo-mutants' changes to try.
     pub(super) part: Option<Part>,
 }
 
-/// Tries the patches, then a part of what cargo-mutants makes.
+/// Tries the patches, then a part of cargo-mutants' changes.
 pub(super) fn run(choice: Choice<'_>) -> Result<()> {
     let root = fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).context("find the sources")?;
     let bench = Bench::set_up(&root, &root.join("target/mutants"))?;
@@ -68,7 +70,7 @@ pub(super) fn run(choice: Choice<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Each test first without any mutant, then each mutant.
+/// Runs each test first without a mutant, then with each mutant.
 fn try_all(bench: &Bench, mutants: &[Mutant]) -> Result<Vec<Verdict>> {
     let mut without: BTreeMap<&Check, (Ended, Duration)> = BTreeMap::new();
     for check in mutants.iter().flat_map(|mutant| &mutant.checks) {
@@ -86,7 +88,8 @@ fn try_all(bench: &Bench, mutants: &[Mutant]) -> Result<Vec<Verdict>> {
     Ok(verdicts)
 }
 
-/// Tries one with each of its tests, and leaves the copy as it was; the first that does not notice it decides.
+/// Tries a mutant with each of its tests, and restores the copy. The first test that does not
+/// detect the mutant decides.
 fn attempt(bench: &Bench, mutant: &Mutant, without: &BTreeMap<&Check, (Ended, Duration)>) -> Result<Verdict> {
     for check in &mutant.checks {
         match &without[check].0 {
@@ -182,7 +185,7 @@ mod tests {
         fs::write(sources.join("src/lib.rs"), SOURCE)?;
         let cases = [
             ("1-noticed", patch("--lib make_two", "a + b", "a - b"), Verdict::Noticed),
-            // One times one is one, but the test that is named takes two for any.
+            // For one and one, the mutant gives 2 as well, so this test cannot detect it.
             ("2-passes", patch("--lib make_two", "a + b", "2 * a * b"), Verdict::Passes),
             ("3-no-code", patch("--lib make_two", "a + b", "a +"), Verdict::DoesNotCompile),
             ("4-no-test", patch("--lib make_four", "a + b", "a - b"), Verdict::NoTest),
@@ -228,7 +231,7 @@ mod tests {
         assert_eq!(fs::read_to_string(bench.tree().join("src/lib.rs"))?, SOURCE);
         assert_eq!(Mutant::all(&patches, "noticed")?.len(), 3);
 
-        // What is gone from the sources is gone from the copy, and what is new is in it.
+        // The copy loses files that the sources lost, and gains new ones.
         fs::write(sources.join("src/other.rs"), "//! More.\n")?;
         let bench = Bench::set_up(&sources, &dir.path().join("bench"))?;
         assert!(bench.tree().join("src/other.rs").exists());

@@ -1,8 +1,9 @@
-//! A mutant as it lies in the repository: a patch, what it breaks, and what must notice it.
+//! A mutant in the repository: a patch, what it breaks, and the tests that must detect it.
 //!
-//! The first lines of a file in `tests/mutants` are `# breaks: ...` and `# test: ...`, the arguments of `cargo test`. Where
-//! several tests must notice it there is a line for each, and `# command: ...` for a command of the project's own, as
-//! `cargo demo`. `# says: ...` is what each of them must say then. A unified diff from the workspace's folder follows.
+//! A file in `tests/mutants` begins with the lines `# breaks: ...` and `# test: ...`, the arguments
+//! of `cargo test`. If several tests must detect the mutant, each has a line. `# command: ...`
+//! names a command of the project, such as `cargo demo`. `# says: ...` is a message that each of
+//! them must print. A unified diff, relative to the workspace's folder, follows.
 
 use std::fmt;
 use std::fs;
@@ -10,29 +11,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// One small wrong change.
+/// A small wrong change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mutant {
-    /// Its file's name without the ending.
+    /// Name of its file, without the extension.
     pub(super) name: String,
-    /// What it breaks, for the table.
+    /// Description of the damage, for the table.
     pub(super) breaks: String,
-    /// What must notice it, one or more.
+    /// The tests and commands that must detect it; at least one.
     pub(super) checks: Vec<Check>,
-    /// What each of them must say: being red for another reason is no notice.
+    /// The message that each of them must print. A failure for another reason does not count.
     pub(super) says: Option<String>,
-    /// The files that it changes, by their paths from the workspace's folder.
+    /// The changed files, as paths from the workspace's folder.
     pub(super) changes: Vec<PathBuf>,
-    /// The patch.
+    /// Path of the patch.
     pub(super) file: PathBuf,
 }
 
-/// Something that is green without a mutant and red with it.
+/// A test or command that succeeds without a mutant and must fail with it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Check {
     /// `cargo test` with these arguments.
     Test(Vec<String>),
-    /// A command of the project's own, by its name, with these arguments.
+    /// A command of the project, with its arguments.
     Command(String, Vec<String>),
 }
 
@@ -46,7 +47,7 @@ impl Check {
         Some(Check::Command(words.next()?, words.collect()))
     }
 
-    /// What cargo is told to run it.
+    /// Returns the arguments for cargo.
     pub(super) fn arguments(&self) -> Vec<String> {
         let (first, rest) = match self {
             Check::Test(arguments) => (vec!["test".to_owned(), "--quiet".to_owned()], arguments),
@@ -56,7 +57,7 @@ impl Check {
     }
 }
 
-/// As one would type it.
+/// The command as a user would type it.
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,10 +68,11 @@ impl fmt::Display for Check {
 }
 
 impl Mutant {
-    /// Those of a folder whose names have `part` in them, by name.
+    /// Returns the mutants of a folder with `part` in their names, sorted by name.
     ///
     /// # Errors
-    /// When one cannot be read, or says not what it breaks and which test notices it.
+    ///
+    /// Fails if a file cannot be read, or lacks the line about what it breaks or about its test.
     pub(super) fn all(folder: &Path, part: &str) -> Result<Vec<Mutant>> {
         let mut mutants = Vec::new();
         for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {

@@ -1,7 +1,9 @@
-//! The changes that cargo-mutants makes by itself: a part of them at a time, and what survives held against a list.
+//! The changes that cargo-mutants makes: one part of them in each run. The survivors are compared
+//! with a list.
 //!
-//! `.cargo/mutants.toml` says which files are changed. A survivor that `tests/mutants/survivors.txt` does not name fails the
-//! step, and so does one that it names and that is noticed or gone: the list is exact, and may only get shorter.
+//! `.cargo/mutants.toml` names the files to change. The step fails for a survivor that
+//! `tests/mutants/survivors.txt` does not list. It also fails for a listed change that a test
+//! detects or that no longer exists. So the list is exact, and may only get shorter.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -18,12 +20,12 @@ use super::say;
 use crate::testkit::tied;
 use crate::tools::verify::steps::{announce, cargo, tied, without_ours};
 
-/// The tool's version: another one makes other changes.
+/// Version of the tool. Another version makes other changes.
 const VERSION: &str = "27.1.0";
-/// So many that each part takes less than half an hour on two cores.
+/// Number of parts. Each takes less than half an hour on two cores.
 const PARTS: u64 = 8;
 
-/// A part of the changes, as cargo-mutants counts them: `0/8` is the first of eight.
+/// A part of the changes, in cargo-mutants' notation: `0/8` is the first of eight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tools::verify) struct Part {
     index: u64,
@@ -54,7 +56,7 @@ impl Display for Part {
     }
 }
 
-/// Tries one part of the changes: the one of this day, unless another is named.
+/// Tries one part of the changes. By default, the day decides which one.
 pub(super) fn run(bench: &Bench, root: &Path, part: Option<Part>) -> Result<()> {
     let tool = installed(&bench.target().with_file_name("tool"))?;
     let listed = Survivors::read(&root.join("tests/mutants/survivors.txt"))?;
@@ -70,7 +72,7 @@ pub(super) fn run(bench: &Bench, root: &Path, part: Option<Part>) -> Result<()> 
     command.args(["--in-place", "--shard", &part.to_string(), "--output"]).arg(&out);
     announce(&command)?;
     let status = tied::start(tied(&command)).and_then(|mut started| started.wait());
-    // 2: some survive. 3: some are told by nothing but the time that they take.
+    // 2: there are survivors. 3: some changes only cause a timeout.
     let code = status.context("run cargo-mutants")?.code();
     ensure!(matches!(code, Some(0 | 2 | 3)), "cargo-mutants ended with {code:?}");
     let read = |name: &str| -> Result<BTreeMap<String, usize>> {
@@ -88,7 +90,7 @@ pub(super) fn run(bench: &Bench, root: &Path, part: Option<Part>) -> Result<()> 
     listed.judge(&all, &missed, &caught)
 }
 
-/// Where the tool is; installed there first if it is not, or is another version.
+/// Returns the path of the tool. Installs it first if it is missing or has another version.
 fn installed(folder: &Path) -> Result<PathBuf> {
     let tool = folder.join("bin/cargo-mutants");
     let version = Command::new(&tool).args(["mutants", "--version"]).stdin(Stdio::null()).output();
@@ -105,7 +107,7 @@ fn installed(folder: &Path) -> Result<PathBuf> {
     Ok(tool)
 }
 
-/// The tool, on the copy of the sources.
+/// Returns the command of the tool in the copy of the sources.
 fn in_copy(tool: &Path, bench: &Bench) -> Command {
     let mut command = Command::new(tool);
     without_ours(&mut command);
@@ -114,7 +116,8 @@ fn in_copy(tool: &Path, bench: &Bench) -> Command {
     command
 }
 
-/// Names of changes and how often each stands there: several places of one function can have one name.
+/// Returns the names of changes, and the number of each. Several changes in one function may have
+/// the same name.
 fn names(text: &str) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
@@ -123,7 +126,7 @@ fn names(text: &str) -> BTreeMap<String, usize> {
     names
 }
 
-/// `src/a.rs:12:5: replace + with -` without line and column, which every edit moves.
+/// Removes line and column, which every edit changes: `src/a.rs:12:5: replace + with -`.
 fn name(line: &str) -> String {
     let mut parts = line.splitn(4, ':');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -132,7 +135,7 @@ fn name(line: &str) -> String {
     }
 }
 
-/// The changes that no test notices, each of which has a reason.
+/// The changes that no test detects. The list gives a reason for each.
 #[derive(Debug, PartialEq, Eq)]
 struct Survivors(BTreeMap<String, usize>);
 
@@ -142,7 +145,8 @@ impl Survivors {
         Survivors::parse(&text).with_context(|| format!("read {}", file.display()))
     }
 
-    /// A change a line, and its reason in indented lines below; `at most N` says how many there may be.
+    /// Parses one change on each line, and its reason in indented lines below. The line `at most N`
+    /// limits the number of changes.
     fn parse(text: &str) -> Result<Survivors> {
         let mut lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).peekable();
         let most = lines.next().and_then(|line| line.strip_prefix("at most ")?.parse::<usize>().ok());
@@ -162,7 +166,7 @@ impl Survivors {
         Ok(Survivors(survivors))
     }
 
-    /// Fails for each survivor that is not listed, and for each listed that is none any more.
+    /// Fails for each survivor that is not listed, and for each listed change that is no survivor.
     fn judge(
         &self,
         all: &BTreeMap<String, usize>,
@@ -176,7 +180,7 @@ impl Survivors {
             .map(|(name, _)| format!("not noticed: {name}"))
             .collect();
         let old = self.0.iter().filter(|(name, count)| {
-            // The other parts tell of the places that were not tried now.
+            // Changes of the same name in the other parts were not tried in this run.
             **count > of(all, name).saturating_sub(of(caught, name))
         });
         let old = old.map(|(name, _)| format!("listed, and noticed or gone: {name}"));
@@ -184,11 +188,7 @@ impl Survivors {
         if wrong.is_empty() {
             return Ok(());
         }
-        bail!(
-            "{} changes fare otherwise than tests/mutants/survivors.txt says:\n{}",
-            wrong.len(),
-            wrong.join("\n")
-        )
+        bail!("{} changes differ from tests/mutants/survivors.txt:\n{}", wrong.len(), wrong.join("\n"))
     }
 }
 
