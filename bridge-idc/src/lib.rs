@@ -4,6 +4,8 @@
 //! Modules are in the order in which an order and a payment pass them. The modules that these rest
 //! on come after them.
 
+#![warn(clippy::missing_errors_doc)]
+
 // Every setting with its default.
 pub mod config;
 

@@ -1,6 +1,8 @@
-//! The API's document as a judge: whether an answer of the storefront's listener is one that `/openapi.json` tells of.
+//! The API's document as a judge: whether an answer of the storefront's listener is one that
+//! `/openapi.json` tells of.
 //!
-//! A package of its own, since a checker of JSON Schema takes minutes to compile, and the demo needs none.
+//! A package of its own, since a checker of JSON Schema takes minutes to compile, and the demo
+//! needs none.
 
 use std::net::SocketAddr;
 
@@ -50,8 +52,8 @@ impl Contract {
     /// Holds an answer against the document.
     ///
     /// # Errors
-    /// When the document does not tell of it, or tells something else. A path or method that the API does not have must be
-    /// answered with a problem that says so.
+    /// When the document does not tell of it, or tells something else. A path or method that the
+    /// API does not have must be answered with a problem that says so.
     pub fn check(&self, method: &Method, target: &str, answer: &HttpAnswer) -> Result<()> {
         let path = target.split('?').next().unwrap_or_default();
         let told = || format!("{method} {path}: {}", answer.status);

@@ -1,13 +1,16 @@
-//! Values made from the API's document alone: such as it allows, at its limits above all, and such as break one of them.
+//! Values made from the API's document alone: such as it allows, at its limits above all, and such
+//! as break one of them.
 //!
-//! What a shape cannot say (sums, one currency, each SKU once, no card number) is the caller's to mend.
+//! What a shape cannot say (sums, one currency, each SKU once, no card number) is the caller's to
+//! mend.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 
-/// Characters that texts are made of: what a limit could forget. One digit alone, which no card number begins with.
+/// Characters that texts are made of: what a limit could forget. One digit alone, which no card
+/// number begins with.
 const CHARS: [char; 22] = [
     'a',
     'Z',

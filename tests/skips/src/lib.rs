@@ -1,8 +1,9 @@
-//! How a test says that it cannot run on this machine, and what a machine may lack: the one list of excuses.
+//! How a test says that it cannot run on this machine, and what a machine may lack: the one list of
+//! excuses.
 //!
-//! A test that only returns counts as passed. One that calls [`skipped`] first is counted by `cargo verify`, which names it in
-//! its summary, and fails if this machine does have what the test says is missing. A crate of its own, since the tests of
-//! every other crate use it; it depends on none.
+//! A test that only returns counts as passed. One that calls [`skipped`] first is counted by `cargo
+//! verify`, which names it in its summary, and fails if this machine does have what the test says
+//! is missing. A crate of its own, since the tests of every other crate use it; it depends on none.
 
 use std::fmt::{self, Display};
 use std::fs::{self, OpenOptions};

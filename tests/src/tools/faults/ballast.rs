@@ -1,4 +1,5 @@
-//! Ballast that leaves no room on a disk: the agents' audit logs stand on one each, so that nothing else of the machine runs full.
+//! Fills and empties a disk. Each agent's audit log has its own disk, so no other disk of the
+//! machine becomes full.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -8,10 +9,10 @@ use anyhow::{Context, Result};
 
 const BALLAST_BYTES: usize = 1 << 20;
 
-/// Leaves no room on a disk.
+/// Fills the disk of `folder` to its last byte.
 pub(super) fn fill(folder: &Path) -> Result<()> {
     let mut ballast = File::create(folder.join("ballast")).context("make the ballast")?;
-    // To the last byte: a page that is half full would still take an entry.
+    // A page that is half full would still take an entry.
     for bytes in [BALLAST_BYTES, 4_096, 1] {
         loop {
             match ballast.write_all(&vec![0; bytes]) {
@@ -24,7 +25,7 @@ pub(super) fn fill(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives the room back.
+/// Frees the space again.
 pub(super) fn empty(folder: &Path) -> Result<()> {
-    fs::remove_file(folder.join("ballast")).context("take the ballast away")
+    fs::remove_file(folder.join("ballast")).context("remove the ballast")
 }

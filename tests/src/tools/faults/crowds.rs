@@ -1,4 +1,5 @@
-//! Crowds: callers who all ask at once, and those who open a connection or begin a handshake and say no more.
+//! Crowds: callers who all ask at the same time, and peers who open a connection or begin a
+//! handshake and then stay silent.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,20 +16,20 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::testkit::http::Client;
 
-/// So many ask at a time, each so often.
+/// Callers at the same time, and questions of each.
 const ASKERS: usize = 400;
 const QUESTIONS: usize = 20;
 
-/// Handshakes that are begun, more than a tunnel keeps unfinished of one address.
+/// Handshakes that are begun: more than a tunnel keeps unfinished for one address.
 const STRANGERS: usize = 500;
 
-/// Connections that are opened, more than a listener of the default size keeps for one worker.
+/// Connections that are opened: more than a listener keeps for one worker by default.
 const CALLERS: usize = 500;
 
 /// The preface of HTTP/2 and an empty SETTINGS frame (RFC 9113 sections 3.4 and 6.5).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Asks for orders that are not there, by thousands; each question goes to the ledger.
+/// Asks thousands of times for orders that do not exist. Each question goes to the ledger.
 pub(super) async fn ask(storefront: SocketAddr, brand: &str, token: &str) -> Result<()> {
     let mut askers = JoinSet::new();
     for _ in 0..ASKERS {
@@ -51,19 +52,19 @@ pub(super) async fn ask(storefront: SocketAddr, brand: &str, token: &str) -> Res
     askers.join_all().await.into_iter().collect()
 }
 
-/// Connections of HTTP/2 whose callers say nothing more; they end when this is dropped.
+/// Opens HTTP/2 connections that stay silent. They close when the result is dropped.
 pub(super) async fn callers(storefront: SocketAddr) -> Result<Vec<TcpStream>> {
     let mut silent = Vec::with_capacity(CALLERS);
     for _ in 0..CALLERS {
         let mut connection = TcpStream::connect(storefront).await.context("call the storefront")?;
-        // Another one of the crowd may have taken its place already.
+        // The listener may have closed this connection for a newer one.
         let _closed = connection.write_all(PREFACE).await;
         silent.push(connection);
     }
     Ok(silent)
 }
 
-/// Handshakes that are begun and not gone on with; they end when this is dropped.
+/// Handshakes that are begun and never finished. They end when this is dropped.
 pub(super) struct Strangers {
     _begun: Vec<Connecting>,
     _endpoint: Endpoint,
@@ -76,7 +77,7 @@ impl Drop for Strangers {
     }
 }
 
-/// Begins them. Nothing that the listener answers reaches who began them.
+/// Begins handshakes. The listener's answers do not reach their clients.
 pub(super) async fn strangers(tunnel: SocketAddr) -> Result<Strangers> {
     let (near, far) = (UdpSocket::bind(HERE).await?, UdpSocket::bind(HERE).await?);
     let relay_address = near.local_addr()?;
@@ -98,5 +99,5 @@ pub(super) async fn strangers(tunnel: SocketAddr) -> Result<Strangers> {
     Ok(Strangers { _begun: begun, _endpoint: endpoint, relay })
 }
 
-/// Any port of this machine.
+/// Any free port of this machine.
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

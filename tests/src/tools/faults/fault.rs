@@ -1,4 +1,4 @@
-//! What goes wrong: each fault strikes, lasts for a moment, and is over.
+//! The faults. Each begins, lasts for a moment, and ends.
 
 use std::time::Duration;
 
@@ -19,49 +19,53 @@ use crate::testkit::sandbox::Rates;
 use crate::testkit::site::{Bridge, Site};
 use crate::testkit::wan::{Conditions, Cut, OneWay};
 
-/// How long the agents wait for their audit logs' disks, so that there is time for many that hang.
+/// Time that the agents wait for the disks of their audit logs. It is short, so that a run has time
+/// for many hanging disks.
 pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(1);
 
-/// What goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// SIGKILL of the cloud agent, which is started again.
+    /// SIGKILL of the cloud agent, and a new start.
     KillCloud,
-    /// SIGKILL of the IDC agent, which is started again.
+    /// SIGKILL of the IDC agent, and a new start.
     KillIdc,
     /// SIGKILL of PostgreSQL, which recovers from its write-ahead log.
     KillDatabase,
-    /// Nothing passes the line, long enough for both sides to give the link up.
+    /// No packet passes the line, long enough for both sides to give the link up.
     CutLine,
-    /// The line is long, and loses and reorders packets at random.
+    /// The line has a long delay, and loses and reorders packets at random.
     BadLine,
-    /// Large packets alone vanish, as behind a tunnel that swallows them; the sender is not told.
+    /// Only large packets are lost, as behind a tunnel with a small MTU, and the sender gets no
+    /// error.
     SmallPackets,
-    /// The IDC agent stands still and then goes on, as a virtual machine that is moved.
+    /// The IDC agent stops and then continues, as a virtual machine that is moved.
     FreezeIdc,
-    /// The payment gateway does what it is asked for and never answers.
+    /// The payment gateway carries out each request and never answers.
     HangingGateway,
-    /// The disks of both audit logs are full: nothing is taken before there is room, and reads go on.
+    /// The disks of both audit logs are full: no order is accepted before there is room, and reads
+    /// go on.
     FullAuditDisk,
-    /// The disks of both audit logs do not answer: whoever waits is answered all the same, and nothing is taken before they do.
+    /// The disks of both audit logs do not answer: waiting callers still get an answer, and no
+    /// order is accepted before the disks answer.
     HangingAuditDisk,
-    /// Nobody can write the tiles of either audit log: orders go on for as long as memory allows.
+    /// The tiles of both audit logs cannot be written: orders go on as long as memory allows.
     ReadOnlyTiles,
-    /// A DBA's shell holds the stock row that most orders of the brand need.
+    /// A DBA's session locks the stock row that most orders of the brand need.
     HeldRow,
-    /// Thousands ask for orders at the same time.
+    /// Hundreds of callers ask for thousands of orders at the same time.
     LookUps,
-    /// The sealing key is rotated, beneath running agents.
+    /// The sealing key is rotated while the agents run.
     RotateKey,
-    /// Hundreds begin a handshake of the tunnel and say no more.
+    /// Hundreds begin a handshake of the tunnel and then stay silent.
     SilentStrangers,
-    /// Hundreds open an HTTP/2 connection to the storefront's listener and say no more.
+    /// Hundreds open an HTTP/2 connection to the storefront's listener and then stay silent.
     SilentCallers,
 }
 
 impl Fault {
-    /// Every fault.
+    /// All faults.
     pub const ALL: [Fault; 16] = [
         Fault::KillCloud,
         Fault::KillIdc,
@@ -81,7 +85,8 @@ impl Fault {
         Fault::SilentCallers,
     ];
 
-    /// Whether it concerns nobody but its own brand, or nobody at all: another brand's orders go on as ever beside it.
+    /// Returns true if the fault concerns at most its own brand, so that orders of another brand
+    /// must go on as before.
     #[must_use]
     pub const fn spares_others(self) -> bool {
         matches!(
@@ -94,19 +99,21 @@ impl Fault {
         )
     }
 
-    /// Whether it needs a PostgreSQL: SQLite has no process of its own, and no row that is held alone.
+    /// Returns true if the fault needs PostgreSQL. SQLite has no process and no locks of single
+    /// rows.
     #[must_use]
     pub const fn is_of_a_server(self) -> bool {
         matches!(self, Fault::KillDatabase | Fault::HeldRow)
     }
 
-    /// Whether it needs disks of its own, which only root can have.
+    /// Returns true if the fault needs its own disks, which only root can mount.
     #[must_use]
     pub const fn is_of_a_disk(self) -> bool {
         matches!(self, Fault::FullAuditDisk | Fault::HangingAuditDisk | Fault::ReadOnlyTiles)
     }
 
-    /// As the command line and the report name it; a brand of this name is sold to while it strikes.
+    /// Returns the name on the command line and in the report. The brand whose orders are placed
+    /// during the fault has the same name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -129,7 +136,7 @@ impl Fault {
         }
     }
 
-    /// Strikes once, and mends what it broke.
+    /// Injects the fault once, and ends it.
     pub(super) async fn strike(
         self,
         site: &Site,
@@ -160,7 +167,7 @@ impl Fault {
                 Ok(())
             }
             Fault::SmallPackets => {
-                // What IPv6 asks of every line.
+                // The smallest MTU of an IPv6 link (RFC 8200 section 5).
                 site.line.set(Conditions::default().cutting(Cut::larger_than(1_280)));
                 sleep(Duration::from_secs(3)).await;
                 site.line.set(Conditions::default());
@@ -213,7 +220,7 @@ impl Fault {
                 let keys = site.idc_dir().join("keys");
                 let keys = keys.to_str().context("the keys' folder has a name in UTF-8")?;
                 run(site.idc_program(), &["keys", "rotate", "sealing", "--dir", keys]).await?;
-                // As often as the agent looks at its keys, and a link's heartbeat.
+                // Longer than the agent's interval for its keys and one heartbeat of a link.
                 sleep(Duration::from_secs(8)).await;
                 Ok(())
             }
@@ -233,7 +240,7 @@ impl Fault {
     }
 }
 
-/// A line half around the world that something is wrong with.
+/// Returns the conditions of a long line with loss and reordering.
 fn bad_line() -> Conditions {
     Conditions::both(OneWay {
         delay: Duration::from_millis(20),

@@ -1,7 +1,9 @@
-//! `cargo faults`: real processes broken under load, and the ledger compared with what the callers were told.
+//! `cargo faults`: faults in real processes under load. At the end the ledger is compared with the
+//! answers that callers got.
 //!
-//! [`run`] is the whole of it. Each fault has a brand of its own, so that its orders are counted by themselves; it strikes again
-//! and again while they are placed. A caller does what a careful storefront does, and asks again under the same key.
+//! [`run`] is the whole command. Each fault has its own brand, so that its orders are counted
+//! separately. The fault is injected again and again while they are placed. A caller behaves as a
+//! careful storefront and sends an order again under the same key.
 
 mod ballast;
 mod crowds;
@@ -39,25 +41,25 @@ pub use fault::Fault;
 pub use options::Options;
 pub use report::{FaultResult, Report};
 
-/// The name of the time in which nothing goes wrong, and of its brand.
+/// Name of the phase without a fault, and of its brand.
 const CALM: &str = "calm";
-/// What most orders of a plan need.
+/// SKU that most orders of a plan need.
 const HOT_SKU: &str = "SKU-0";
-/// Between two strikes: long enough for orders to flow again.
+/// Time between two injections of a fault: long enough for orders to flow again.
 const BETWEEN: Duration = Duration::from_secs(2);
-/// As long as a storefront would go on asking.
+/// Time for which a storefront would send an order again.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CALLERS: usize = 64;
-/// Much more than an audit log of a run takes.
+/// Size of an audit log's disk: much more than a run needs.
 const DISK_BYTES: u64 = 512 << 20;
-/// Orders of each fault that are paid, so many at a time.
+/// Number of orders of each fault that are paid, and of payments at the same time.
 const PAYMENTS: usize = 300;
 const PAYERS: usize = 8;
 
-/// Strikes with every fault in turn; progress goes to standard error.
+/// Injects one fault after the other. Progress goes to standard error.
 ///
 /// # Errors
-/// When something cannot be done at all. What was done and came out wrong stands in the report.
+/// Fails if the run cannot be carried out. Wrong results are in the report.
 pub async fn run(options: &Options) -> Result<Report> {
     ensure!(
         !options.faults().is_empty(),
@@ -137,7 +139,8 @@ pub async fn run(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// A fault's orders, at the asked rate; a tenth of its stock is scarce, so that there is something to oversell.
+/// Returns the plan of a fault's orders at the chosen rate. A tenth of its stock is scarce, so that
+/// overselling is possible.
 fn plan(brand: &str, options: &Options, each: Duration) -> Plan {
     let orders = (u64::from(options.rate) * each.as_secs()).max(1);
     let row = |index: usize| StockRow { sku: format!("SKU-{index}"), price_minor: 1_000, quantity: orders };
@@ -145,7 +148,7 @@ fn plan(brand: &str, options: &Options, each: Duration) -> Plan {
     generated::launch_of(brand, stock, &[0], options.seed, usize::try_from(orders).unwrap_or(usize::MAX))
 }
 
-/// Places a plan's orders while nothing goes wrong.
+/// Places the orders of a plan without a fault.
 async fn under_calm(plan: &Arc<Plan>, options: &Options, site: &Site) -> Result<()> {
     let (callers, pace) = load_of(plan, options.rate, site);
     let told = replay_paced(plan, &callers, pace, watch::Sender::new(0)).await;
@@ -153,7 +156,7 @@ async fn under_calm(plan: &Arc<Plan>, options: &Options, site: &Site) -> Result<
     Ok(())
 }
 
-/// Who places a plan's orders, so many a second, and at which moments.
+/// Returns the callers of a plan, and the moments of its orders at `rate` orders per second.
 fn load_of(plan: &Plan, rate: u32, site: &Site) -> (load::Options, Pace) {
     let callers = load::Options {
         storefront: site.storefront,
@@ -167,7 +170,7 @@ fn load_of(plan: &Plan, rate: u32, site: &Site) -> (load::Options, Pace) {
     (callers, Pace { started: Instant::now(), moments })
 }
 
-/// What is broken, and how.
+/// Injects one fault into one site.
 struct FaultInjector<'a> {
     fault: Fault,
     site: &'a Site,
@@ -179,8 +182,8 @@ struct FaultInjector<'a> {
 }
 
 impl FaultInjector<'_> {
-    /// Strikes again and again until nearly all is settled: the last ones end undisturbed, so that nothing is left open for
-    /// want of time.
+    /// Injects the fault again and again until nine tenths of the requests are settled. The last
+    /// ones end without a fault, so that none stays open for lack of time.
     async fn strike(&mut self, settled: watch::Receiver<usize>, all: usize) -> Result<()> {
         while *settled.borrow() < all - all / 10 {
             sleep(BETWEEN).await;
@@ -193,7 +196,8 @@ impl FaultInjector<'_> {
     }
 }
 
-/// Places a plan's orders while a fault strikes again and again, has some of them paid under the same, then opens the books.
+/// Places the orders of a plan while the fault is injected, has some of them paid under the same
+/// fault, and compares the ledger.
 async fn under_load(
     plan: &Arc<Plan>,
     options: &Options,

@@ -1,4 +1,5 @@
-//! The neighbour: another brand's few orders, beside a fault's. What concerns its own brand alone must not be felt there.
+//! The neighbour: a few orders of another brand while a fault is injected. A fault of one brand
+//! must not affect them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,42 +16,42 @@ use crate::testkit::load::{self, Outcome, replay_paced};
 use crate::testkit::plan::Plan;
 use crate::testkit::site::Site;
 
-/// The neighbour's orders a second: so few that nothing but the fault delays them.
+/// The neighbour's orders per second: so few that only the fault can delay them.
 const RATE: u32 = 20;
 
-/// What the neighbour met.
+/// Result of the neighbour's orders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NeighbourReport {
-    /// Its orders.
+    /// Number of its orders.
     pub orders: u64,
-    /// Those that were not placed by their first request.
+    /// Number of orders that were not placed by their first request.
     pub disturbed: u64,
-    /// Half of them took less than this.
+    /// Median of their durations in microseconds.
     pub p50_us: u64,
-    /// 99 of 100 of them took less than this.
+    /// 99th percentile of their durations in microseconds.
     pub p99_us: u64,
 }
 
-/// The neighbour's name beside this brand.
+/// Returns the name of the neighbour of a brand.
 pub(super) fn brand(name: &str) -> String {
     format!("beside-{name}")
 }
 
-/// Its orders for so long, with stock for all of them.
+/// Returns a plan of its orders for the time `each`, with stock for all of them.
 pub(super) fn plan(brand: &str, seed: u64, each: Duration) -> Plan {
     let orders = (u64::from(RATE) * each.as_secs()).max(1);
     generated::spread(brand, seed, usize::try_from(orders).unwrap_or(usize::MAX))
 }
 
-/// Places its orders while the other work is done; returns what they met. They have a thread of their own: it would be the crowd's
-/// callers that they wait for, and not the agents.
+/// Places its orders while `other` runs, and returns their result. They have their own thread;
+/// otherwise they would wait for the callers of a crowd, not for the agents.
 pub(super) async fn with(
     plan: &Arc<Plan>,
     site: &Site,
     other: impl Future<Output = Result<()>>,
 ) -> Result<NeighbourReport> {
     let (callers, pace) = load_of(plan, RATE, site);
-    // The fault's own load has the one progress bar.
+    // The load of the fault's own brand has the progress bar.
     let callers = load::Options { title: String::new(), ..callers };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (tell, told) = oneshot::channel();
@@ -71,7 +72,7 @@ pub(super) async fn with(
 }
 
 impl NeighbourReport {
-    /// The 99th percentile as a multiple of another's, in hundredths.
+    /// Returns the 99th percentile as a multiple of the one in `calm`, in hundredths.
     pub(super) fn p99_in_hundredths_of(&self, calm: &Self) -> u64 {
         100 * self.p99_us / calm.p99_us.max(1)
     }

@@ -1,10 +1,11 @@
-//! What `cargo faults` is told on its command line.
+//! Command line of `cargo faults`.
 
 use clap::Parser;
 
 use super::fault::Fault;
 
-/// Breaks a running bridge in every way it is made for, under load, and compares the end with what callers were told.
+/// Injects every fault into a running bridge under load, and compares the ledger with the answers
+/// that callers got.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "cargo faults",
@@ -12,11 +13,11 @@ use super::fault::Fault;
                   cargo faults --only kill-idc        one of them\n  cargo faults --minutes 30 --rate 500 --json"
 )]
 pub struct Options {
-    /// How long it takes in all; each fault has an equal part of it.
+    /// Duration of the whole run in minutes; each fault gets an equal part.
     #[arg(long, value_name = "M", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_440))]
     pub minutes: u32,
 
-    /// Orders a second.
+    /// Orders per second.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub rate: u32,
 
@@ -24,11 +25,12 @@ pub struct Options {
     #[arg(long, value_name = "FAULT")]
     pub only: Vec<Fault>,
 
-    /// Commit to a temporary SQLite file instead of a temporary PostgreSQL; its process cannot be killed then, and no row held alone.
+    /// Commit to a temporary SQLite file instead of a temporary PostgreSQL. It has no process to
+    /// kill and no locks of single rows, so those faults are left out.
     #[arg(long)]
     pub sqlite: bool,
 
-    /// Decides everything that is made up.
+    /// Seed of all generated data.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
@@ -38,7 +40,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The faults that strike, in their order.
+    /// Returns the faults of this run, in their order.
     pub(super) fn faults(&self) -> Vec<Fault> {
         let all = Fault::ALL.into_iter().filter(|fault| self.only.is_empty() || self.only.contains(fault));
         all.filter(|fault| !(self.sqlite && fault.is_of_a_server())).collect()

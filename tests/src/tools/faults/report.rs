@@ -1,4 +1,4 @@
-//! What came of the faults.
+//! Result of the faults.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,45 +13,46 @@ use crate::testkit::load;
 use crate::testkit::payers::Paid;
 use crate::testkit::privacy::Searched;
 
-/// What a run of faults came to. Every number but `orders` should be 0.
+/// Result of a run. Every number except `orders` should be 0.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Orders posted.
     pub orders: u64,
-    /// Orders that callers were told are committed, and the ledger does not have.
+    /// Orders that a caller was told are committed, and that are not in the ledger.
     pub lost: u64,
-    /// Orders that the ledger has and no caller was told of, although every outcome is known.
+    /// Orders in the ledger that no caller was told of, although every outcome is known.
     pub doubled: u64,
-    /// Units sold beyond what was for sale, or not accounted for.
+    /// Units sold beyond the stock, or not accounted for.
     pub oversold: u64,
-    /// Orders whose outcome nobody knew when patience was over.
+    /// Orders whose outcome was still unknown when their callers gave up.
     pub unresolved: u64,
-    /// Orders that the gateway charged twice, or otherwise than their payer was told.
+    /// Orders that the gateway charged twice, or whose charge differs from the payer's answer.
     pub mischarged: u64,
     /// Planted personal values found in an agent's memory, in the frames, or in any file.
     pub personal_values_found: u64,
-    /// Where they were looked for, and where they were.
+    /// Places that were searched for them, and places that had them.
     pub privacy: Searched,
     /// Both audit logs.
     pub audits: Audits,
-    /// What another brand met while nothing went wrong.
+    /// Result of another brand's orders without a fault.
     pub calm: NeighbourReport,
-    /// The same by fault.
+    /// Results by fault.
     pub by_fault: BTreeMap<Fault, FaultResult>,
-    /// Decides the run; prints with it so that it can be repeated.
+    /// Seed of the run. It is printed, so that the run can be repeated.
     pub seed: u64,
 }
 
-/// What one fault came to.
+/// Result of one fault.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FaultResult {
-    /// How often it struck.
+    /// Number of times that it was injected.
     pub times: u32,
-    /// Orders posted meanwhile.
+    /// Orders posted in its time.
     pub orders: u64,
-    /// Orders that took more than one request: callers noticed the fault, and asked again.
+    /// Orders that took more than one request, because their callers noticed the fault and sent
+    /// them again.
     pub retried: u64,
-    /// Their payments.
+    /// Payments of these orders.
     pub payments: Paid,
     /// See [`Report::lost`].
     pub lost: u64,
@@ -61,14 +62,14 @@ pub struct FaultResult {
     pub oversold: u64,
     /// See [`Report::unresolved`].
     pub unresolved: u64,
-    /// What another brand met beside it.
+    /// Result of another brand's orders in the same time.
     pub beside: NeighbourReport,
-    /// Where the ledger is not what the callers' answers add up to.
+    /// Differences between the ledger and the sum of the callers' answers.
     pub differences: Vec<String>,
 }
 
 impl Report {
-    /// Whether nothing was lost, doubled, oversold, left open or told to anybody.
+    /// Returns true if nothing was lost, doubled, oversold, left open or leaked.
     #[must_use]
     pub fn passed(&self) -> bool {
         let sums = [
@@ -88,8 +89,8 @@ impl Report {
             && self.by_fault.iter().all(|(fault, struck)| self.spares_others(*fault, struck))
     }
 
-    /// Whether another brand felt nothing of a fault that concerns its own alone: no order was refused or left open, and the
-    /// 99th percentile is at most 1.5 times that of the calm.
+    /// Returns true if a fault of one brand alone did not affect another brand: no order was
+    /// refused or left open, and the 99th percentile is at most 1.5 times the one without a fault.
     fn spares_others(&self, fault: Fault, struck: &FaultResult) -> bool {
         let felt = struck.beside.disturbed > 0 || struck.beside.p99_in_hundredths_of(&self.calm) > 150;
         !(fault.spares_others() && felt)
@@ -107,7 +108,7 @@ impl Report {
 }
 
 impl FaultResult {
-    /// Holds the ledger's books against what the callers were told.
+    /// Compares the ledger with the answers that callers got.
     pub(super) fn judge(
         times: u32,
         told: &load::Report,
@@ -122,7 +123,9 @@ impl FaultResult {
             let unaccounted = (shelf.initial - shelf.available - shelf.sold).abs();
             count(unaccounted) + count(-shelf.available) + count((shelf.sold - shelf.ordered).abs())
         });
-        // What is still open may have had its effect or not: then books cannot agree, and "unresolved" says so already.
+        // An order whose outcome is unknown may be committed or not, so the ledger cannot be
+        // compared.
+        // `unresolved` counts it already.
         let differences = if tally.unknown == 0 { expected.differences(books) } else { Vec::new() };
         FaultResult {
             times,
