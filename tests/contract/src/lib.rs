@@ -1,8 +1,7 @@
-//! The API's document as a judge: whether an answer of the storefront's listener is one that
-//! `/openapi.json` tells of.
+//! Checks answers of the storefront's listener against the API's document (`/openapi.json`).
 //!
-//! A package of its own, since a checker of JSON Schema takes minutes to compile, and the demo
-//! needs none.
+//! This is a package of its own because a checker of JSON Schema takes minutes to compile, and the
+//! demo does not need it.
 
 use std::net::SocketAddr;
 
@@ -22,10 +21,10 @@ use shapes::Shapes;
 pub struct Contract(Value);
 
 impl Contract {
-    /// Asks an agent for it.
+    /// Reads the document of an agent.
     ///
     /// # Errors
-    /// When the agent has none.
+    /// Fails if the agent has none.
     pub async fn of(storefront: SocketAddr) -> Result<Contract> {
         let answer = Client::new(storefront).get("/openapi.json", None).await?;
         ensure!(answer.status == StatusCode::OK, "no document: {}", answer.status);
@@ -34,12 +33,12 @@ impl Contract {
         Ok(contract)
     }
 
-    /// The shapes of its bodies.
+    /// Returns the shapes of its bodies.
     pub fn shapes(&self) -> Shapes<'_> {
         Shapes::of(&self.0)
     }
 
-    /// Every operation, as its method and path.
+    /// Returns every operation as its method and path.
     pub fn operations(&self) -> Vec<(String, String)> {
         let paths = self.0["paths"].as_object().into_iter().flatten();
         let methods = paths.flat_map(|(path, methods)| {
@@ -49,11 +48,11 @@ impl Contract {
         methods.collect()
     }
 
-    /// Holds an answer against the document.
+    /// Checks an answer against the document.
     ///
     /// # Errors
-    /// When the document does not tell of it, or tells something else. A path or method that the
-    /// API does not have must be answered with a problem that says so.
+    /// Fails if the document does not describe the answer or contradicts it. A path or method that
+    /// the API does not have must be answered with a problem that says so.
     pub fn check(&self, method: &Method, target: &str, answer: &HttpAnswer) -> Result<()> {
         let path = target.split('?').next().unwrap_or_default();
         let told = || format!("{method} {path}: {}", answer.status);
@@ -100,7 +99,7 @@ impl Contract {
         };
         let mut paths = self.0["paths"].as_object()?.iter().filter(|(template, _)| fits(template));
         let (_, methods) = paths.next()?;
-        // A HEAD is a GET without its body, which is not looked at here.
+        // A HEAD is a GET without its body, and HEAD is not checked here.
         methods.get(method.as_str().to_lowercase())
     }
 

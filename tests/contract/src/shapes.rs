@@ -1,16 +1,16 @@
-//! Values made from the API's document alone: such as it allows, at its limits above all, and such
-//! as break one of them.
+//! Random values made from the API's document alone: values that it allows, most of them at its
+//! limits, and values that break one limit.
 //!
-//! What a shape cannot say (sums, one currency, each SKU once, no card number) is the caller's to
-//! mend.
+//! A shape cannot express some rules (sums, one currency, each SKU once, no card number). The
+//! caller must adjust the values to these.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 
-/// Characters that texts are made of: what a limit could forget. One digit alone, which no card
-/// number begins with.
+/// Characters of the texts: those that a limit could forget. There is only one digit, and no card
+/// number begins with it.
 const CHARS: [char; 22] = [
     'a',
     'Z',
@@ -36,10 +36,10 @@ const CHARS: [char; 22] = [
     '\u{1f600}',
 ];
 
-/// Texts that are tried before a pattern is taken to be one that none of them fits.
+/// Texts that are tried before the search for a matching one fails.
 const TRIES: usize = 2_000;
 
-/// Elements of an array beyond its least, unless it is to be full.
+/// Elements of an array beyond its minimum, unless it is filled to its maximum.
 const FEW: usize = 4;
 
 /// The shapes of a document.
@@ -51,25 +51,25 @@ pub struct Shapes<'a> {
 /// A change of a value that breaks one limit of its shape.
 #[derive(Debug)]
 pub struct Break {
-    /// Where, as a JSON pointer, or the pointer of what holds it.
+    /// JSON pointer of the changed value, or of its parent.
     pub pointer: String,
-    /// Which limit.
+    /// Name of the broken limit.
     pub what: String,
-    /// The value with that change.
+    /// The value after the change.
     pub value: Value,
 }
 
 impl<'a> Shapes<'a> {
-    /// Those of an OpenAPI document.
+    /// Returns the shapes of an OpenAPI document.
     #[must_use]
     pub fn of(document: &'a Value) -> Shapes<'a> {
         Shapes { document }
     }
 
-    /// A shape by its name, with nothing left in it that must be looked up or put together.
+    /// Returns a shape by its name, with every `$ref` and `allOf` resolved.
     ///
     /// # Errors
-    /// When the document has none of that name.
+    /// Fails if the document has no shape of that name.
     pub fn named(self, name: &str) -> Result<Value> {
         let shape = self.document.pointer(&format!("/components/schemas/{name}"));
         self.plain(shape.with_context(|| format!("no shape {name}"))?)
@@ -99,7 +99,8 @@ impl<'a> Shapes<'a> {
     }
 }
 
-/// Adds what another shape asks for; of two numbers the later counts, which only narrows here.
+/// Adds the limits of another shape. Of two numbers the later one counts, and in this document it
+/// is always the narrower one.
 fn merge(into: &mut Map<String, Value>, from: Value) {
     let Value::Object(from) = from else { return };
     for (key, value) in from {
@@ -110,10 +111,10 @@ fn merge(into: &mut Map<String, Value>, from: Value) {
     }
 }
 
-/// A value that a shape (from [`Shapes::named`]) allows.
+/// Returns a random value that a shape (from [`Shapes::named`]) allows.
 ///
 /// # Errors
-/// When none is found, or the shape is of a kind that is not known here.
+/// Fails if no value is found, or if the kind of the shape is not supported here.
 pub fn allowed(shape: &Value, rng: &mut ChaCha8Rng) -> Result<Value> {
     if let Some(values) = shape["enum"].as_array() {
         return Ok(values[rng.random_range(0..values.len())].clone());
@@ -144,10 +145,10 @@ pub fn allowed(shape: &Value, rng: &mut ChaCha8Rng) -> Result<Value> {
     }
 }
 
-/// Every change of one member of an allowed value that its shape does not allow.
+/// Returns changes of an allowed value, each of which breaks one limit of its shape.
 ///
 /// # Errors
-/// When the shape is of a kind that is not known here.
+/// Fails if the kind of the shape is not supported here.
 pub fn breaks(shape: &Value, value: &Value, rng: &mut ChaCha8Rng) -> Result<Vec<Break>> {
     let mut found = Vec::new();
     break_below(shape, value, "", rng, &mut |pointer, what, changed: Option<Value>, name| {
@@ -167,7 +168,8 @@ pub fn breaks(shape: &Value, value: &Value, rng: &mut ChaCha8Rng) -> Result<Vec<
     Ok(found)
 }
 
-/// Tells of a change: where, which limit, by what (or without), and which member of it.
+/// Reports a change: its JSON pointer, the broken limit, the new value (`None` removes it), and the
+/// changed member.
 type Tell<'t> = &'t mut dyn FnMut(&str, &str, Option<Value>, Option<&str>);
 
 fn break_below(shape: &Value, value: &Value, at: &str, rng: &mut ChaCha8Rng, tell: Tell<'_>) -> Result<()> {
@@ -224,7 +226,7 @@ fn break_below(shape: &Value, value: &Value, at: &str, rng: &mut ChaCha8Rng, tel
     Ok(())
 }
 
-/// A text within the limits of length that fits the pattern, or does not.
+/// Returns a text within the limits of length that matches the pattern, or does not.
 fn text(shape: &Value, rng: &mut ChaCha8Rng, fits: bool) -> Result<String> {
     let validator = jsonschema::validator_for(shape).map_err(|error| anyhow::anyhow!("{shape}: {error}"))?;
     let (least, most) = (length(shape, "minLength", 0), length(shape, "maxLength", 40));
@@ -232,7 +234,7 @@ fn text(shape: &Value, rng: &mut ChaCha8Rng, fits: bool) -> Result<String> {
         let short = (least + 3).min(most);
         let lengths = [least, (least + 1).min(most), short, most, rng.random_range(least..=most)];
         let length = lengths[rng.random_range(0..lengths.len())];
-        // Few kinds of characters each time, so that every pattern is met by some.
+        // Each text has few kinds of characters, so that some texts match any pattern.
         let kinds: Vec<char> =
             (0..rng.random_range(1..4)).map(|_| CHARS[rng.random_range(0..CHARS.len())]).collect();
         let text: String = (0..length).map(|_| kinds[rng.random_range(0..kinds.len())]).collect();

@@ -1,9 +1,9 @@
-//! How a test says that it cannot run on this machine, and what a machine may lack: the one list of
-//! excuses.
+//! Skipped tests: the call that reports one, and the list of things that a machine may lack.
 //!
-//! A test that only returns counts as passed. One that calls [`skipped`] first is counted by `cargo
-//! verify`, which names it in its summary, and fails if this machine does have what the test says
-//! is missing. A crate of its own, since the tests of every other crate use it; it depends on none.
+//! A test that only returns counts as passed. A test that calls [`skipped`] first is counted and
+//! named in the summary of `cargo verify`. `cargo verify` fails if this machine has the thing that
+//! the test reports as missing. This is a crate of its own because the tests of every other crate
+//! use it. It depends on none of them.
 
 use std::fmt::{self, Display};
 use std::fs::{self, OpenOptions};
@@ -11,18 +11,18 @@ use std::io::{self, Write as _};
 use std::panic::Location;
 use std::path::Path;
 
-/// The environment variable that names the file which skips are written to, one a line.
+/// Environment variable with the file for skips, one on each line.
 pub const FILE: &str = "BRIDGE_SKIPS";
 
-/// The workspace's folder.
+/// Folder of the workspace.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Something that a machine may lack, so that a test cannot run on it.
+/// A thing that a test needs and a machine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lack {
     /// The right to mount a file system.
     Mounts,
-    /// The right to mount one, or devices for a file system in a file.
+    /// The right to mount a file system, or devices for a file system in a file.
     LoopDisks,
     /// The right to give the machine an address.
     Addresses,
@@ -34,58 +34,58 @@ pub enum Lack {
     Tun,
     /// The right to read another process's memory.
     Memory,
-    /// Core dumps: a limit above 0, and a place that the kernel writes them to.
+    /// Core dumps: a limit above 0, and a place to which the kernel writes them.
     CoreDumps,
-    /// The real data, which lie beside the workspace and are not in the repository.
+    /// The real data, in a folder beside the workspace that is not in the repository.
     Data,
-    /// One of the languages that the examples are written in.
+    /// One of the languages of the examples.
     Languages,
 }
 
-/// What a machine has of the things that tests need.
+/// Things that tests need and a machine has.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// The process's effective capabilities, as a mask (capabilities(7)).
+    /// Effective capabilities of the process, as a mask (capabilities(7)).
     pub capabilities: u64,
-    /// Whether there are loop devices.
+    /// True if there are loop devices.
     pub loop_devices: bool,
-    /// Whether there is `/dev/net/tun`.
+    /// True if there is `/dev/net/tun`.
     pub tun: bool,
-    /// Whether the kernel writes a core dump of a process that crashes.
+    /// True if the kernel writes a core dump of a process that crashes.
     pub core_dumps: bool,
-    /// Whether the real data are there.
+    /// True if the real data exist.
     pub data: bool,
-    /// Whether all of [`LANGUAGES`] are there.
+    /// True if all of [`LANGUAGES`] are installed.
     pub languages: bool,
 }
 
-/// The programs that run the examples.
+/// Programs that run the examples.
 pub const LANGUAGES: [&str; 3] = ["python3", "node", "java"];
 
-/// Whether a program is on the `PATH`.
+/// Returns true if a program is on the `PATH`.
 #[must_use]
 pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// One test that did not run.
+/// A test that did not run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Skip {
-    /// What it needs.
+    /// The thing that the machine lacks.
     pub lack: Lack,
-    /// Its name, and its place in the sources.
+    /// Name of the test, and its place in the sources.
     pub test: String,
-    /// What it missed, in its own words.
+    /// The missing thing in the test's own words.
     pub why: String,
 }
 
-/// Says that the calling test cannot run on this machine; the test returns then.
+/// Reports that the calling test cannot run on this machine. The test then returns.
 ///
 /// # Panics
-/// When it cannot be written down: a skip that nobody hears of would look like a test that passed.
+/// Panics if the skip cannot be written, because an unreported skip would look like a passed test.
 #[track_caller]
-#[expect(clippy::panic, reason = "only tests call this, and it fails the one that does")]
+#[expect(clippy::panic, reason = "only tests call this, and it fails the calling test")]
 pub fn skipped(lack: Lack, why: &str) {
     let place = Location::caller();
     let thread = std::thread::current();
@@ -93,7 +93,7 @@ pub fn skipped(lack: Lack, why: &str) {
     let name = thread.name().unwrap_or("main");
     let skip =
         Skip { lack, test: format!("{name} ({}:{})", place.file(), place.line()), why: why.to_owned() };
-    // Not by `eprintln!`, whose text is kept back for a test that passes.
+    // The test runner hides the output of `eprintln!` for a test that passes.
     let _nobody_listens = writeln!(io::stderr(), "skipped: {}: {}", skip.test, skip.why);
     if let Some(file) = std::env::var_os(FILE)
         && let Err(error) = skip.write(Path::new(&file))
@@ -103,7 +103,7 @@ pub fn skipped(lack: Lack, why: &str) {
 }
 
 impl Lack {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Lack; 10] = [
         Lack::Mounts,
         Lack::LoopDisks,
@@ -117,7 +117,7 @@ impl Lack {
         Lack::Languages,
     ];
 
-    /// Whether a machine really lacks it.
+    /// Returns true if a machine lacks this.
     #[must_use]
     pub fn is_missing_on(self, machine: &Machine) -> bool {
         // The bits' numbers are in capabilities(7) and linux/capability.h.
@@ -163,10 +163,10 @@ impl Display for Lack {
 }
 
 impl Machine {
-    /// This one.
+    /// Returns the state of this machine.
     ///
     /// # Errors
-    /// When the kernel does not say what this process may do.
+    /// Fails if the kernel does not report the rights of this process.
     pub fn this() -> io::Result<Machine> {
         let status = fs::read_to_string("/proc/self/status")?;
         let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -188,10 +188,10 @@ impl Machine {
 }
 
 impl Skip {
-    /// Those in a file.
+    /// Reads the skips in a file.
     ///
     /// # Errors
-    /// When it cannot be read or holds something else.
+    /// Fails if the file cannot be read or has a malformed line.
     pub fn read(file: &Path) -> io::Result<Vec<Skip>> {
         let text = fs::read_to_string(file)?;
         let skip = |line: &str| {
@@ -203,7 +203,7 @@ impl Skip {
         text.lines().map(|line| skip(line).ok_or_else(|| strange(line))).collect()
     }
 
-    /// As one write, since tests of several threads and programs share the file.
+    /// Appends the skip in a single write, because several threads and programs share the file.
     fn write(&self, file: &Path) -> io::Result<()> {
         let line = format!("{}\t{}\t{}\n", self.lack, self.test, self.why);
         OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
@@ -264,7 +264,8 @@ mod tests {
         fs::write(&file, "nothing\ta\tb\n").unwrap();
         assert!(Skip::read(&file).is_err());
     }
-    /// This test runs itself once more, as one that cannot run.
+
+    /// This test starts itself again as a process in which it is skipped.
     #[test]
     fn a_skipped_test_is_recorded_with_its_name_and_place() {
         const AS_THE_SKIPPED: &str = "BRIDGE_TEST_IS_SKIPPED";

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_found_by_its_modules_and_a_part_of_its_name() {
+    fn a_test_is_found_by_modules_and_part_of_its_name() {
         let text = "#[test]\nfn a_batch_is_committed() {}";
         let found = |filter| has_test("bridge-idc/src/orders/core/tests.rs", text, filter);
         assert!(found("core::tests::a_batch_is_committed") && found("batch_is"));
