@@ -68,8 +68,10 @@ impl CloudConfig {
         let bounds = reader.bounds();
         let effective = reader.finish()?;
         // Nothing is left out here: a brand or name that is none was a mistake.
-        let brand = |(name, (token, currency)): (String, (Secret, Option<Currency>))| {
-            let config = BrandConfig { token, currency: currency?, when_idc_is_down: WhenIdcIsDown::Refuse };
+        let brand = |(name, settings): (String, BrandSettings)| {
+            let BrandSettings { token, currency, weight } = settings;
+            let when_idc_is_down = WhenIdcIsDown::Refuse;
+            let config = BrandConfig { token, currency: currency?, weight, when_idc_is_down };
             Some((Brand::new(&name).ok()?, config))
         };
         let brands = brands.into_iter().filter_map(brand).collect();
@@ -160,7 +162,7 @@ impl SealingConfig {
 /// `[orders]`: how many orders wait, and for how long.
 #[derive(Clone, Debug)]
 pub struct OrdersConfig {
-    /// Orders waiting for a link; the next one is answered 503.
+    /// Orders waiting for a link, of all brands; beyond it a brand that has its share of them is answered 503.
     pub queue_max: usize,
     /// For this long an order of unknown outcome is asked about.
     pub settle_for: Duration,
@@ -182,7 +184,7 @@ impl OrdersConfig {
 /// `[payments]`: how many payments wait, and for how long.
 #[derive(Clone, Debug)]
 pub struct PaymentsConfig {
-    /// Payments waiting for a link; the next one is answered 503.
+    /// Payments waiting for a link, of all brands; beyond it a brand that has its share of them is answered 503.
     pub queue_max: usize,
     /// A payment that is not decided by then is answered 202.
     pub answer_within: Duration,
@@ -235,8 +237,17 @@ pub struct BrandConfig {
     pub token: Secret,
     /// ISO 4217 code of its prices.
     pub currency: Currency,
+    /// Its share of links and queues beside other brands.
+    pub weight: usize,
     /// What becomes of an order when no link can take it.
     pub when_idc_is_down: WhenIdcIsDown,
+}
+
+/// A brand's settings; its currency is `None` if that is none, which is a mistake by then.
+struct BrandSettings {
+    token: Secret,
+    currency: Option<Currency>,
+    weight: usize,
 }
 
 /// What becomes of an order when no link can take it.
@@ -248,8 +259,7 @@ pub enum WhenIdcIsDown {
 }
 
 impl BrandConfig {
-    /// Its token, and its currency; `None` if that is none, which is a mistake by then.
-    fn read(section: &mut Section<'_>) -> (Secret, Option<Currency>) {
+    fn read(section: &mut Section<'_>) -> BrandSettings {
         let token: Secret = section.required("token_file");
         // RFC 9110 section 5.5 keeps everything else out of a field's value, so such a token could never arrive.
         if !token.expose().iter().all(u8::is_ascii_graphic) {
@@ -262,6 +272,7 @@ impl BrandConfig {
         let currency = Currency::new(&code).map_err(|_not_one| {
             section.refuse("currency", format!("must be an ISO 4217 code such as \"KRW\", is {code:?}"));
         });
+        let weight = section.number("weight", 1..=1_000, 1);
         let when_idc_is_down: String = section.or("when_idc_is_down", "refuse");
         match when_idc_is_down.as_str() {
             "refuse" => (),
@@ -271,15 +282,15 @@ impl BrandConfig {
             ),
             other => section.refuse("when_idc_is_down", format!("must be \"refuse\", is {other:?}")),
         }
-        (token, currency.ok())
+        BrandSettings { token, currency: currency.ok(), weight }
     }
 }
 
 /// A token is all that tells whose orders a caller places and sees, so that each brand needs its own.
-fn refuse_shared_tokens(reader: &mut Reader, brands: &BTreeMap<String, (Secret, Option<Currency>)>) {
+fn refuse_shared_tokens(reader: &mut Reader, brands: &BTreeMap<String, BrandSettings>) {
     let mut owners: BTreeMap<&[u8], &str> = BTreeMap::new();
     // One that could not be read is empty, and a mistake by then.
-    let tokens = brands.iter().map(|(name, (token, _))| (name, token.expose()));
+    let tokens = brands.iter().map(|(name, settings)| (name, settings.token.expose()));
     for (name, token) in tokens.filter(|(_, token)| !token.is_empty()) {
         match owners.get(token) {
             Some(first) => reader.refuse(
@@ -405,6 +416,19 @@ mod tests {
         assert!(mistakes.contains("brands.hats.currency: must be an ISO 4217 code"), "{mistakes}");
         assert!(!mistakes.contains("hunter2"), "{mistakes}");
         assert_eq!(mistakes.lines().count(), 4, "{mistakes}");
+    }
+
+    #[test]
+    fn a_weight_of_zero_or_beyond_1000_is_refused() {
+        for weight in ["0", "1001", "-1"] {
+            let mistakes = load(&SAMPLE.replace("#weight = 1", &format!("weight = {weight}"))).err().unwrap();
+            assert!(
+                mistakes.contains(&format!("brands.my-brand.weight: must be 1 to 1000, is {weight}")),
+                "{mistakes}"
+            );
+        }
+        let heavy = load(&SAMPLE.replace("#weight = 1", "weight = 1000")).unwrap();
+        assert_eq!(heavy.brands[&Brand::new("my-brand").unwrap()].weight, 1_000);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::note::NoteVerifier;
+use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::receipt::Verifier;
 use bridge_runtime::audit_log::{AuditLog, Batcher};
 use bridge_runtime::config::Secret;
@@ -28,16 +29,12 @@ pub struct Storefront {
     pub max_age: Duration,
     /// How long a read waits for the position that it asks for.
     pub min_seq_wait: Duration,
-    /// Orders that may wait for a link.
-    pub queue_max: usize,
     /// The way to the IDC.
     pub link: OrderLink,
     /// What is sent and answered is in it first.
     pub audit: AuditLog,
     /// The way of payments there.
     pub payments: OrderLink,
-    /// How many payments may wait for that way.
-    pub payments_queue_max: usize,
     /// The keys to seal to.
     pub sealing: KeysWatch,
     /// The IDC keys that may sign a receipt.
@@ -52,6 +49,8 @@ pub struct Storefront {
 pub struct Shop {
     /// Its name.
     pub brand: Brand,
+    /// As the order link knows it.
+    pub index: BrandIndex,
     /// The bearer token its storefront shows.
     pub token: Secret,
     /// What it sells in.

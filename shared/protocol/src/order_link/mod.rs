@@ -21,8 +21,11 @@ mod output;
 /// What the sender knows of a request.
 mod request;
 
+/// What part of a full queue each brand may fill.
+pub mod fair_share;
+
 /// What the sender has not sent yet.
-mod queue;
+mod fair_queue;
 
 /// What the sender knows of a link.
 mod link;

@@ -59,6 +59,12 @@ pub enum Output {
         /// How it ended.
         answer: CallerAnswer,
     },
+    /// Tell the caller that the queue is full, as [`Rejected::Full`](super::sender::Rejected::Full): this request was not sent, and
+    /// left for one of a brand below its share.
+    PushedOut {
+        /// Which request.
+        request: RequestId,
+    },
     /// No link opens what this order is sealed to, and some link opens another key: have its caller seal it again, and
     /// give it to [`Sender::handle_sealed`](super::sender::Sender::handle_sealed). It does not end meanwhile.
     SealAgain {

@@ -3,15 +3,23 @@
 use std::time::Duration;
 
 use super::LinkId;
-use super::output::CallerAnswer;
+use super::fair_queue::QueuedRequest;
+use super::fair_share::BrandIndex;
+use super::output::{CallerAnswer, RequestId};
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;
 
+/// Clear terms of so many bytes cost as much as one small request: eight lines or so.
+const TERMS_BYTES_PER_COST: usize = 256;
+
+/// So does so much that is sealed.
+const SEALED_BYTES_PER_COST: usize = 1_024;
+
 /// Why a request is not taken; it has had no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// As many requests wait as may.
+    /// As many requests wait as may, and the brand has its share of them.
     #[error("the order queue is full")]
     Full,
     /// A request under the same idempotency key is still waiting for its answer.
@@ -35,6 +43,7 @@ impl BodyMark {
 /// A request that is not settled.
 #[derive(Debug)]
 pub(super) struct Request {
+    pub(super) brand: BrandIndex,
     pub(super) order: OrderId,
     pub(super) kind: to_idc::Kind,
     /// The idempotency key of a write.
@@ -86,6 +95,13 @@ pub(super) enum RequestState {
 }
 
 impl Request {
+    /// Itself in the queue. It may leave a full one if it was never sent, nothing is doubtful about it, and its caller is there
+    /// to be told.
+    pub(super) fn queued(&self, id: RequestId) -> QueuedRequest {
+        let may_leave = self.sent == 0 && !self.doubtful && self.caller_until.is_some();
+        QueuedRequest { id, cost: cost(&self.kind), may_leave }
+    }
+
     /// Whether it places its order.
     pub(super) fn places(&self) -> bool {
         matches!(self.kind, to_idc::Kind::Place(_))
@@ -104,6 +120,18 @@ impl Request {
 
 pub(super) fn request_is_given_up(request: Option<&Request>, now: Duration) -> bool {
     request.is_none_or(|request| request.settle_until <= now)
+}
+
+/// What a request takes of its brand's share. Each line of an order is work for the database, and is about 30 bytes of its clear terms;
+/// what is sealed is only carried and stored.
+fn cost(kind: &to_idc::Kind) -> usize {
+    match kind {
+        to_idc::Kind::Place(envelope) => {
+            1 + envelope.terms.len() / TERMS_BYTES_PER_COST
+                + envelope.ciphertext.len() / SEALED_BYTES_PER_COST
+        }
+        _ => 1,
+    }
 }
 
 /// What a sealed order is sealed to.

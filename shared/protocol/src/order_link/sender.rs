@@ -12,14 +12,17 @@
 //!
 //! An agent whose database or audit log does not work refuses quickly, and so has the least on its links. What it refuses goes to
 //! another one, and for a moment the links of others are taken first.
+//!
+//! Brands take turns by their weights, and each may have its share of the queue, whatever the others do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::LinkId;
+use super::fair_queue::{FairQueue, QueueEnd};
+pub use super::fair_share::{BrandIndex, FairShare};
 use super::link::{Link, lane_of};
 pub use super::output::{CallerAnswer, Output, RequestId};
-use super::queue::Queue;
 pub use super::request::{BodyMark, Rejected};
 use super::request::{Request, RequestState, request_is_given_up, sealed_to, write_key};
 use super::unsettled::Unsettled;
@@ -33,7 +36,7 @@ const AWAY_FOR: Duration = Duration::from_secs(1);
 /// The sender's limits.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderLimits {
-    /// Requests that wait to be sent.
+    /// Requests that wait to be sent, of all brands.
     pub queue_max: usize,
     /// Requests that nobody waits for any more and that are still being settled.
     pub settling_max: usize,
@@ -53,9 +56,7 @@ pub struct Sender {
     /// Every request that is not settled.
     requests: HashMap<RequestId, Request>,
     /// Requests to be sent as soon as a link has room.
-    queue: Queue,
-    /// How many are away to be sealed again.
-    sealing: usize,
+    queue: FairQueue,
     /// The request that stands for a key, of writes only.
     keys: HashMap<KeyDigest, RequestId>,
     /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
@@ -73,14 +74,18 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender without links.
+    /// A sender without links, for brands that all have the same weight.
     pub fn new(limits: SenderLimits) -> Self {
+        Self::with_weights(limits, &[])
+    }
+
+    /// A sender without links, with the weight of each brand: by it brands share the links and the queue.
+    pub fn with_weights(limits: SenderLimits, weights: &[usize]) -> Self {
         Self {
             limits,
             next_request: 0,
             requests: HashMap::new(),
-            queue: Queue::default(),
-            sealing: 0,
+            queue: FairQueue::new(weights),
             keys: HashMap::new(),
             settling: BTreeSet::new(),
             unsettled: Unsettled::default(),
@@ -90,14 +95,6 @@ impl Sender {
             keys_version: 0,
             outputs: VecDeque::new(),
         }
-    }
-
-    /// Requests that wait to be sent and that some link could take, to be sealed again, or for the end of another one. What no link
-    /// opens waits for one that does, at most as long as it is settled, and takes no room from others.
-    pub fn queued(&self) -> usize {
-        let lens = self.queue.lens();
-        let takeable = lens.filter(|(key, _)| !key.is_some_and(|key| self.is_opened_nowhere(key)));
-        takeable.map(|(_, len)| len).sum::<usize>() + self.sealing + self.unsettled.behind()
     }
 
     /// Requests that are not settled.
@@ -125,10 +122,11 @@ impl Sender {
         key.is_some_and(|key| self.keys.contains_key(&key)) || self.unsettled.has(order)
     }
 
-    /// Takes a request about an order. Its mark tells whether what is under way under its key is the same.
+    /// Takes a request of a brand about an order. Its mark tells whether what is under way under its key is the same.
     pub fn submit(
         &mut self,
         now: Duration,
+        brand: BrandIndex,
         order: OrderId,
         kind: to_idc::Kind,
         body: BodyMark,
@@ -142,14 +140,15 @@ impl Sender {
         if earlier.is_some_and(|(_, earlier)| earlier.caller_until.is_some()) {
             return Err(Rejected::InProgress);
         }
-        if self.queued() >= self.limits.queue_max {
+        let earlier = earlier.map(|(id, earlier)| (id, earlier.doubtful || earlier.is_out()));
+        if !self.makes_room(brand) {
             return Err(Rejected::Full);
         }
         let mut doubtful = self.is_asked_too_early(order, &kind);
         let early = matches!(kind, to_idc::Kind::Cancel(_)) && self.unsettled.is_placing(order);
-        if let Some((id, earlier)) = earlier {
+        if let Some((id, is_doubtful)) = earlier {
             // Nobody waits for the earlier one any more: this one, under the same key, settles both.
-            doubtful = earlier.doubtful || earlier.is_out();
+            doubtful = is_doubtful;
             self.forget(id);
         }
         self.next_request += 1;
@@ -157,6 +156,7 @@ impl Sender {
         let caller_until = now + self.limits.answer_within;
         let settle_until = caller_until + self.limits.settle_for;
         let request = Request {
+            brand,
             order,
             sealed_to: sealed_to(&kind),
             kind,
@@ -188,11 +188,12 @@ impl Sender {
     pub fn submit_while_placed(
         &mut self,
         now: Duration,
+        brand: BrandIndex,
         order: OrderId,
         kind: to_idc::Kind,
         body: BodyMark,
     ) -> Result<RequestId, Rejected> {
-        let id = self.submit(now, order, kind, body)?;
+        let id = self.submit(now, brand, order, kind, body)?;
         self.requests.entry(id).and_modify(|request| request.early = true);
         Ok(id)
     }
@@ -210,8 +211,8 @@ impl Sender {
             return self.outputs.push_back(Output::Answer { request: id, answer: CallerAnswer::Unknown });
         };
         let answer = answer.take();
-        self.sealing -= 1;
         let Some(request) = self.requests.get_mut(&id) else { return };
+        self.queue.release(request.brand);
         request.place = RequestState::Queued;
         if let Some(answer) = answer {
             self.finish(id, *answer);
@@ -224,7 +225,7 @@ impl Sender {
             }
             None => {
                 request.caller_until = Some(now);
-                self.queue.push_back(request.sealed_to, id);
+                self.queue.push(QueueEnd::Back, request.brand, request.sealed_to, request.queued(id));
                 self.set_timer(id);
             }
         }
@@ -450,6 +451,7 @@ impl Sender {
     fn wait_behind(&mut self, id: RequestId, order: OrderId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = RequestState::Behind;
+        self.queue.hold(request.brand);
         self.unsettled.wait_behind(order, id);
         self.set_timer(id);
     }
@@ -457,83 +459,12 @@ impl Sender {
     /// Its order is no longer being placed, so what agents say of that from now on is final.
     fn send_after_its_order(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
+        if matches!(request.place, RequestState::Behind) {
+            self.queue.release(request.brand);
+        }
         request.early = false;
         request.unknown_on.clear();
         self.queue_back(id);
-    }
-
-    /// Which links are there, open, or have which keys, has changed.
-    fn links_changed(&mut self, now: Duration) {
-        self.keys_version += 1;
-        self.note_reach(now);
-        for key in self.queue.keys() {
-            let waiting = if self.is_opened_nowhere(key) { self.queue.of_key(key) } else { continue };
-            for id in waiting {
-                if self.has_sealed_again(id) {
-                    self.queue.remove(Some(key), id);
-                }
-            }
-        }
-        self.send_queued(now);
-    }
-
-    /// Whether no link opens this key, and some link another one.
-    fn is_opened_nowhere(&self, key: KeyId) -> bool {
-        let mut others = false;
-        for link in self.links.values().filter(|link| link.open) {
-            if link.keys.contains(&key) {
-                return false;
-            }
-            others |= !link.keys.is_empty();
-        }
-        others
-    }
-
-    /// Gives an order that is sealed to a key of no link back to its caller; false if nobody waits for it.
-    fn has_sealed_again(&mut self, id: RequestId) -> bool {
-        let waited_for = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
-        let Some(request) = waited_for else { return false };
-        request.place = RequestState::Sealing(None);
-        self.sealing += 1;
-        self.outputs.push_back(Output::SealAgain { request: id });
-        self.set_timer(id);
-        true
-    }
-
-    /// Puts a request into the queue, unless it has to be sealed again before.
-    fn queue_at(&mut self, id: RequestId, push: fn(&mut Queue, Option<KeyId>, RequestId)) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        request.place = RequestState::Queued;
-        let key = request.sealed_to;
-        if !(key.is_some_and(|key| self.is_opened_nowhere(key)) && self.has_sealed_again(id)) {
-            push(&mut self.queue, key, id);
-        }
-        self.set_timer(id);
-    }
-
-    fn queue_back(&mut self, id: RequestId) {
-        self.queue_at(id, Queue::push_back);
-    }
-
-    /// Sends what waits, the oldest first, as far as a link has room and the key.
-    fn send_queued(&mut self, now: Duration) {
-        loop {
-            let fronts = self.queue.fronts();
-            let ready = fronts.filter_map(|(key, id)| Some((id, key, self.link_for(now, key)?)));
-            let Some((id, key, link)) = ready.min_by_key(|(id, ..)| *id) else { return };
-            self.queue.remove(key, id);
-            if let Some(request) = self.requests.get_mut(&id) {
-                request.down_on.clear();
-            }
-            self.send(now, id, link);
-        }
-    }
-
-    /// The link with the least on it, of those with room whose agents open that key; of one that cannot commit only if there is no
-    /// other.
-    fn link_for(&self, now: Duration, key: Option<KeyId>) -> Option<LinkId> {
-        let free = self.links.iter().filter(|(_, link)| link.takes(key));
-        free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
     }
 
     fn send(&mut self, now: Duration, id: RequestId, link_id: LinkId) {
@@ -580,13 +511,6 @@ impl Sender {
         self.requeue(id);
     }
 
-    /// Takes a request off its link and puts it at the head of the queue: it is the oldest.
-    fn requeue(&mut self, id: RequestId) {
-        if self.take_off_link(id) {
-            self.queue_at(id, Queue::push_front);
-        }
-    }
-
     /// Gives its place on its link to another; false if it is on none. Where it goes instead is to be said next.
     fn take_off_link(&mut self, id: RequestId) -> bool {
         let Some(Request { place: RequestState::InFlight { link, .. }, .. }) = self.requests.get(&id) else {
@@ -613,9 +537,9 @@ impl Sender {
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
         match request.place {
-            RequestState::Queued => self.queue.remove(request.sealed_to, id),
-            RequestState::Sealing(_) => self.sealing -= 1,
-            RequestState::InFlight { .. } | RequestState::Behind => {}
+            RequestState::Queued => self.queue.remove(request.brand, request.sealed_to, id),
+            RequestState::Sealing(_) | RequestState::Behind => self.queue.release(request.brand),
+            RequestState::InFlight { .. } => {}
         }
         if let Some(key) = request.key {
             self.keys.remove(&key);
@@ -652,6 +576,7 @@ impl Sender {
 }
 
 mod questions;
+mod queueing;
 
 #[cfg(test)]
 mod tests;

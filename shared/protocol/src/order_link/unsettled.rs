@@ -11,8 +11,6 @@ use crate::domain::OrderId;
 pub(super) struct Unsettled {
     /// By their order; each has some.
     orders: HashMap<OrderId, Writes>,
-    /// Those of them that wait behind others, of all orders.
-    behind: usize,
 }
 
 #[derive(Debug, Default)]
@@ -35,11 +33,6 @@ impl Unsettled {
         self.orders.get(&order).is_some_and(|writes| writes.placings > 0)
     }
 
-    /// How many wait until their order is no longer being placed.
-    pub(super) fn behind(&self) -> usize {
-        self.behind
-    }
-
     /// A write has begun.
     pub(super) fn begin(&mut self, order: OrderId, places: bool) {
         let writes = self.orders.entry(order).or_default();
@@ -49,7 +42,7 @@ impl Unsettled {
 
     /// One of them waits until its order is no longer being placed.
     pub(super) fn wait_behind(&mut self, order: OrderId, id: RequestId) {
-        self.behind += usize::from(self.orders.entry(order).or_default().behind.insert(id));
+        self.orders.entry(order).or_default().behind.insert(id);
     }
 
     /// A write has ended; returns what need not wait any more.
@@ -58,13 +51,12 @@ impl Unsettled {
         let writes = entry.get_mut();
         writes.count -= 1;
         writes.placings -= usize::from(places);
-        self.behind -= usize::from(writes.behind.remove(&id));
+        writes.behind.remove(&id);
         let is_placing = writes.placings > 0;
         let behind = if is_placing { BTreeSet::new() } else { std::mem::take(&mut writes.behind) };
         if writes.count == 0 {
             entry.remove();
         }
-        self.behind -= behind.len();
         behind
     }
 }
