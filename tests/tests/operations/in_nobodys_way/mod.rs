@@ -1,6 +1,7 @@
 //! One thing goes wrong in the ledger's database, and costs only those whom it touches: a row that somebody holds, with one agent
 //! or two, look-ups without end, an agent that is away or cannot work.
 
+mod floods;
 mod readiness;
 
 use std::net::SocketAddr;
