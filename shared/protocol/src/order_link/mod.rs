@@ -22,8 +22,11 @@ mod output;
 /// The sender's state of a request.
 mod request;
 
+/// Shares of brands in a full queue.
+pub mod fair_share;
+
 /// Requests that the sender has not sent yet.
-mod queue;
+mod fair_queue;
 
 /// The sender's state of a link.
 mod link;

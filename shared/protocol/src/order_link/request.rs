@@ -3,15 +3,23 @@
 use std::time::Duration;
 
 use super::LinkId;
-use super::output::CallerAnswer;
+use super::fair_queue::QueuedRequest;
+use super::fair_share::BrandIndex;
+use super::output::{CallerAnswer, RequestId};
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;
 
+/// Bytes of clear terms that cost as much as one small request: about eight lines.
+const TERMS_BYTES_PER_COST: usize = 256;
+
+/// Bytes of sealed data that cost as much as one small request.
+const SEALED_BYTES_PER_COST: usize = 1_024;
+
 /// Reasons to reject a request, which then has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// The queue is full.
+    /// The queue is full, and the brand has its share of it.
     #[error("the order queue is full")]
     Full,
     /// A request under the same idempotency key still waits for its answer.
@@ -35,6 +43,7 @@ impl BodyMark {
 /// A request that is not settled.
 #[derive(Debug)]
 pub(super) struct Request {
+    pub(super) brand: BrandIndex,
     pub(super) order: OrderId,
     pub(super) kind: to_idc::Kind,
     /// Idempotency key of a write.
@@ -88,6 +97,15 @@ pub(super) enum RequestState {
 }
 
 impl Request {
+    /// Returns its entry for the queue.
+    ///
+    /// It may leave a full queue if it was never sent, is not doubtful, and has a caller that can
+    /// be told.
+    pub(super) fn queued(&self, id: RequestId) -> QueuedRequest {
+        let may_leave = self.sent == 0 && !self.doubtful && self.caller_until.is_some();
+        QueuedRequest { id, cost: cost(&self.kind), may_leave }
+    }
+
     /// Returns true if it places its order.
     pub(super) fn places(&self) -> bool {
         matches!(self.kind, to_idc::Kind::Place(_))
@@ -106,6 +124,20 @@ impl Request {
 
 pub(super) fn request_is_given_up(request: Option<&Request>, now: Duration) -> bool {
     request.is_none_or(|request| request.settle_until <= now)
+}
+
+/// Returns the credit that a request takes from its brand.
+///
+/// Each line of an order is work for the database, and takes about 30 bytes of the clear terms. The
+/// sealed part is only carried and stored.
+fn cost(kind: &to_idc::Kind) -> usize {
+    match kind {
+        to_idc::Kind::Place(envelope) => {
+            1 + envelope.terms.len() / TERMS_BYTES_PER_COST
+                + envelope.ciphertext.len() / SEALED_BYTES_PER_COST
+        }
+        _ => 1,
+    }
 }
 
 /// Returns the key that a sealed order is sealed to.

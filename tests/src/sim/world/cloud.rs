@@ -7,7 +7,10 @@ use bridge_cloud::admission::{self, Load};
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, UnixMicros};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, RequestId, Sender, SenderLimits};
+use bridge_protocol::order_link::fair_share::BrandIndex;
+use bridge_protocol::order_link::sender::{
+    BodyMark, CallerAnswer, Output, Rejected, RequestId, Sender, SenderLimits,
+};
 use bridge_protocol::receipt::Verifier;
 use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
@@ -117,10 +120,9 @@ impl World {
         }
         let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued());
         let load = Load { link_open, queued, audit_writable: self.cloud_log_is_writable(cloud) };
-        let overfills = self.sabotage == Some(Sabotage::OverfillQueues);
-        let queue_max = if overfills { usize::MAX } else { self.sender_limits.queue_max };
+        let has_room = agent.sender.has_room(self.brand_index(attempt));
         if !matches!(request, Request::Ask { .. })
-            && let Err(refused) = admission::admit_write(load, queue_max, false)
+            && let Err(refused) = admission::admit_write(load, has_room, false)
         {
             return self.tell(attempt, CallerReply::Nothing(NoEffect::NotAdmitted(refused)));
         }
@@ -152,7 +154,8 @@ impl World {
     pub(super) fn submit(&mut self, attempt: usize, kind: to_idc::Kind, mark: BodyMark) {
         let Attempt { cloud, order, .. } = self.attempts[attempt];
         let now = self.cloud_now(cloud);
-        match self.clouds[cloud].sender.submit(now, order, kind, mark) {
+        let brand = self.brand_index(attempt);
+        match self.clouds[cloud].sender.submit(now, brand, order, kind, mark) {
             Ok(id) => {
                 note!(self, "cloud {cloud} takes attempt {attempt} as request {}", id.0);
                 self.clouds[cloud].waiting.insert(id, attempt);
@@ -160,6 +163,10 @@ impl World {
             Err(rejected) => self.conclude(attempt, CallerReply::rejected(rejected)),
         }
         self.do_cloud_outputs(cloud);
+    }
+
+    fn brand_index(&self, attempt: usize) -> BrandIndex {
+        BrandIndex(self.writes[self.attempts[attempt].write].brand)
     }
 
     /// The digest that an attempt travels under.
@@ -300,6 +307,11 @@ impl World {
                     let heard = self.clouds[cloud].heard.remove(&request);
                     if let Some(attempt) = self.clouds[cloud].waiting.remove(&request) {
                         self.answer(attempt, answer, heard);
+                    }
+                }
+                Output::PushedOut { request } => {
+                    if let Some(attempt) = self.clouds[cloud].waiting.remove(&request) {
+                        self.conclude(attempt, CallerReply::rejected(Rejected::Full));
                     }
                 }
                 Output::SealAgain { request } => self.seal_again(cloud, request),

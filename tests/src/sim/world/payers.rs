@@ -6,7 +6,8 @@ use std::time::Duration;
 use bridge_cloud::admission::{self, Load};
 use bridge_idc::orders::store::model::PaymentColumns;
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, OrderId, PaymentId};
-use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, RequestId, Sender};
+use bridge_protocol::order_link::fair_share::BrandIndex;
+use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, Rejected, RequestId, Sender};
 use bridge_protocol::wire::order::{Refusal, ToCloud, to_idc};
 use bridge_protocol::wire::payment::{AskPayment, Pay, Refund};
 use bytes::Bytes;
@@ -229,7 +230,7 @@ impl World {
 
     /// A payer's request reaches the agent: admitted, logged, and handed to the payments' order link.
     fn pay_call(&mut self, attempt: usize) {
-        let PayAttempt { cloud, request, .. } = self.payment_world.attempts[attempt].clone();
+        let PayAttempt { write, cloud, request, .. } = self.payment_world.attempts[attempt].clone();
         let agent = &self.clouds[cloud];
         if !agent.up {
             return self.tell_payer(attempt, &CallerReply::Nothing(NoEffect::NobodyThere), None);
@@ -238,12 +239,13 @@ impl World {
         if request == PayRequest::Ask {
             return self.submit_payment(attempt, kind, BodyMark::NONE);
         }
+        let has_room = agent.payments.has_room(BrandIndex(self.payment_world.writes[write].brand));
         let load = Load {
             link_open: agent.payments.has_open_link(),
             queued: agent.payments.queued(),
             audit_writable: self.cloud_log_is_writable(cloud),
         };
-        if let Err(refused) = admission::admit_write(load, self.sender_limits.queue_max, false) {
+        if let Err(refused) = admission::admit_write(load, has_room, false) {
             return self.tell_payer(attempt, &CallerReply::Nothing(NoEffect::NotAdmitted(refused)), None);
         }
         let mark = match &request {
@@ -294,7 +296,8 @@ impl World {
         self.payment_world.attempts[attempt].existed =
             is_placing || self.ledger.state_of(&order.as_uuid()).is_some();
         let submit = if is_placing { Sender::submit_while_placed } else { Sender::submit };
-        match submit(&mut self.clouds[cloud].payments, now, order, kind, mark) {
+        let brand = BrandIndex(self.payment_world.writes[write].brand);
+        match submit(&mut self.clouds[cloud].payments, now, brand, order, kind, mark) {
             Ok(id) => {
                 self.clouds[cloud].paying.insert(id, attempt);
             }
@@ -343,6 +346,11 @@ impl World {
                     let heard = self.clouds[cloud].paid.remove(&request);
                     if let Some(attempt) = self.clouds[cloud].paying.remove(&request) {
                         self.answer_payer(attempt, answer, heard);
+                    }
+                }
+                Output::PushedOut { request } => {
+                    if let Some(attempt) = self.clouds[cloud].paying.remove(&request) {
+                        self.conclude_payer(attempt, CallerReply::rejected(Rejected::Full), None);
                     }
                 }
                 Output::SealAgain { .. } => self.violate("SEALING", "a payment is to be sealed".to_owned()),

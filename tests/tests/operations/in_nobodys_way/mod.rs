@@ -2,7 +2,7 @@
 //! or two, look-ups without end, an agent that is away or cannot work.
 
 mod committers;
-
+mod floods;
 mod readiness;
 
 use std::net::SocketAddr;

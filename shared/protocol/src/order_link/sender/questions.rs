@@ -29,7 +29,7 @@ impl Sender {
         let was_cut_off = self.cut_off_since.is_some();
         self.cut_off_since = self.links.is_empty().then(|| self.cut_off_since.unwrap_or(now));
         if self.cut_off_since.is_some() && !was_cut_off {
-            self.queue.unsealed().into_iter().for_each(|id| self.set_timer(id));
+            self.queue.of_key(None).into_iter().for_each(|id| self.set_timer(id));
         }
     }
 

@@ -139,7 +139,7 @@ fn an_order_that_is_sealed_again_keeps_its_room_in_the_queue() {
     sender.handle_keys(at(1), A, vec![OLD]);
     assert_eq!(drain(&mut sender), ["1 is to be sealed again", "2 is to be sealed again"]);
     let (order, kind) = sealed(3, OLD);
-    assert_eq!(sender.submit(at(1), order, kind, BODY), Err(Rejected::Full), "both come back");
+    assert_eq!(sender.submit(at(1), BRAND, order, kind, BODY), Err(Rejected::Full), "both come back");
     sender.handle_sealed(at(2), ids[0], Some(sealed(1, OLD).1));
     assert_eq!(sender.queued(), limits().queue_max, "one is back, and one is away");
     sender.handle_sealed(at(2), ids[1], None);
