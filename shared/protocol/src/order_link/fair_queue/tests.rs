@@ -60,7 +60,7 @@ fn a_large_request_waits_until_its_brand_has_saved_for_it() {
 }
 
 #[test]
-fn a_key_without_a_link_keeps_back_neither_another_key_nor_a_brand() {
+fn a_key_without_a_link_holds_up_neither_key_nor_brand() {
     let mut queue = FairQueue::new(&[1, 1]);
     push(&mut queue, 0, NEW, 1, 1);
     push(&mut queue, 0, OLD, 2, 1);
@@ -71,7 +71,7 @@ fn a_key_without_a_link_keeps_back_neither_another_key_nor_a_brand() {
 }
 
 #[test]
-fn a_brand_with_two_keys_takes_no_more_turns_than_one_with_a_single_key() {
+fn a_brand_with_two_keys_takes_no_more_turns_than_others() {
     let mut queue = FairQueue::new(&[1, 1]);
     for id in 0..4 {
         push(&mut queue, 0, if id % 2 == 0 { NEW } else { NO_KEY }, 10 + id, 1);
