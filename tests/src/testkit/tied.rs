@@ -139,7 +139,7 @@ mod tests {
     /// What lives below the program that a starter started, before the starter is killed and soon after.
     fn lives_before_and_after_a_kill(what: &str) -> (usize, usize) {
         let mut starter = Command::new(std::env::current_exe().expect("this program"));
-        let name = "tied::tests::a_starter_starts_what_it_is_told_and_waits";
+        let name = "testkit::tied::tests::a_starter_starts_what_it_is_told_and_waits";
         starter.args(["--exact", name, "--nocapture"]).env(STARTER, what).stdout(Stdio::piped());
         let mut starter = starter.spawn().expect("this program starts");
         let said = BufReader::new(starter.stdout.take().expect("a pipe"));

@@ -502,7 +502,7 @@ pub(crate) async fn migrations_are_applied_once_and_said_to_be_missing_before(da
     assert_eq!(ledger.migrate().await.unwrap(), [], "nothing was left to apply");
     let newer = "UPDATE schema_migrations SET version = 10 WHERE version = 9";
     database.run(newer, newer).await;
-    assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 9, needed: 8 })));
+    assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 10, needed: 9 })));
     assert!(ledger.migrate().await.is_err(), "a newer build's tables are left alone");
     database.run("DROP TABLE schema_migrations", "DROP TABLE schema_migrations").await;
     let fresh: Ledger = connect(database.url()).await;

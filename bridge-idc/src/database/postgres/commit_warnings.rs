@@ -78,13 +78,16 @@ task_local! {
 }
 
 /// One for all, since making one has every place in the program that logs asked again.
-static LISTENER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener));
+///
+/// The second is never used. While a program has a single subscriber, a place that logs for the first
+/// time asks only the thread that it is on; if nobody listens there, it is silent on all threads.
+static LISTENERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Listener)));
 
 /// Runs to the end what talks with the server; with the last warning that came meanwhile.
 async fn heard<T>(talk: impl Future<Output = T>) -> (T, Option<String>) {
     WARNING
         .scope(RefCell::default(), async {
-            let answer = talk.with_subscriber(LISTENER.clone()).await;
+            let answer = talk.with_subscriber(LISTENERS[0].clone()).await;
             (answer, WARNING.with(RefCell::take))
         })
         .await

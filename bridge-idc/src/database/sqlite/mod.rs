@@ -68,10 +68,11 @@ impl Sqlite {
         Open::begin(self.writer.acquire().await?, "BEGIN IMMEDIATE").await
     }
 
-    /// Begins one of an import's, which waits no longer than this for whoever holds the file.
+    /// Begins one of an import's, which waits no longer than this for whoever holds the file, nor longer than until whoever imports
+    /// is to be told.
     pub(super) async fn begin_import(&self, within: Duration) -> sqlx::Result<Transaction> {
         self.file.check().await?;
-        let within = within.clamp(LEAST_PATIENCE, PATIENCE);
+        let within = within.clamp(LEAST_PATIENCE, TOLD_AFTER);
         let begin = AssertSqlSafe(format!("{}; BEGIN IMMEDIATE", busy_timeout(within)));
         let mut open = Open::begin(self.writer.acquire().await?, begin).await?;
         open.connection().execute(AssertSqlSafe(busy_timeout(PATIENCE))).await?;
@@ -92,6 +93,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The least that an import waits for the file: an order holds it now and then.
 const LEAST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The most that an import waits for the file before it says so.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Has a connection wait so long for whoever holds the file.
 fn busy_timeout(time: Duration) -> String {

@@ -84,10 +84,12 @@ mod tests {
     fn what_a_step_leaves_is_named_and_killed_wherever_it_hides() {
         const ALONE: &str = "BRIDGE_TEST_ADOPTS";
         if std::env::var_os(ALONE).is_none() {
-            let name = "verify::leftovers::tests::what_a_step_leaves_is_named_and_killed_wherever_it_hides";
+            let name =
+                "tools::verify::leftovers::tests::what_a_step_leaves_is_named_and_killed_wherever_it_hides";
             let mut alone = Command::new(std::env::current_exe().expect("this program"));
             let ended = alone.args(["--exact", name]).env(ALONE, "1").output().expect("this program starts");
-            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert!(ended.status.success() && said.contains("1 passed"), "{said}");
             return;
         }
         let adopter = Adopter::from_now_on().expect("prctl");

@@ -21,7 +21,7 @@ use crate::testkit::tied;
 
 /// How many tests of a binary run at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
-const TESTS_A_CORE: usize = 4;
+const TESTS_A_CORE: usize = 3;
 
 /// One thing that must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -234,13 +234,13 @@ async fn both_links(bridge: &Bridge) -> Result<()> {
     .await
 }
 
-/// A look-up takes as long as this.
+/// A look-up of some hundred orders takes as long as this.
 const SLOW_LOOK_UPS: &str = "ALTER TABLE order_lines RENAME TO order_lines_table; \
     CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql VOLATILE AS \
-    $$ BEGIN PERFORM pg_sleep(0.005); RETURN true; END $$; \
+    $$ BEGIN PERFORM pg_sleep(0.25); RETURN true; END $$; \
     CREATE VIEW order_lines AS SELECT * FROM order_lines_table WHERE slow()";
 
-/// So many ask at a time, each until it is answered: ten seconds' work for the connections that look up.
+/// So many ask at a time, each until it is answered: some seconds' work for the connections that look up.
 const ASKERS: usize = 8_000;
 
 /// Of them on one connection: fewer streams than a storefront may have open.
