@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use super::LinkId;
 use super::fair_queue::{FairQueue, QueueEnd};
-pub use super::fair_share::{BrandIndex, FairShare};
+pub use super::fair_share::BrandIndex;
 use super::link::{Link, lane_of};
 pub use super::output::{CallerAnswer, Output, RequestId};
 pub use super::request::{BodyMark, Rejected};

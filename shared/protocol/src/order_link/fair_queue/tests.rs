@@ -189,9 +189,8 @@ fn each_busy_brand_sends_its_share_in_order_and_nothing_is_lost() {
             let of = brands.iter().position(|brand| fronts(brand).is_some_and(|(front, _)| front == taken));
             let of =
                 of.unwrap_or_else(|| panic!("seed {seed}, step {step}: {taken} is not its brand's oldest"));
-            let fronts = brands[of].inside.values_mut();
-            let ids =
-                fronts.filter(|ids| ids.front().is_some_and(|(front, _)| *front == taken)).next().unwrap();
+            let mut queues = brands[of].inside.values_mut();
+            let ids = queues.find(|ids| ids.front().is_some_and(|(front, _)| *front == taken)).unwrap();
             let (_, cost) = ids.pop_front().unwrap();
             brands[of].sent += cost;
             let mut busy = Vec::new();
