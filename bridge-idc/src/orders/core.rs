@@ -1,6 +1,6 @@
 //! The agent itself, sans-IO: one owner of all state, one `handle`, outputs polled.
 //!
-//! An order's whole way through the IDC stands in [`OrderCore::handle`], in the order of its arms: received, opened, logged,
+//! An order's whole way through the IDC stands in [`handle`](crate::orders::core::OrderCore::handle), in the order of its arms: received, opened, logged,
 //! committed with its neighbours, certified, logged again, answered. The driver in `driver` does what the outputs say and nothing else;
 //! the simulation runs this same code.
 

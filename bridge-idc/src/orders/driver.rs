@@ -1,4 +1,4 @@
-//! The driver of the order core: brings what happens to [`OrderCore::handle`] and does what its outputs say.
+//! The driver of the order core: brings what happens to [`OrderCore::handle`](crate::orders::core::OrderCore::handle) and does what its outputs say.
 //!
 //! One task owns the agent. The database works beside it and its results come back as inputs; nothing here decides.
 

@@ -1,4 +1,4 @@
-//! Turns what was committed into answers. Only a commit makes a [`Committed`], so no receipt comes before one.
+//! Turns what was committed into answers. Only a commit makes a [`Committed`](crate::orders::store::Committed), so no receipt comes before one.
 
 use bridge_protocol::note::NoteSigner;
 use bridge_protocol::receipt;

@@ -1,6 +1,6 @@
 //! A WAN between two ends on this machine: delay, jitter, loss, reordering, rate, packet size and cuts, changed while it runs.
 //!
-//! There is one model of a line, the [`core`]: pure, and all chance in it is of a seed. Three shells carry something over it:
+//! There is one model of a line, `core`: pure, and all chance in it is of a seed. Three shells carry something over it:
 //!
 //! | shell | carries | needs | cannot |
 //! |---|---|---|---|
