@@ -11,20 +11,22 @@ use tokio::sync::{Mutex, mpsc};
 use crate::orders::core::Input;
 use crate::orders::store::{Ledger, LedgerError, Question};
 
-/// Questions that are looked up at a time or wait for the next look-up: more only wait elsewhere.
+/// Questions that are looked up or wait for the next look-up. The core keeps the rest.
 pub const AT_ONCE: usize = 512;
 
-/// Look-ups under way, each with a connection: one goes on while the other one waits for its connection.
-const LOOK_UPS: usize = 2;
+/// Most look-ups under way. Each has a connection, so one goes on while the other waits for its own.
+const LOOK_UPS_MAX: usize = 2;
 
-/// Questions of one look-up. Its rows are decoded in one go.
-const QUESTIONS_MAX: usize = AT_ONCE / LOOK_UPS;
+/// Most questions of one look-up.
+const QUESTIONS_MAX: usize = AT_ONCE / LOOK_UPS_MAX;
 
-/// Starts them; what is sent here is answered by an [`Input::LookedUp`]. They end with what it returns.
+/// Starts the look-ups and returns the sender of their questions. Each question is answered by an [`Input::LookedUp`]. The look-ups end
+/// when the sender is dropped.
 pub(super) fn start(ledger: &Arc<Ledger>, results: &mpsc::Sender<Input>) -> mpsc::Sender<(Token, Question)> {
     let (asks, asked) = mpsc::channel(AT_ONCE);
     let asked = Arc::new(Mutex::new(asked));
-    for _ in 0..LOOK_UPS {
+    // Payments, the feed and webhooks find the other half of the connections.
+    for _ in 0..(ledger.shared_connections() / 2).clamp(1, LOOK_UPS_MAX) {
         tokio::spawn(look_up(ledger.clone(), asked.clone(), results.clone()));
     }
     asks
@@ -47,7 +49,8 @@ async fn look_up(
     }
 }
 
-/// An answer for each question. Where the database refuses them together, each is asked by itself: it may do so for one brand alone.
+/// Returns an answer for each question. If the database refuses all of them together, asks each by itself, because it may refuse one
+/// brand alone.
 async fn answers(ledger: &Ledger, questions: &[Question]) -> Vec<Result<Option<State>, Refusal>> {
     match ledger.look_up_all(questions).await {
         Ok(states) => states.into_iter().map(Ok).collect(),

@@ -56,7 +56,14 @@ impl Ledger {
         Ok(self.look_up_all(&[question]).await?.pop().flatten())
     }
 
-    /// The same of many orders, in two statements whatever their number: each in the place of its question.
+    /// Returns how many connections questions, payments and the feed share.
+    pub(crate) fn shared_connections(&self) -> usize {
+        let connections =
+            on_database!(self.database, database => database.pool.options().get_max_connections());
+        usize::try_from(connections).unwrap_or(usize::MAX)
+    }
+
+    /// Looks up many orders in two statements. Each answer stands in the place of its question.
     ///
     /// # Errors
     /// If the database does not answer; then none is answered.

@@ -8,7 +8,7 @@ use sqlx::Result;
 use uuid::Uuid;
 
 use super::rows::{DoubtRow, DueRow, OrderRow, PaymentRow, RefundRow, RequestRow, read_payment, read_refund};
-use crate::database::{LedgerError, Transaction, common, each, on_connection};
+use crate::database::{AnyRow, LedgerError, Statement, Transaction, common, each, on_connection};
 use crate::payments::{Charge, Payment};
 
 /// A payment's row to be inserted.
@@ -152,6 +152,19 @@ pub trait Statements {
     async fn doubt(&mut self) -> Result<DoubtRow>;
 }
 
+/// Takes the rows that a statement finds due by `now`, until `until`.
+async fn take<V: AnyRow>(
+    transaction: &mut Transaction,
+    statement: &Statement,
+    now: i64,
+    until: i64,
+    rows_max: i64,
+) -> Result<Vec<V>> {
+    let statement = transaction.text(statement);
+    on_connection!(transaction, connection =>
+        sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
+}
+
 impl Statements for Transaction {
     async fn clock(&mut self) -> Result<i64> {
         let statement = self.text(&each!("clock"));
@@ -291,27 +304,19 @@ impl Statements for Transaction {
     }
 
     async fn take_payments(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>> {
-        let statement = self.text(&each!("take_payments"));
-        on_connection!(self, connection =>
-            sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
+        take(self, &each!("take_payments"), now, until, rows_max).await
     }
 
     async fn take_given_up(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>> {
-        let statement = self.text(&each!("take_given_up"));
-        on_connection!(self, connection =>
-            sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
+        take(self, &each!("take_given_up"), now, until, rows_max).await
     }
 
     async fn take_refunds(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>> {
-        let statement = self.text(&each!("take_refunds"));
-        on_connection!(self, connection =>
-            sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
+        take(self, &each!("take_refunds"), now, until, rows_max).await
     }
 
     async fn take_refused(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>> {
-        let statement = self.text(&each!("take_refused"));
-        on_connection!(self, connection =>
-            sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
+        take(self, &each!("take_refused"), now, until, rows_max).await
     }
 
     async fn look_later(&mut self, refund: Uuid, look_at: Option<i64>) -> Result<()> {
