@@ -18,7 +18,7 @@ use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::order_link::sender::{
-    BodyMark, CallerAnswer, Output, Rejected, RequestId, Sender, SenderLimits,
+    BodyMark, CallerAnswer, Output, Rejected, RequestClass, RequestId, Sender, SenderLimits,
 };
 use bridge_protocol::seal::manifest::{Manifest, SealingKey};
 use bridge_protocol::seal::preference;
@@ -34,7 +34,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use self::backlog::Backlog;
+use self::backlog::Backlogs;
 pub use self::backlog::Slot;
 use crate::admission::Load;
 use crate::data_centre::{DataCentre, Moment};
@@ -50,7 +50,7 @@ const READINESS_LOGGED: u32 = 20;
 #[derive(Clone)]
 pub struct OrderLink {
     submissions: mpsc::Sender<Submission>,
-    backlog: Arc<Backlog>,
+    backlogs: Backlogs,
     load: watch::Receiver<Load>,
 }
 
@@ -111,9 +111,9 @@ impl OrderLink {
     }
 
     /// Returns a slot for one more request of a brand. Returns `None` if the limit of waiting
-    /// requests is reached and the brand has its share of them.
-    pub fn slot(&self, brand: BrandIndex) -> Option<Slot> {
-        self.backlog.take(brand)
+    /// requests of this class is reached and the brand has its share of them.
+    pub fn slot(&self, class: RequestClass, brand: BrandIndex) -> Option<Slot> {
+        self.backlogs.of(class).take(brand)
     }
 
     /// Submits a request that is not sealed, and waits for its answer. The request continues even
@@ -227,7 +227,9 @@ pub fn start(
     let (data_centre, data_centre_seen) = watch::channel(data_centre);
     metrics.shared.queues.set_limit(Queue::Orders, orders.queue_max);
     metrics.shared.queues.set_limit(Queue::Settling, orders.settling_max);
+    metrics.shared.queues.set_limit(Queue::Questions, orders.questions_max);
     metrics.shared.queues.set_limit(Queue::Payments, payments.queue_max);
+    metrics.shared.queues.set_limit(Queue::PaymentQuestions, payments.questions_max);
     let (orders, orders_reached, orders_submitted) = LaneDriver::new(orders, weights, Lane::Orders);
     let (payments, payments_reached, payments_submitted) = LaneDriver::new(payments, weights, Lane::Payments);
     let started = Instant::now();
@@ -260,9 +262,7 @@ struct LaneDriver {
     lane: Lane,
     /// Waiting callers; at most as many as unsettled requests.
     callers: HashMap<RequestId, Caller>,
-    backlog: Arc<Backlog>,
-    /// Number that the backlog was last told for each brand.
-    queued: Vec<usize>,
+    backlogs: Backlogs,
     load: watch::Sender<Load>,
 }
 
@@ -280,18 +280,18 @@ impl LaneDriver {
         lane: Lane,
     ) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
         // Every request with a slot fits: one brand's flood, and the shares of the others.
-        let (submissions, submitted) = mpsc::channel(2 * limits.queue_max + weights.len());
+        let max_of = |class| 2 * limits.max_of(class) + weights.len();
+        let (submissions, submitted) = mpsc::channel(RequestClass::ALL.map(max_of).iter().sum());
         let (load, load_seen) = watch::channel(Load::default());
-        let backlog = Arc::new(Backlog::new(limits.queue_max, weights));
+        let backlogs = Backlogs::new(&limits, weights);
         let line = Self {
             sender: Sender::with_weights(limits, weights),
             lane,
             callers: HashMap::new(),
-            backlog: backlog.clone(),
-            queued: vec![0; weights.len()],
+            backlogs: backlogs.clone(),
             load,
         };
-        (line, OrderLink { submissions, backlog, load: load_seen }, submitted)
+        (line, OrderLink { submissions, backlogs, load: load_seen }, submitted)
     }
 
     /// Takes a submission of a serving thread. `is_placed` tells if the other driver is placing
@@ -357,17 +357,16 @@ impl LaneDriver {
 
     /// Reports changed numbers of waiting requests to the serving threads.
     fn report_waiting(&mut self) {
-        while let Some((brand, waiting)) = self.sender.poll_waiting() {
-            if let Some(known) = self.queued.get_mut(brand.0) {
-                self.backlog.set_queued(brand, *known, waiting);
-                *known = waiting;
+        for class in RequestClass::ALL {
+            while let Some((brand, waiting)) = self.sender.poll_waiting(class) {
+                self.backlogs.of(class).set_queued(brand, waiting);
             }
         }
     }
 
     fn report_load(&mut self) -> Load {
         self.report_waiting();
-        let (link_open, queued) = (self.sender.has_open_link(), self.sender.queued());
+        let (link_open, queued) = (self.sender.has_open_link(), self.sender.queued(RequestClass::Write));
         let load = Load { link_open, queued, audit_writable: true };
         self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
         load
@@ -574,11 +573,15 @@ impl OrderLinkDriver {
     fn report_load(&mut self) {
         let load = self.orders.report_load();
         self.metrics.shared.queues.set_depth(Queue::Orders, load.queued);
+        let questions = self.orders.sender.queued(RequestClass::Question);
+        self.metrics.shared.queues.set_depth(Queue::Questions, questions);
         self.metrics.shared.queues.set_depth(Queue::InFlight, self.orders.callers.len());
         let settling = self.orders.sender.unsettled().saturating_sub(self.orders.callers.len());
         self.metrics.shared.queues.set_depth(Queue::Settling, settling);
         let load = self.payments.report_load();
         self.metrics.shared.queues.set_depth(Queue::Payments, load.queued);
+        let questions = self.payments.sender.queued(RequestClass::Question);
+        self.metrics.shared.queues.set_depth(Queue::PaymentQuestions, questions);
         self.metrics.shared.queues.set_depth(Queue::PaymentsInFlight, self.payments.callers.len());
     }
 }

@@ -286,10 +286,11 @@ fn expected(config: &TunnelConfig) -> DataCentre {
     DataCentre::expecting(&config.allow, &dialled, Moment { at: Instant::now(), clock: clock::now() })
 }
 
-/// Returns the limits for orders and for payments.
+/// Returns the limits for orders and for payments. As many questions may wait as writes, beside them.
 fn limits(config: &CloudConfig) -> [SenderLimits; 2] {
     let orders = SenderLimits {
         queue_max: config.orders.queue_max,
+        questions_max: config.orders.queue_max,
         settling_max: config.orders.settling_max,
         answer_within: config.storefront.answer_within,
         settle_for: config.orders.settle_for,
@@ -297,6 +298,7 @@ fn limits(config: &CloudConfig) -> [SenderLimits; 2] {
     };
     let payments = SenderLimits {
         queue_max: config.payments.queue_max,
+        questions_max: config.payments.queue_max,
         settling_max: config.payments.settling_max,
         answer_within: config.payments.answer_within,
         settle_for: config.payments.settle_for,

@@ -4,15 +4,41 @@
 //! Only the order link's owner knows the requests in its queue, and it reports their number here. A
 //! request that is on its way there, and waits for the audit log or for the owner, holds a slot. So
 //! a flood of one brand is refused early, and causes no refusal of another brand.
+//!
+//! Writes and questions are counted apart, so a crowd that asks takes no slot of an order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bridge_protocol::order_link::fair_share::{BrandIndex, FairShare};
+use bridge_protocol::order_link::sender::{RequestClass, SenderLimits};
 
-/// Waiting requests by brand.
+/// Waiting requests by class.
+#[derive(Debug, Clone)]
+pub(super) struct Backlogs {
+    writes: Arc<Backlog>,
+    questions: Arc<Backlog>,
+}
+
+impl Backlogs {
+    /// Makes empty backlogs for brands of these weights.
+    pub(super) fn new(limits: &SenderLimits, weights: &[usize]) -> Self {
+        let of = |class| Arc::new(Backlog::new(limits.max_of(class), weights));
+        Self { writes: of(RequestClass::Write), questions: of(RequestClass::Question) }
+    }
+
+    /// Returns the backlog of a class.
+    pub(super) fn of(&self, class: RequestClass) -> &Arc<Backlog> {
+        match class {
+            RequestClass::Write => &self.writes,
+            RequestClass::Question => &self.questions,
+        }
+    }
+}
+
+/// Waiting requests of one class by brand.
 #[derive(Debug)]
-pub(crate) struct Backlog {
+pub(super) struct Backlog {
     queue_max: usize,
     brands: Box<[BrandBacklog]>,
     /// Waiting requests of all brands.
@@ -25,6 +51,14 @@ pub(crate) struct Backlog {
 struct BrandBacklog {
     weight: usize,
     waiting: AtomicUsize,
+    /// Number of these that wait in the owner's queue. Only the owner changes it.
+    queued: AtomicUsize,
+}
+
+impl BrandBacklog {
+    fn new(weight: usize) -> Self {
+        Self { weight, waiting: AtomicUsize::new(0), queued: AtomicUsize::new(0) }
+    }
 }
 
 /// Place of one request on its way to the order link's owner.
@@ -37,8 +71,7 @@ pub struct Slot {
 impl Backlog {
     /// Makes an empty backlog for brands of these weights.
     pub(super) fn new(queue_max: usize, weights: &[usize]) -> Self {
-        let of_brand = |weight: &usize| BrandBacklog { weight: *weight, waiting: AtomicUsize::new(0) };
-        let brands = weights.iter().map(of_brand).collect();
+        let brands = weights.iter().map(|weight| BrandBacklog::new(*weight)).collect();
         Self { queue_max, brands, waiting: AtomicUsize::new(0), busy_weight: AtomicUsize::new(0) }
     }
 
@@ -48,7 +81,7 @@ impl Backlog {
     /// Requests that come at the same time may all get the last slot. Only the owner counts
     /// exactly.
     pub(super) fn take(self: &Arc<Self>, brand: BrandIndex) -> Option<Slot> {
-        let BrandBacklog { weight, waiting } = self.brands.get(brand.0)?;
+        let BrandBacklog { weight, waiting, .. } = self.brands.get(brand.0)?;
         if self.waiting.load(Ordering::Relaxed) >= self.queue_max {
             let waiting = waiting.load(Ordering::Relaxed);
             let comes_new = if waiting == 0 { *weight } else { 0 };
@@ -63,7 +96,9 @@ impl Backlog {
     }
 
     /// Updates the number of a brand's requests that wait in the owner's queue.
-    pub(super) fn set_queued(&self, brand: BrandIndex, before: usize, now: usize) {
+    pub(super) fn set_queued(&self, brand: BrandIndex, now: usize) {
+        let Some(of_brand) = self.brands.get(brand.0) else { return };
+        let before = of_brand.queued.swap(now, Ordering::Relaxed);
         self.add(brand, now.saturating_sub(before));
         self.subtract(brand, before.saturating_sub(now));
     }
@@ -123,9 +158,9 @@ mod tests {
     #[test]
     fn what_waits_with_the_owner_counts_as_well() {
         let backlog = Arc::new(Backlog::new(4, &[1, 1]));
-        backlog.set_queued(SHOES, 0, 4);
+        backlog.set_queued(SHOES, 4);
         assert!(backlog.take(SHOES).is_none() && backlog.take(TEA).is_some());
-        backlog.set_queued(SHOES, 4, 0);
+        backlog.set_queued(SHOES, 0);
         assert!(backlog.take(SHOES).is_some());
         assert_eq!(backlog.busy_weight.load(Ordering::Relaxed), 0);
     }

@@ -15,7 +15,7 @@ use bridge_protocol::domain::{KeyDigest, OrderId, UnixMicros};
 use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Rejected};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::stack::wiped;
-use bridge_protocol::wire::order::{Ask, Cancel, State as OrderState, to_idc};
+use bridge_protocol::wire::order::{Ask, Cancel, Refusal, State as OrderState, to_idc};
 use bridge_runtime::clock;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -87,7 +87,7 @@ pub(super) async fn read_order(
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
     let (kind, trace) = (to_idc::Kind::Ask(ask), trace(&headers));
-    let slot = worker.shared.link.slot(shop.index).ok_or_else(not_told)?;
+    let slot = worker.question_slot(&worker.shared.link, shop)?;
     match worker.shared.link.submit(slot, order, kind, BodyMark::NONE, trace).await {
         Ok(CallerAnswer::State(state)) => Ok(Json(state_json(&state)).into_response()),
         Ok(CallerAnswer::Pending) => {
@@ -102,7 +102,8 @@ pub(super) async fn read_order(
             | CallerAnswer::Unknown
             | CallerAnswer::NotSent,
         )
-        | Err(Rejected::Full | Rejected::InProgress | Rejected::KeyReused) => Err(not_told()),
+        | Err(Rejected::InProgress | Rejected::KeyReused) => Err(not_told()),
+        Err(Rejected::Full) => Err(refused(Refusal::Busy, order)),
     }
 }
 

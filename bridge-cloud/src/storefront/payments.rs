@@ -131,7 +131,7 @@ pub(super) async fn read_payment(
     };
     let place = PaymentReference { brand: &shop.brand, order, payment, key };
     let (kind, trace) = (to_idc::Kind::AskPayment(ask), trace(&headers));
-    let slot = worker.shared.payments.slot(shop.index).ok_or_else(|| unavailable(NotAdmitted::Full))?;
+    let slot = worker.question_slot(&worker.shared.payments, shop)?;
     match worker.shared.payments.submit(slot, order, kind, BodyMark::NONE, trace).await {
         Ok(CallerAnswer::Pending) => Ok(Json(place.unknown()).into_response()),
         Ok(CallerAnswer::Refused(Refusal::NotFound)) => Err(unknown_payment()),

@@ -1,6 +1,7 @@
 //! Admission of writes by the current load and the state of the audit log.
 
 use bridge_protocol::domain::body::OrderRequest;
+use bridge_protocol::order_link::sender::RequestClass;
 use bridge_protocol::seal::sealing::Header;
 use bridge_runtime::telemetry::shared::OrderOutcome;
 
@@ -14,7 +15,7 @@ impl Worker {
     /// Admits a write of a brand, and returns its slot.
     pub(in crate::storefront) fn admit_write(&self, shop: &Shop) -> Result<Slot, Problem> {
         let shared = &self.shared;
-        let slot = shared.link.slot(shop.index);
+        let slot = shared.link.slot(RequestClass::Write, shop.index);
         admission::admit_write(self.load(&shared.link), slot.is_some(), shared.shutdown.is_draining())
             .and_then(|()| slot.ok_or(NotAdmitted::Full))
             .map_err(|refused| self.not_admitted(refused))
@@ -22,6 +23,16 @@ impl Worker {
 
     fn load(&self, link: &OrderLink) -> admission::Load {
         admission::Load { audit_writable: self.shared.audit.is_writable(), ..link.load() }
+    }
+
+    /// Returns the slot of a question of a brand.
+    pub(in crate::storefront) fn question_slot(
+        &self,
+        link: &OrderLink,
+        shop: &Shop,
+    ) -> Result<Slot, Problem> {
+        let slot = link.slot(RequestClass::Question, shop.index);
+        slot.ok_or_else(|| unavailable(NotAdmitted::Full))
     }
 
     /// Admits an order, and returns it with its slot.
@@ -32,7 +43,7 @@ impl Worker {
         request: OrderRequest,
     ) -> Result<(admission::AdmittedOrder, Slot), Problem> {
         let shared = &self.shared;
-        let slot = shared.link.slot(shop.index);
+        let slot = shared.link.slot(RequestClass::Write, shop.index);
         let (load, draining) = (self.load(&shared.link), shared.shutdown.is_draining());
         admission::admit(header, request, load, slot.is_some(), draining)
             .and_then(|admitted| Ok((admitted, slot.ok_or(NotAdmitted::Full)?)))
@@ -51,7 +62,7 @@ impl Worker {
     /// Admits a payment or a refund, and returns its slot.
     pub(in crate::storefront) fn admit_payment(&self, shop: &Shop) -> Result<Slot, Problem> {
         let shared = &self.shared;
-        let slot = shared.payments.slot(shop.index);
+        let slot = shared.payments.slot(RequestClass::Write, shop.index);
         admission::admit_write(self.load(&shared.payments), slot.is_some(), shared.shutdown.is_draining())
             .and_then(|()| slot.ok_or(NotAdmitted::Full))
             .map_err(unavailable)

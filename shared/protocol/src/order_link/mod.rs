@@ -28,6 +28,9 @@ pub mod fair_share;
 /// Requests that the sender has not sent yet.
 mod fair_queue;
 
+/// Queues of the sender's writes and questions.
+mod class_queues;
+
 /// The sender's state of a link.
 mod link;
 

@@ -19,8 +19,8 @@ const SEALED_BYTES_PER_COST: usize = 1_024;
 /// Reasons to reject a request, which then has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// The queue is full, and the brand has its share of it.
-    #[error("the order queue is full")]
+    /// The queue of its class is full, and the brand has its share of it.
+    #[error("the queue is full")]
     Full,
     /// A request under the same idempotency key still waits for its answer.
     #[error("a request under this idempotency key is in progress")]
@@ -38,6 +38,31 @@ pub struct BodyMark(pub u64);
 impl BodyMark {
     /// Mark of a question, which has no body.
     pub const NONE: Self = Self(0);
+}
+
+/// Classes of requests. Each has its own queue and limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RequestClass {
+    /// An order, a cancellation, a payment or a refund.
+    Write,
+    /// A question about an order or a payment.
+    Question,
+}
+
+impl RequestClass {
+    /// All classes.
+    pub const ALL: [Self; 2] = [Self::Write, Self::Question];
+
+    /// Returns the class of a request.
+    pub fn of(kind: &to_idc::Kind) -> Self {
+        match kind {
+            to_idc::Kind::Place(_)
+            | to_idc::Kind::Cancel(_)
+            | to_idc::Kind::Pay(_)
+            | to_idc::Kind::Refund(_) => Self::Write,
+            to_idc::Kind::Ask(_) | to_idc::Kind::AskPayment(_) => Self::Question,
+        }
+    }
 }
 
 /// A request that is not settled.
@@ -104,6 +129,11 @@ impl Request {
     pub(super) fn queued(&self, id: RequestId) -> QueuedRequest {
         let may_leave = self.sent == 0 && !self.doubtful && self.caller_until.is_some();
         QueuedRequest { id, cost: cost(&self.kind), may_leave }
+    }
+
+    /// Returns its class.
+    pub(super) fn class(&self) -> RequestClass {
+        RequestClass::of(&self.kind)
     }
 
     /// Returns true if it places its order.

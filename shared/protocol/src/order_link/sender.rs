@@ -18,18 +18,20 @@
 //! least loaded. A request that it refuses goes to another agent, and for a moment links of other
 //! agents are preferred.
 //!
-//! Brands take turns by their weights. Each brand may have its share of the queue, and no other
-//! brand can take it away.
+//! Brands take turns by their weights. Each brand may have its share of a queue, and no other brand
+//! can take it away. Questions have a queue of their own and a part of each link's window, so writes
+//! never wait for a crowd that asks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::LinkId;
-use super::fair_queue::{FairQueue, QueueEnd};
+use super::class_queues::ClassQueues;
+use super::fair_queue::QueueEnd;
 pub use super::fair_share::BrandIndex;
 use super::link::{Link, lane_of};
 pub use super::output::{CallerAnswer, Output, RequestId};
-pub use super::request::{BodyMark, Rejected};
+pub use super::request::{BodyMark, Rejected, RequestClass};
 use super::request::{Request, RequestState, request_is_given_up, sealed_to, write_key};
 use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
@@ -42,8 +44,10 @@ const AWAY_FOR: Duration = Duration::from_secs(1);
 /// The sender's limits.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderLimits {
-    /// Most requests of all brands that wait to be sent.
+    /// Most writes of all brands that wait to be sent.
     pub queue_max: usize,
+    /// Most questions of all brands that wait to be sent.
+    pub questions_max: usize,
     /// Most requests that are still being settled and have no caller any more.
     pub settling_max: usize,
     /// Longest wait of a caller.
@@ -54,6 +58,16 @@ pub struct SenderLimits {
     pub resend_after: Duration,
 }
 
+impl SenderLimits {
+    /// Returns the most requests of a class that wait to be sent.
+    pub fn max_of(&self, class: RequestClass) -> usize {
+        match class {
+            RequestClass::Write => self.queue_max,
+            RequestClass::Question => self.questions_max,
+        }
+    }
+}
+
 /// The sender's state.
 #[derive(Debug)]
 pub struct Sender {
@@ -62,7 +76,7 @@ pub struct Sender {
     /// All requests that are not settled.
     requests: HashMap<RequestId, Request>,
     /// Requests to send as soon as a link has room.
-    queue: FairQueue,
+    queues: ClassQueues,
     /// The request for each key; writes only.
     keys: HashMap<KeyDigest, RequestId>,
     /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
@@ -86,13 +100,13 @@ impl Sender {
     }
 
     /// Makes a sender without links, with a weight for each brand. Brands share the links and the
-    /// queue by their weights.
+    /// queues by their weights.
     pub fn with_weights(limits: SenderLimits, weights: &[usize]) -> Self {
         Self {
             limits,
             next_request: 0,
             requests: HashMap::new(),
-            queue: FairQueue::new(weights),
+            queues: ClassQueues::new(weights),
             keys: HashMap::new(),
             settling: BTreeSet::new(),
             unsettled: Unsettled::default(),
@@ -154,7 +168,7 @@ impl Sender {
             return Err(Rejected::InProgress);
         }
         let earlier = earlier.map(|(id, earlier)| (id, earlier.doubtful || earlier.is_out()));
-        if !self.makes_room(brand) {
+        if !self.makes_room(brand, RequestClass::of(&kind)) {
             return Err(Rejected::Full);
         }
         let mut doubtful = self.is_asked_too_early(order, &kind);
@@ -232,7 +246,7 @@ impl Sender {
         };
         let answer = answer.take();
         let Some(request) = self.requests.get_mut(&id) else { return };
-        self.queue.release(request.brand);
+        self.queues.of_mut(request.class()).release(request.brand);
         request.place = RequestState::Queued;
         if let Some(answer) = answer {
             self.finish(id, *answer);
@@ -245,7 +259,8 @@ impl Sender {
             }
             None => {
                 request.caller_until = Some(now);
-                self.queue.push(QueueEnd::Back, request.brand, request.sealed_to, request.queued(id));
+                let queue = self.queues.of_mut(request.class());
+                queue.push(QueueEnd::Back, request.brand, request.sealed_to, request.queued(id));
                 self.set_timer(id);
             }
         }
@@ -411,14 +426,14 @@ impl Sender {
             // The answer is to an earlier copy. The last one is not answered yet.
             return true;
         }
-        let (order, early) = (request.order, request.early);
+        let (order, early, class) = (request.order, request.early, request.class());
         let is_final = !request.doubtful || request.key.is_none();
         let Request { unknown_on, down_on, .. } = &*request;
         let others = self.links.iter();
         let others =
             others.filter(|(id, link)| link.open && !unknown_on.contains(id) && !down_on.contains(id));
-        if let Some((other, link)) = others.min_by_key(|(_, link)| (!link.has_room(), link.in_flight)) {
-            let (other, has_room) = (*other, link.has_room());
+        if let Some((other, link)) = others.min_by_key(|(_, link)| (!link.has_room(class), link.in_flight)) {
+            let (other, has_room) = (*other, link.has_room(class));
             if has_room {
                 self.take_off_link(id);
                 self.send(now, id, other);
@@ -452,9 +467,13 @@ impl Sender {
             return false;
         }
         request.down_on.push(link);
+        let class = request.class();
         let Request { down_on, unknown_on, sealed_to, .. } = &*request;
         let others = self.links.iter().filter(|(id, link)| {
-            link.takes(*sealed_to) && !link.is_away(now) && !down_on.contains(id) && !unknown_on.contains(id)
+            link.takes(class, *sealed_to)
+                && !link.is_away(now)
+                && !down_on.contains(id)
+                && !unknown_on.contains(id)
         });
         let Some((other, _)) = others.min_by_key(|(_, link)| link.in_flight) else { return false };
         let other = *other;
@@ -476,7 +495,7 @@ impl Sender {
     fn wait_behind(&mut self, id: RequestId, order: OrderId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = RequestState::Behind;
-        self.queue.hold(request.brand);
+        self.queues.of_mut(request.class()).hold(request.brand);
         self.unsettled.wait_behind(order, id);
         self.set_timer(id);
     }
@@ -486,7 +505,7 @@ impl Sender {
     fn send_after_its_order(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         if matches!(request.place, RequestState::Behind) {
-            self.queue.release(request.brand);
+            self.queues.of_mut(request.class()).release(request.brand);
         }
         request.early = false;
         request.unknown_on.clear();
@@ -498,7 +517,7 @@ impl Sender {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
         request.sent = request.sent.saturating_add(1);
-        link.in_flight += 1;
+        link.begin(request.class());
         let index = lane_of(request.order, link.lanes.len());
         let mut bare = false;
         if let Some(lane) = link.lanes.get_mut(index) {
@@ -541,11 +560,10 @@ impl Sender {
     /// Takes a request off its link. Returns false if it is on none. The caller must decide its
     /// next place.
     fn take_off_link(&mut self, id: RequestId) -> bool {
-        let Some(Request { place: RequestState::InFlight { link, .. }, .. }) = self.requests.get(&id) else {
-            return false;
-        };
-        if let Some(link) = self.links.get_mut(link) {
-            link.in_flight = link.in_flight.saturating_sub(1);
+        let Some(request) = self.requests.get(&id) else { return false };
+        let RequestState::InFlight { link, .. } = request.place else { return false };
+        if let Some(link) = self.links.get_mut(&link) {
+            link.end(request.class());
         }
         true
     }
@@ -564,9 +582,10 @@ impl Sender {
         let Some(request) = self.requests.remove(&id) else { return };
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
+        let queue = self.queues.of_mut(request.class());
         match request.place {
-            RequestState::Queued => self.queue.remove(request.brand, request.sealed_to, id),
-            RequestState::Sealing(_) | RequestState::Behind => self.queue.release(request.brand),
+            RequestState::Queued => queue.remove(request.brand, request.sealed_to, id),
+            RequestState::Sealing(_) | RequestState::Behind => queue.release(request.brand),
             RequestState::InFlight { .. } => {}
         }
         if let Some(key) = request.key {

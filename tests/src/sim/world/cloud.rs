@@ -9,7 +9,7 @@ use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::order_link::sender::{
-    BodyMark, CallerAnswer, Output, Rejected, RequestId, Sender, SenderLimits,
+    BodyMark, CallerAnswer, Output, Rejected, RequestClass, RequestId, Sender, SenderLimits,
 };
 use bridge_protocol::receipt::Verifier;
 use bridge_protocol::seal::manifest::SealingKey;
@@ -118,9 +118,9 @@ impl World {
         if !agent.up {
             return self.tell(attempt, CallerReply::Nothing(NoEffect::NobodyThere));
         }
-        let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued());
+        let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued(RequestClass::Write));
         let load = Load { link_open, queued, audit_writable: self.cloud_log_is_writable(cloud) };
-        let has_room = agent.sender.has_room(self.brand_index(attempt));
+        let has_room = agent.sender.has_room(RequestClass::Write, self.brand_index(attempt));
         if !matches!(request, Request::Ask { .. })
             && let Err(refused) = admission::admit_write(load, has_room, false)
         {

@@ -7,7 +7,9 @@ use bridge_cloud::admission::{self, Load};
 use bridge_idc::orders::store::model::PaymentColumns;
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, OrderId, PaymentId};
 use bridge_protocol::order_link::fair_share::BrandIndex;
-use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, Rejected, RequestId, Sender};
+use bridge_protocol::order_link::sender::{
+    BodyMark, CallerAnswer, Output, Rejected, RequestClass, RequestId, Sender,
+};
 use bridge_protocol::wire::order::{Refusal, ToCloud, to_idc};
 use bridge_protocol::wire::payment::{AskPayment, Pay, Refund};
 use bytes::Bytes;
@@ -239,10 +241,11 @@ impl World {
         if request == PayRequest::Ask {
             return self.submit_payment(attempt, kind, BodyMark::NONE);
         }
-        let has_room = agent.payments.has_room(BrandIndex(self.payment_world.writes[write].brand));
+        let brand = BrandIndex(self.payment_world.writes[write].brand);
+        let has_room = agent.payments.has_room(RequestClass::Write, brand);
         let load = Load {
             link_open: agent.payments.has_open_link(),
-            queued: agent.payments.queued(),
+            queued: agent.payments.queued(RequestClass::Write),
             audit_writable: self.cloud_log_is_writable(cloud),
         };
         if let Err(refused) = admission::admit_write(load, has_room, false) {

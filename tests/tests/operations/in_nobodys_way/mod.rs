@@ -2,6 +2,7 @@
 //! or two, look-ups without end, an agent that is away or cannot work.
 
 mod committers;
+mod crowds;
 mod floods;
 mod readiness;
 

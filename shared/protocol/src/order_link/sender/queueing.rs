@@ -1,5 +1,5 @@
-//! Queueing of requests: their number, the room for one more, and the choice of the next request
-//! and its link.
+//! Queueing of requests: their number, the room for one more of a class, and the choice of the next
+//! request and its link.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,41 +7,42 @@ use std::time::Duration;
 use super::super::fair_queue::QueueEnd;
 use super::super::link::Link;
 use super::super::request::RequestState;
-use super::{BrandIndex, LinkId, Output, RequestId, Sender};
+use super::{BrandIndex, LinkId, Output, RequestClass, RequestId, Sender};
 use crate::seal::KeyId;
 
 impl Sender {
-    /// Returns the requests that wait to be sent, to be sealed again, or for the end of another
-    /// request.
+    /// Returns the requests of a class that wait to be sent, to be sealed again, or for the end of
+    /// another request.
     ///
     /// Requests that no link opens are not counted, so that they take no room from others. They
     /// wait for a link at most until settling is given up.
-    pub fn queued(&self) -> usize {
-        self.queue.waiting(&self.lost_keys())
+    pub fn queued(&self, class: RequestClass) -> usize {
+        self.queues.of(class).waiting(&self.lost_keys())
     }
 
-    /// Returns true if the queue has room for one more request of a brand.
-    pub fn has_room(&self, brand: BrandIndex) -> bool {
-        let (lost, queue_max) = (self.lost_keys(), self.limits.queue_max);
-        self.queue.waiting(&lost) < queue_max
-            || self.queue.share_of(brand, queue_max).allows_one_more(self.queue.waiting_of(brand, &lost))
+    /// Returns true if the queue of a class has room for one more request of a brand.
+    pub fn has_room(&self, class: RequestClass, brand: BrandIndex) -> bool {
+        let (queue, max, lost) = (self.queues.of(class), self.limits.max_of(class), self.lost_keys());
+        queue.waiting(&lost) < max
+            || queue.share_of(brand, max).allows_one_more(queue.waiting_of(brand, &lost))
     }
 
-    /// Returns a brand whose number of waiting requests may have changed since this last returned
-    /// it, with that number.
-    pub fn poll_waiting(&mut self) -> Option<(BrandIndex, usize)> {
-        let brand = self.queue.poll_changed()?;
-        Some((brand, self.queue.waiting_of(brand, &self.lost_keys())))
+    /// Returns a brand whose number of waiting requests of this class may have changed since this
+    /// last returned it, with that number.
+    pub fn poll_waiting(&mut self, class: RequestClass) -> Option<(BrandIndex, usize)> {
+        let brand = self.queues.of_mut(class).poll_changed()?;
+        Some((brand, self.queues.of(class).waiting_of(brand, &self.lost_keys())))
     }
 
-    /// Makes room in the queue for one more request of a brand. If necessary, another brand's
-    /// newest request leaves. Returns false if the queue is full and the brand has its share.
-    pub(super) fn makes_room(&mut self, brand: BrandIndex) -> bool {
-        let (lost, queue_max) = (self.lost_keys(), self.limits.queue_max);
-        if self.queue.waiting(&lost) < queue_max {
+    /// Makes room in the queue of a class for one more request of a brand. If necessary, another
+    /// brand's newest request leaves. Returns false if the queue is full and the brand has its
+    /// share.
+    pub(super) fn makes_room(&mut self, brand: BrandIndex, class: RequestClass) -> bool {
+        let (queue, max, lost) = (self.queues.of(class), self.limits.max_of(class), self.lost_keys());
+        if queue.waiting(&lost) < max {
             return true;
         }
-        let Some(leaves) = self.queue.leaves_for(brand, queue_max, &lost) else { return false };
+        let Some(leaves) = queue.leaves_for(brand, max, &lost) else { return false };
         self.outputs.push_back(Output::PushedOut { request: leaves });
         self.forget(leaves);
         true
@@ -49,7 +50,8 @@ impl Sender {
 
     /// Returns the keys that requests wait for and that no link opens. There is nearly never one.
     fn lost_keys(&self) -> Vec<KeyId> {
-        self.queue.keys().filter(|key| self.is_opened_nowhere(*key)).collect()
+        let keys = self.queues.of(RequestClass::Write).keys();
+        keys.filter(|key| self.is_opened_nowhere(*key)).collect()
     }
 
     /// Handles a change of the links, of their openness or of their keys.
@@ -57,16 +59,16 @@ impl Sender {
         self.keys_version += 1;
         self.note_reach(now);
         for key in self.lost_keys() {
-            for id in self.queue.of_key(Some(key)) {
+            for id in self.queues.of(RequestClass::Write).of_key(Some(key)) {
                 let brand = self.requests.get(&id).map(|request| request.brand);
                 if let Some(brand) = brand
                     && self.has_sealed_again(id)
                 {
-                    self.queue.remove(brand, Some(key), id);
+                    self.queues.of_mut(RequestClass::Write).remove(brand, Some(key), id);
                 }
             }
         }
-        self.queue.mark_all_changed();
+        self.queues.of_mut(RequestClass::Write).mark_all_changed();
         self.send_queued(now);
     }
 
@@ -88,7 +90,7 @@ impl Sender {
         let waited_for = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
         let Some(request) = waited_for else { return false };
         request.place = RequestState::Sealing(None);
-        self.queue.hold(request.brand);
+        self.queues.of_mut(request.class()).hold(request.brand);
         self.outputs.push_back(Output::SealAgain { request: id });
         self.set_timer(id);
         true
@@ -100,9 +102,10 @@ impl Sender {
         let is_lost = lost.is_some_and(|key| self.is_opened_nowhere(key));
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = RequestState::Queued;
-        let (brand, key, queued) = (request.brand, request.sealed_to, request.queued(id));
+        let (class, brand, key, queued) =
+            (request.class(), request.brand, request.sealed_to, request.queued(id));
         if !(is_lost && self.has_sealed_again(id)) {
-            self.queue.push(end, brand, key, queued);
+            self.queues.of_mut(class).push(end, brand, key, queued);
         }
         self.set_timer(id);
     }
@@ -121,7 +124,10 @@ impl Sender {
 
     /// Sends waiting requests, brand by brand, to links that have room and the key.
     pub(super) fn send_queued(&mut self, now: Duration) {
-        while let Some((id, link)) = self.queue.take_next(|key| link_for(&self.links, now, key)) {
+        let next = |sender: &mut Self| {
+            sender.queues.take_next(|class, key| link_for(&sender.links, now, class, key))
+        };
+        while let Some((id, link)) = next(self) {
             if let Some(request) = self.requests.get_mut(&id) {
                 request.down_on.clear();
             }
@@ -130,9 +136,14 @@ impl Sender {
     }
 }
 
-/// Returns the least loaded link with room whose agent opens the key. Links of an agent that cannot
-/// commit come last.
-fn link_for(links: &BTreeMap<LinkId, Link>, now: Duration, key: Option<KeyId>) -> Option<LinkId> {
-    let free = links.iter().filter(|(_, link)| link.takes(key));
+/// Returns the least loaded link with room for the class whose agent opens the key. Links of an agent
+/// that cannot commit come last.
+fn link_for(
+    links: &BTreeMap<LinkId, Link>,
+    now: Duration,
+    class: RequestClass,
+    key: Option<KeyId>,
+) -> Option<LinkId> {
+    let free = links.iter().filter(|(_, link)| link.takes(class, key));
     free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
 }

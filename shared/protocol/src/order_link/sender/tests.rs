@@ -6,6 +6,9 @@ mod brands;
 /// Sealing keys and the agents that have them.
 mod keys;
 
+/// Questions beside writes.
+mod questions;
+
 use bytes::Bytes;
 
 use super::*;
@@ -25,6 +28,7 @@ const BODY: BodyMark = BodyMark(1);
 fn limits() -> SenderLimits {
     SenderLimits {
         queue_max: 2,
+        questions_max: 2,
         settling_max: 2,
         answer_within: Duration::from_secs(10),
         settle_for: Duration::from_secs(60),
@@ -303,7 +307,7 @@ fn the_settling_are_bounded_and_the_oldest_goes_first() {
 
 #[test]
 fn an_order_that_is_still_being_settled_is_pending_and_not_missing() {
-    let mut sender = connected(8);
+    let mut sender = connected(24);
     submit(&mut sender, at(0), cancel(1));
     let early = submit(&mut sender, at(1), ask(1));
     let missing = submit(&mut sender, at(1), ask(2));
@@ -332,7 +336,7 @@ fn a_question_waits_for_a_link_for_a_second_and_no_longer() {
     assert_eq!((drain(&mut sender), sender.next_timeout()), (Vec::new(), Some(at(11))));
     // A link that returns in time takes it.
     sender.handle_link_up(at(10), B, 1, 10);
-    assert_eq!(drain(&mut sender), ["link 2 <- 1", "link 2 <- 2"]);
+    assert_eq!(drain(&mut sender), ["link 2 <- 2", "link 2 <- 1"]);
     sender.handle_timeout(at(11));
     assert_eq!(drain(&mut sender), Vec::<String>::new());
     // A question that was on a link waits for the next one no longer than any other. A write waits
@@ -546,7 +550,11 @@ fn a_cancellation_that_no_agent_knows_waits_until_its_order_is_settled() {
         ["link 1 <- 1", "link 2 <- 2", "link 1 <- 2"],
         "and nobody is told anything"
     );
-    assert_eq!(sender.queued(), 1, "what waits for its order's end has a place in the queue");
+    assert_eq!(
+        sender.queued(RequestClass::Write),
+        1,
+        "what waits for its order's end has a place in the queue"
+    );
     // It is sent again only after its order, not by a timer of its own.
     sender.handle_timeout(at(3));
     assert_eq!(drain(&mut sender).len(), 0);

@@ -33,7 +33,7 @@ fn one_brands_flood_fills_no_other_brands_queue() {
     }
     assert_eq!(drain(&mut sender), ["4 pushed out", "3 pushed out"], "the newest of the flood first");
     assert_eq!(submit_of(&mut sender, TEA, 8), Err(Rejected::Full), "half of the queue is its share");
-    assert_eq!((sender.queued(), sender.unsettled()), (4, 4));
+    assert_eq!((sender.queued(RequestClass::Write), sender.unsettled()), (4, 4));
     sender.handle_window(at(1), A, 8);
     assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 1 <- 5", "link 1 <- 2", "link 1 <- 6"]);
 }
@@ -68,7 +68,7 @@ fn a_request_that_may_have_been_committed_is_never_pushed_out() {
     drain(&mut sender);
     sender.handle_link_down(at(1), A);
     sender.handle_link_up(at(1), B, 1, 0);
-    assert_eq!(sender.queued(), 4);
+    assert_eq!(sender.queued(RequestClass::Write), 4);
     assert_eq!(submit_of(&mut sender, TEA, 6), Err(Rejected::Full));
     assert!(drain(&mut sender).is_empty());
 }
@@ -89,23 +89,23 @@ fn a_cancellation_behind_its_order_counts_for_its_brand() {
     submit_of(&mut sender, TEA, 3).unwrap();
     assert_eq!(drain(&mut sender), ["3 pushed out"]);
     assert_eq!(submit_of(&mut sender, HATS, 4), Err(Rejected::Full), "each has one");
-    assert_eq!(sender.queued(), 2);
+    assert_eq!(sender.queued(RequestClass::Write), 2);
 }
 
 #[test]
 fn the_shell_hears_how_many_wait_of_which_brand() {
     let mut sender = crowded(&[1, 1]);
     let waiting = |sender: &mut Sender| {
-        let mut waiting: Vec<_> = std::iter::from_fn(|| sender.poll_waiting()).collect();
+        let mut waiting: Vec<_> = std::iter::from_fn(|| sender.poll_waiting(RequestClass::Write)).collect();
         waiting.sort_unstable();
         waiting
     };
     waiting(&mut sender);
     flood(&mut sender, 1..4);
     assert_eq!(waiting(&mut sender), [(SHOES, 3)]);
-    assert!(sender.has_room(SHOES));
+    assert!(sender.has_room(RequestClass::Write, SHOES));
     flood(&mut sender, 4..5);
-    assert!(sender.has_room(TEA) && !sender.has_room(SHOES));
+    assert!(sender.has_room(RequestClass::Write, TEA) && !sender.has_room(RequestClass::Write, SHOES));
     submit_of(&mut sender, TEA, 6).unwrap();
     assert_eq!(waiting(&mut sender), [(SHOES, 3), (TEA, 1)]);
     sender.handle_window(at(1), A, 8);
