@@ -4,6 +4,9 @@
 //! committed with its neighbours, certified, logged again, answered. The driver in `driver` does what the outputs say and nothing else;
 //! the simulation runs this same code.
 
+/// Brands that take turns.
+mod turns;
+
 /// Several transactions side by side, and which request goes to which.
 mod committers;
 
@@ -29,6 +32,8 @@ use rand::Rng;
 use self::batches::BatchUnderWay;
 use self::committers::{BatchLimits, Committers, Needs};
 use self::held::Queues;
+pub use self::turns::BrandWeights;
+use self::turns::{BrandTurns, Room, Waiting};
 use crate::orders::audit_gate::{AuditGate, AuditRound};
 use crate::orders::log_entry;
 use crate::orders::open::{self, OpenFailure, Opening};
@@ -162,6 +167,16 @@ struct PendingQuestion {
     since: UnixMicros,
 }
 
+impl Waiting for PendingQuestion {
+    fn brand(&self) -> &Brand {
+        &self.brand
+    }
+
+    fn cost(&self) -> usize {
+        1
+    }
+}
+
 /// What the driver does next.
 #[derive(Debug)]
 pub enum Output {
@@ -227,7 +242,7 @@ pub struct OrderCore {
     /// Batches begun so far.
     begun: u64,
     /// Questions that wait for their look-up.
-    questions: VecDeque<PendingQuestion>,
+    questions: BrandTurns<PendingQuestion>,
     /// What is being looked up, and whether a write about it was under way when that began: it may be committed since the
     /// database has looked.
     looked_up: HashMap<Token, (PendingQuestion, bool)>,
@@ -246,8 +261,13 @@ pub struct OrderCore {
 }
 
 impl OrderCore {
-    /// An agent with nothing under way.
+    /// An agent with nothing under way, for brands that all have the same weight.
     pub fn new(limits: OrderLimits, keys: impl Into<Arc<Keyring>>) -> Self {
+        Self::with_weights(limits, keys, &BrandWeights::default())
+    }
+
+    /// An agent with nothing under way, whose brands take turns by these weights.
+    pub fn with_weights(limits: OrderLimits, keys: impl Into<Arc<Keyring>>, weights: &BrandWeights) -> Self {
         let keys = keys.into();
         Self {
             limits,
@@ -259,11 +279,12 @@ impl OrderCore {
             committers: Committers::new(
                 limits.committers,
                 BatchLimits { requests: limits.batch_max, lines: limits.batch_lines_max },
+                weights,
             ),
             held: Queues::default(),
             batches: Vec::new(),
             begun: 0,
-            questions: VecDeque::new(),
+            questions: BrandTurns::new(weights.clone()),
             looked_up: HashMap::new(),
             asked: Vec::new(),
             away: false,
@@ -348,10 +369,12 @@ impl OrderCore {
                     }
                 }
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
-                    if self.questions.len() >= QUESTIONS_MAX {
-                        return self.refuse(token, Refusal::Busy);
+                    match self.questions.make_room(&brand, QUESTIONS_MAX) {
+                        Room::Free => {}
+                        Room::Instead(question) => self.refuse(question.token, Refusal::Busy),
+                        Room::Full => return self.refuse(token, Refusal::Busy),
                     }
-                    self.questions.push_back(PendingQuestion { token, brand, order, key, since: now });
+                    self.questions.push(PendingQuestion { token, brand, order, key, since: now });
                 }
                 // Payments have a lane of their own.
                 Received::Deliver(
@@ -408,7 +431,7 @@ impl OrderCore {
                     // It is on its way here, for however long it waits: nobody may be told that it never will be there.
                     Ok(None) if self.is_written(&question) => self.refuse(token, Refusal::Busy),
                     // What was on its way then has ended since, and may be there now.
-                    Ok(None) if was_written => self.questions.push_front(question),
+                    Ok(None) if was_written => self.questions.put_back(question),
                     Ok(None) => self.refuse(token, Refusal::NotFound),
                     Err(refusal) => self.refuse(token, refusal),
                 }
@@ -456,7 +479,7 @@ impl OrderCore {
         if self.looked_up.len() >= self.limits.look_ups_at_once {
             return None;
         }
-        while let Some(question) = self.questions.pop_front() {
+        while let Some(question) = self.questions.pop() {
             if now.since(question.since) > QUESTION_WAITS_MAX {
                 self.refuse(question.token, Refusal::Busy);
                 continue;

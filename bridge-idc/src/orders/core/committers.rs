@@ -3,6 +3,9 @@
 //! Sans-IO. A request goes to the committer that owns its hottest SKU, so what is about a hot SKU is committed by one of them, in
 //! the order of admission, and everything else by the others. One that needs SKUs of two of them waits for the earlier requests of
 //! the other one, and what comes later and needs the same waits behind it: so nobody waits for ever, and nobody in a circle.
+//!
+//! Where several brands wait for one committer, they take turns by their weights: one brand's flood delays no other brand's orders by
+//! more than the batch under way.
 
 /// Who needs what to itself.
 mod claims;
@@ -14,6 +17,7 @@ use bridge_protocol::domain::{Brand, Sku, UnixMicros};
 use self::claims::Claims;
 pub(super) use self::claims::Needs;
 use super::Pending;
+use super::turns::{BrandTurns, BrandWeights, Waiting};
 use crate::orders::planner::Request;
 use crate::orders::store::COMMITTERS_MAX;
 
@@ -38,8 +42,11 @@ pub(super) struct Committers {
     logging: [usize; COMMITTERS_MAX],
 }
 
-/// What waits for one committer, in the order of admission.
-#[derive(Debug, Default)]
+/// Lines of an order that cost its brand as much as the order itself.
+const LINES_PER_COST: usize = 8;
+
+/// What waits for one committer, each brand's in the order of admission.
+#[derive(Debug)]
 struct CommitQueue {
     /// Those that were looked at and needed what another committer has; older than all others.
     passed_over: VecDeque<Queued>,
@@ -47,7 +54,28 @@ struct CommitQueue {
     seen: u64,
     /// What keys and orders they are about: nothing about the same comes before them.
     passed_over_about: HashSet<u64>,
-    waiting: VecDeque<Queued>,
+    waiting: BrandTurns<Queued>,
+}
+
+impl CommitQueue {
+    fn new(weights: BrandWeights) -> Self {
+        Self {
+            passed_over: VecDeque::new(),
+            seen: 0,
+            passed_over_about: HashSet::new(),
+            waiting: BrandTurns::new(weights),
+        }
+    }
+}
+
+impl Waiting for Queued {
+    fn brand(&self) -> &Brand {
+        &self.pending.request.brand
+    }
+
+    fn cost(&self) -> usize {
+        1 + self.ticket.lines / LINES_PER_COST
+    }
 }
 
 /// A request in a committer's queue.
@@ -83,10 +111,10 @@ pub(super) fn lines_of(request: &Request) -> usize {
 
 impl Committers {
     /// So many of them, at most [`COMMITTERS_MAX`], with nothing to do.
-    pub(super) fn new(committers: usize, limits: BatchLimits) -> Self {
+    pub(super) fn new(committers: usize, limits: BatchLimits, weights: &BrandWeights) -> Self {
         let committers = committers.clamp(1, COMMITTERS_MAX);
         Self {
-            queues: (0..committers).map(|_| CommitQueue::default()).collect(),
+            queues: (0..committers).map(|_| CommitQueue::new(weights.clone())).collect(),
             claims: Claims::new(committers),
             limits,
             waiting: 0,
@@ -111,7 +139,8 @@ impl Committers {
 
     /// What waits for any of them.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Pending> {
-        let queues = self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(&queue.waiting));
+        let queues =
+            self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(queue.waiting.iter()));
         queues.map(|queued| &queued.pending)
     }
 
@@ -148,7 +177,7 @@ impl Committers {
     pub(super) fn admit(&mut self, pending: Pending, needs: Needs, since: UnixMicros) {
         let ticket = self.ticket(&pending, needs, since);
         self.waiting += 1;
-        self.queues[ticket.committer].waiting.push_back(Queued { pending, ticket });
+        self.queues[ticket.committer].waiting.push(Queued { pending, ticket });
     }
 
     /// Queues one before all others that nobody needs anything of.
@@ -190,7 +219,7 @@ impl Committers {
         }
     }
 
-    /// Takes the next batch of a committer: in the order of admission, as much as fits, but for what needs something that another
+    /// Takes the next batch of a committer: brand by brand, each in the order of admission, as much as fits, but for what needs something that another
     /// committer has. `set_apart` takes what somebody else holds, and gives back everything else.
     pub(super) fn take_batch(
         &mut self,
@@ -198,7 +227,8 @@ impl Committers {
         mut set_apart: impl FnMut(Pending) -> Option<Pending>,
     ) -> Vec<Queued> {
         let mut taken = TakenBatch::default();
-        let mut queue = std::mem::take(&mut self.queues[committer]);
+        let empty = CommitQueue::new(BrandWeights::default());
+        let mut queue = std::mem::replace(&mut self.queues[committer], empty);
         let releases = self.claims.releases();
         if queue.seen != releases {
             queue.passed_over_about.clear();
@@ -210,10 +240,10 @@ impl Committers {
             queue.seen = if taken.is_full { u64::MAX } else { releases };
         }
         while !taken.is_full
-            && let Some(queued) = queue.waiting.pop_front()
+            && let Some(queued) = queue.waiting.pop()
         {
             match self.take(&mut taken, &mut queue.passed_over_about, queued, &mut set_apart) {
-                Some(queued) if taken.is_full => queue.waiting.push_front(queued),
+                Some(queued) if taken.is_full => queue.waiting.put_back(queued),
                 left => queue.passed_over.extend(left),
             }
         }
@@ -260,10 +290,13 @@ impl Committers {
     pub(super) fn drain_without_effect(&mut self) -> Vec<Pending> {
         let mut drained = Vec::new();
         for committer in 0..self.count() {
-            let queue = std::mem::take(&mut self.queues[committer]);
-            for queued in queue.passed_over.into_iter().chain(queue.waiting) {
+            let queue = &mut self.queues[committer];
+            let passed_over = std::mem::take(&mut queue.passed_over);
+            let waiting = queue.waiting.drain();
+            queue.passed_over_about.clear();
+            for queued in passed_over.into_iter().chain(waiting) {
                 if queued.pending.doubtful {
-                    self.queues[committer].waiting.push_back(queued);
+                    self.queues[committer].waiting.push(queued);
                 } else {
                     self.leave(queued.ticket);
                     drained.push(queued.pending);

@@ -1,4 +1,5 @@
-//! One brand's launch is that brand's launch: its flood fills the cloud agent's queue, and no order of another brand is refused.
+//! One brand's launch is that brand's launch: its flood fills the cloud agent's queue or the data centre's, and no order of another
+//! brand is refused or waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bridge_tests::testkit::dba::Dba;
 use bridge_tests::testkit::plan::OrderStep;
+use bridge_tests::testkit::site::Site;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -16,7 +18,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::ON_ONE_CONNECTION;
+use super::{ON_ONE_CONNECTION, requests_under_way};
 use crate::common::{Shop, configure, postgres, site_on, until};
 
 /// Each batch of orders takes as long as this.
@@ -43,16 +45,7 @@ async fn one_brands_flood_has_no_order_of_another_brand_refused() -> Result<()> 
 
     let (mut a, mut b) = (Shop::open(&site, "a"), Shop::open(&site, "b"));
     let flood = Arc::new(Flood::default());
-    let mut buyers = JoinSet::new();
-    for _ in 0..FLOOD / ON_ONE_CONNECTION {
-        let stream = TcpStream::connect(site.storefront).await?;
-        let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        for _ in 0..ON_ONE_CONNECTION {
-            let (order, token) = (a.order(&[(0, 1)]), a.token().to_owned());
-            buyers.spawn(buy(client.clone(), a.orders(), token, order, flood.clone()));
-        }
-    }
+    let mut buyers = flood.begin(&site, &mut a, FLOOD).await?;
     until("the flood fills the queue", async || {
         while let Some(buyer) = buyers.try_join_next() {
             buyer??;
@@ -84,11 +77,69 @@ async fn one_brands_flood_has_no_order_of_another_brand_refused() -> Result<()> 
     b.close(&site, orders, [orders, orders, 0]).await
 }
 
+/// Orders that wait at the data centre, in batches of four.
+const WAITING: usize = 400;
+
+#[tokio::test]
+async fn another_brands_order_waits_for_no_flood_at_the_committers() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a", "b"]).await?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.committers", 1)?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.batch_max", 4)?;
+    let _bridge = site.start().await?;
+    Dba::connect(site.database()).await?.execute(SLOW_COMMITS).await?;
+
+    let (mut a, mut b) = (Shop::open(&site, "a"), Shop::open(&site, "b"));
+    let flood = Arc::new(Flood::default());
+    let mut buyers = flood.begin(&site, &mut a, WAITING).await?;
+    until("the flood waits for its commit", async || {
+        while let Some(buyer) = buyers.try_join_next() {
+            buyer??;
+        }
+        Ok(requests_under_way(&[site.idc.admin]).await? >= WAITING as u64 / 2)
+    })
+    .await?;
+    let before = flood.placed.load(Ordering::Relaxed);
+    let answer = b.place_new(&[(0, 1)]).await?;
+    ensure!(answer.status == 201, "the order is answered {}: {}", answer.status, answer.json());
+    let meanwhile = flood.placed.load(Ordering::Relaxed) - before;
+    ensure!(meanwhile < WAITING / 8, "{meanwhile} orders of the flood came before it");
+    flood.is_over.store(true, Ordering::Relaxed);
+    while let Some(buyer) = buyers.join_next().await {
+        buyer??;
+    }
+    b.close(&site, 1, [1, 0, 0]).await
+}
+
 /// What became of the flood.
 #[derive(Default)]
 struct Flood {
+    placed: AtomicUsize,
     refused: AtomicUsize,
     is_over: AtomicBool,
+}
+
+impl Flood {
+    /// So many buyers at once, each with an order of its own.
+    async fn begin(
+        self: &Arc<Self>,
+        site: &Site,
+        shop: &mut Shop,
+        buyers: usize,
+    ) -> Result<JoinSet<Result<()>>> {
+        let mut begun = JoinSet::new();
+        for _ in 0..buyers / ON_ONE_CONNECTION {
+            let stream = TcpStream::connect(site.storefront).await?;
+            let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            for _ in 0..ON_ONE_CONNECTION {
+                let (order, token) = (shop.order(&[(0, 1)]), shop.token().to_owned());
+                begun.spawn(buy(client.clone(), shop.orders(), token, order, self.clone()));
+            }
+        }
+        Ok(begun)
+    }
 }
 
 /// Places an order until it is taken, again when the answer says so; refused it is only because its brand has its share.
@@ -109,6 +160,7 @@ async fn buy(
         let (head, body) = client.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         if [201, 202, 409].contains(&head.status.as_u16()) {
+            flood.placed.fetch_add(usize::from(head.status == 201), Ordering::Relaxed);
             return Ok(());
         }
         let problem: Value = serde_json::from_slice(&body)?;
