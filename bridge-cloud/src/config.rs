@@ -195,7 +195,8 @@ impl OrdersConfig {
 #[derive(Clone, Debug)]
 pub struct PaymentsConfig {
     /// Payments of all brands that wait for a link. Above it, a further payment of a brand that has
-    /// its share is answered 503. The same goes for questions about payments, which are counted apart.
+    /// its share is answered 503. The same goes for questions about payments, which are counted
+    /// apart.
     pub queue_max: usize,
     /// Time after which a payment without an outcome is answered 202.
     pub answer_within: Duration,

@@ -286,7 +286,7 @@ fn expected(config: &TunnelConfig) -> DataCentre {
     DataCentre::expecting(&config.allow, &dialled, Moment { at: Instant::now(), clock: clock::now() })
 }
 
-/// Returns the limits for orders and for payments. As many questions may wait as writes, beside them.
+/// Returns the limits for orders and for payments. As many questions may wait beside them.
 fn limits(config: &CloudConfig) -> [SenderLimits; 2] {
     let orders = SenderLimits {
         queue_max: config.orders.queue_max,

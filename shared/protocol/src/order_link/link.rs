@@ -56,8 +56,8 @@ impl Link {
         }
     }
 
-    /// Returns true if it has room for one more request of this class that is sealed to this key, or
-    /// not sealed.
+    /// Returns true if it has room for one more request of this class that is sealed to this key,
+    /// or not sealed.
     pub(super) fn takes(&self, class: RequestClass, key: Option<KeyId>) -> bool {
         self.open && self.has_room(class) && key.is_none_or(|key| self.keys.contains(&key))
     }

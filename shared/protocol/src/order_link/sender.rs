@@ -18,9 +18,9 @@
 //! least loaded. A request that it refuses goes to another agent, and for a moment links of other
 //! agents are preferred.
 //!
-//! Brands take turns by their weights. Each brand may have its share of a queue, and no other brand
-//! can take it away. Questions have a queue of their own and a part of each link's window, so writes
-//! never wait for a crowd that asks.
+//! Brands take turns by their weights. Each brand may have its share of a queue, and no other
+//! brand can take it away. Questions have a queue of their own and a part of each link's window, so
+//! writes never wait for a crowd that asks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;

@@ -48,7 +48,8 @@ labels! {
         Commit = "commit",
         /// IDC: orders that wait for rows that another session has locked.
         Held = "held",
-        /// Cloud: questions about orders that wait for a link. IDC: those that wait for their look-up.
+        /// Cloud: questions about orders that wait for a link. IDC: those that wait for their
+        /// look-up.
         Questions = "questions",
         /// Cloud: payments that wait for a link.
         Payments = "payments",

@@ -136,8 +136,8 @@ impl Sender {
     }
 }
 
-/// Returns the least loaded link with room for the class whose agent opens the key. Links of an agent
-/// that cannot commit come last.
+/// Returns the least loaded link with room for the class whose agent opens the key. Links of an
+/// agent that cannot commit come last.
 fn link_for(
     links: &BTreeMap<LinkId, Link>,
     now: Duration,
