@@ -46,7 +46,7 @@ pub enum NotAdmitted {
     /// The audit log cannot be written.
     #[error("the audit log cannot be written")]
     NoAuditLog,
-    /// The limit of waiting requests is reached.
+    /// The limit of waiting requests is reached, and the brand has its share of them.
     #[error("as many requests wait as are accepted")]
     Full,
     /// The agent is shutting down.
@@ -68,19 +68,19 @@ impl NotAdmitted {
     }
 }
 
-/// Admits a write of any kind.
+/// Admits a write of any kind. `has_room` tells if one more request of its brand may wait.
 ///
 /// # Errors
 ///
 /// Returns the reason if the write is not admitted.
-pub fn admit_write(load: Load, queue_max: usize, draining: bool) -> Result<(), NotAdmitted> {
+pub fn admit_write(load: Load, has_room: bool, draining: bool) -> Result<(), NotAdmitted> {
     if draining {
         Err(NotAdmitted::Draining)
     } else if !load.link_open {
         Err(NotAdmitted::NoLink)
     } else if !load.audit_writable {
         Err(NotAdmitted::NoAuditLog)
-    } else if load.queued >= queue_max {
+    } else if !has_room {
         Err(NotAdmitted::Full)
     } else {
         Ok(())
@@ -96,10 +96,10 @@ pub fn admit(
     header: Header,
     request: OrderRequest,
     load: Load,
-    queue_max: usize,
+    has_room: bool,
     draining: bool,
 ) -> Result<AdmittedOrder, NotAdmitted> {
-    admit_write(load, queue_max, draining).map(|()| AdmittedOrder { header, request })
+    admit_write(load, has_room, draining).map(|()| AdmittedOrder { header, request })
 }
 
 #[cfg(test)]
@@ -108,12 +108,12 @@ mod tests {
 
     #[test]
     fn without_a_link_log_or_room_or_when_draining_admission_refuses() {
-        let load = |link_open, queued| Load { link_open, queued, audit_writable: true };
-        let unlogged = Load { audit_writable: false, ..load(true, 0) };
-        assert_eq!(admit_write(unlogged, 10, false), Err(NotAdmitted::NoAuditLog));
-        assert_eq!(admit_write(load(true, 9), 10, false), Ok(()));
-        assert_eq!(admit_write(load(true, 10), 10, false), Err(NotAdmitted::Full));
-        assert_eq!(admit_write(load(false, 0), 10, false), Err(NotAdmitted::NoLink));
-        assert_eq!(admit_write(load(true, 0), 10, true), Err(NotAdmitted::Draining));
+        let load = |link_open| Load { link_open, queued: 10, audit_writable: true };
+        let unlogged = Load { audit_writable: false, ..load(true) };
+        assert_eq!(admit_write(unlogged, true, false), Err(NotAdmitted::NoAuditLog));
+        assert_eq!(admit_write(load(true), true, false), Ok(()));
+        assert_eq!(admit_write(load(true), false, false), Err(NotAdmitted::Full));
+        assert_eq!(admit_write(load(false), true, false), Err(NotAdmitted::NoLink));
+        assert_eq!(admit_write(load(true), true, true), Err(NotAdmitted::Draining));
     }
 }

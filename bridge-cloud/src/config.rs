@@ -73,8 +73,10 @@ impl CloudConfig {
         let bounds = reader.bounds();
         let effective = reader.finish()?;
         // Nothing is left out here: an invalid brand or name is already a mistake.
-        let brand = |(name, (token, currency)): (String, (Secret, Option<Currency>))| {
-            let config = BrandConfig { token, currency: currency?, when_idc_is_down: WhenIdcIsDown::Refuse };
+        let brand = |(name, settings): (String, BrandSettings)| {
+            let BrandSettings { token, currency, weight } = settings;
+            let when_idc_is_down = WhenIdcIsDown::Refuse;
+            let config = BrandConfig { token, currency: currency?, weight, when_idc_is_down };
             Some((Brand::new(&name).ok()?, config))
         };
         let brands = brands.into_iter().filter_map(brand).collect();
@@ -169,7 +171,8 @@ impl SealingConfig {
 /// `[orders]`: limits of waiting orders.
 #[derive(Clone, Debug)]
 pub struct OrdersConfig {
-    /// Orders that wait for a link. A further one is answered 503.
+    /// Orders of all brands that wait for a link. Above it, a further order of a brand that has its
+    /// share is answered 503. The same goes for questions about orders, which are counted apart.
     pub queue_max: usize,
     /// Time for which an order of unknown outcome is settled.
     pub settle_for: Duration,
@@ -191,7 +194,9 @@ impl OrdersConfig {
 /// `[payments]`: limits of waiting payments.
 #[derive(Clone, Debug)]
 pub struct PaymentsConfig {
-    /// Payments that wait for a link. A further one is answered 503.
+    /// Payments of all brands that wait for a link. Above it, a further payment of a brand that has
+    /// its share is answered 503. The same goes for questions about payments, which are counted
+    /// apart.
     pub queue_max: usize,
     /// Time after which a payment without an outcome is answered 202.
     pub answer_within: Duration,
@@ -244,8 +249,17 @@ pub struct BrandConfig {
     pub token: Secret,
     /// ISO 4217 code of its prices.
     pub currency: Currency,
+    /// Weight of its share of links and queues.
+    pub weight: usize,
     /// Handling of an order that no link can take.
     pub when_idc_is_down: WhenIdcIsDown,
+}
+
+/// Settings of a brand. The currency is `None` if it is invalid, which is already reported.
+struct BrandSettings {
+    token: Secret,
+    currency: Option<Currency>,
+    weight: usize,
 }
 
 /// Handling of an order that no link can take.
@@ -257,9 +271,7 @@ pub enum WhenIdcIsDown {
 }
 
 impl BrandConfig {
-    /// Reads the token and the currency. The currency is `None` if it is invalid, which is already
-    /// reported.
-    fn read(section: &mut Section<'_>) -> (Secret, Option<Currency>) {
+    fn read(section: &mut Section<'_>) -> BrandSettings {
         let token: Secret = section.required("token_file");
         // RFC 9110 section 5.5 allows nothing else in a field's value, so such a token could never
         // arrive.
@@ -273,6 +285,7 @@ impl BrandConfig {
         let currency = Currency::new(&code).map_err(|_not_one| {
             section.refuse("currency", format!("must be an ISO 4217 code such as \"KRW\", is {code:?}"));
         });
+        let weight = section.number("weight", 1..=1_000, 1);
         let when_idc_is_down: String = section.or("when_idc_is_down", "refuse");
         match when_idc_is_down.as_str() {
             "refuse" => (),
@@ -282,15 +295,15 @@ impl BrandConfig {
             ),
             other => section.refuse("when_idc_is_down", format!("must be \"refuse\", is {other:?}")),
         }
-        (token, currency.ok())
+        BrandSettings { token, currency: currency.ok(), weight }
     }
 }
 
 /// A token is the only proof of a caller's brand. So each brand needs its own.
-fn refuse_shared_tokens(reader: &mut Reader, brands: &BTreeMap<String, (Secret, Option<Currency>)>) {
+fn refuse_shared_tokens(reader: &mut Reader, brands: &BTreeMap<String, BrandSettings>) {
     let mut owners: BTreeMap<&[u8], &str> = BTreeMap::new();
     // A token that could not be read is empty, and already reported.
-    let tokens = brands.iter().map(|(name, (token, _))| (name, token.expose()));
+    let tokens = brands.iter().map(|(name, settings)| (name, settings.token.expose()));
     for (name, token) in tokens.filter(|(_, token)| !token.is_empty()) {
         match owners.get(token) {
             Some(first) => reader.refuse(
@@ -417,6 +430,19 @@ mod tests {
         assert!(mistakes.contains("brands.hats.currency: must be an ISO 4217 code"), "{mistakes}");
         assert!(!mistakes.contains("hunter2"), "{mistakes}");
         assert_eq!(mistakes.lines().count(), 4, "{mistakes}");
+    }
+
+    #[test]
+    fn a_weight_of_zero_or_beyond_1000_is_refused() {
+        for weight in ["0", "1001", "-1"] {
+            let mistakes = load(&SAMPLE.replace("#weight = 1", &format!("weight = {weight}"))).err().unwrap();
+            assert!(
+                mistakes.contains(&format!("brands.my-brand.weight: must be 1 to 1000, is {weight}")),
+                "{mistakes}"
+            );
+        }
+        let heavy = load(&SAMPLE.replace("#weight = 1", "weight = 1000")).unwrap();
+        assert_eq!(heavy.brands[&Brand::new("my-brand").unwrap()].weight, 1_000);
     }
 
     #[test]

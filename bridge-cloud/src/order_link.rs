@@ -4,6 +4,9 @@
 //! answered. No other code touches the state, so nothing is locked. Payments have a `Sender` and a
 //! lane of their own, so a gateway that hangs takes no order's place.
 
+/// Number of waiting requests of each brand.
+mod backlog;
+
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
@@ -13,8 +16,9 @@ use bridge_protocol::domain::identity::SpiffeId;
 use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::order_link::sender::{
-    BodyMark, CallerAnswer, Output, Rejected, RequestId, Sender, SenderLimits,
+    BodyMark, CallerAnswer, Output, Rejected, RequestClass, RequestId, Sender, SenderLimits,
 };
 use bridge_protocol::seal::manifest::{Manifest, SealingKey};
 use bridge_protocol::seal::preference;
@@ -30,6 +34,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use self::backlog::Backlogs;
+pub use self::backlog::Slot;
 use crate::admission::Load;
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
@@ -44,6 +50,7 @@ const READINESS_LOGGED: u32 = 20;
 #[derive(Clone)]
 pub struct OrderLink {
     submissions: mpsc::Sender<Submission>,
+    backlogs: Backlogs,
     load: watch::Receiver<Load>,
 }
 
@@ -58,7 +65,7 @@ pub struct KeysLog {
 /// Message from a serving thread.
 enum Submission {
     /// A request.
-    New { order: OrderId, kind: to_idc::Kind, body: BodyMark, caller: Caller },
+    New { slot: Slot, order: OrderId, kind: to_idc::Kind, body: BodyMark, caller: Caller },
     /// An order that was sealed again, or could not be.
     Sealed { request: RequestId, sealed: Option<to_idc::Kind>, caller: Caller },
 }
@@ -103,6 +110,12 @@ impl OrderLink {
         *self.load.borrow()
     }
 
+    /// Returns a slot for one more request of a brand. Returns `None` if the limit of waiting
+    /// requests of this class is reached and the brand has its share of them.
+    pub fn slot(&self, class: RequestClass, brand: BrandIndex) -> Option<Slot> {
+        self.backlogs.of(class).take(brand)
+    }
+
     /// Submits a request that is not sealed, and waits for its answer. The request continues even
     /// if the caller stops waiting.
     ///
@@ -114,14 +127,15 @@ impl OrderLink {
     /// Fails if the request is rejected. It then has no effect.
     pub async fn submit(
         &self,
+        slot: Slot,
         order: OrderId,
         kind: to_idc::Kind,
         body: BodyMark,
         trace: Option<TraceParent>,
     ) -> Result<CallerAnswer, Rejected> {
-        match self.carry(order, kind, body, trace).await? {
+        match self.carry(slot, order, kind, body, trace).await? {
             CarryResult::Ended(answer) => Ok(answer),
-            CarryResult::SealAgain(waiting) => match waiting.sealed(None).await {
+            CarryResult::SealAgain(waiting) => match waiting.sealed(None).await? {
                 CarryResult::Ended(answer) => Ok(answer),
                 CarryResult::SealAgain(_) => Ok(CallerAnswer::Unknown),
             },
@@ -135,6 +149,7 @@ impl OrderLink {
     /// Fails if the request is rejected. It then has no effect.
     pub async fn carry(
         &self,
+        slot: Slot,
         order: OrderId,
         kind: to_idc::Kind,
         body: BodyMark,
@@ -143,7 +158,7 @@ impl OrderLink {
         let (answer, answered) = oneshot::channel();
         let caller = Caller { answer, trace };
         self.submissions
-            .try_send(Submission::New { order, kind, body, caller })
+            .try_send(Submission::New { slot, order, kind, body, caller })
             .map_err(|_full| Rejected::Full)?;
         self.answer(answered, trace).await
     }
@@ -166,13 +181,18 @@ impl OrderLink {
 impl SealAgain {
     /// Continues with the order after it was sealed again. `None` means that sealing failed, which
     /// ends the order for its caller.
-    pub async fn sealed(self, sealed: Option<to_idc::Kind>) -> CarryResult {
+    ///
+    /// # Errors
+    ///
+    /// Fails if another brand's request took the order's place in a full queue. The order then has
+    /// no effect.
+    pub async fn sealed(self, sealed: Option<to_idc::Kind>) -> Result<CarryResult, Rejected> {
         let Self { link, request, trace } = self;
         let (answer, answered) = oneshot::channel();
         let caller = Caller { answer, trace };
         // The order still has its place in the queue, so it waits for its turn in the channel.
         let _owner_gone = link.submissions.send(Submission::Sealed { request, sealed, caller }).await;
-        link.answer(answered, trace).await.unwrap_or(CarryResult::Ended(CallerAnswer::Unknown))
+        link.answer(answered, trace).await
     }
 }
 
@@ -191,24 +211,27 @@ pub struct Started {
     pub data_centre: watch::Receiver<DataCentre>,
 }
 
-/// Starts an order link over a tunnel. Returns its handles, and the future that runs it until the
-/// tunnel ends.
+/// Starts an order link over a tunnel, for brands of these weights. Returns its handles, and the
+/// future that runs it until the tunnel ends.
 pub fn start(
     [orders, payments]: [SenderLimits; 2],
+    weights: &[usize],
     pinned: Vec<NoteVerifier>,
     keys: KeysLog,
     tunnel: Events,
     data_centre: DataCentre,
     metrics: Arc<Metrics>,
-) -> (Started, impl Future<Output = ()>) {
+) -> (Started, impl Future<Output = ()> + use<>) {
     let (sealing, sealing_seen) = watch::channel(Arc::default());
     metrics.set_idc_agents(|standing| data_centre.count(standing));
     let (data_centre, data_centre_seen) = watch::channel(data_centre);
     metrics.shared.queues.set_limit(Queue::Orders, orders.queue_max);
     metrics.shared.queues.set_limit(Queue::Settling, orders.settling_max);
+    metrics.shared.queues.set_limit(Queue::Questions, orders.questions_max);
     metrics.shared.queues.set_limit(Queue::Payments, payments.queue_max);
-    let (orders, orders_reached, orders_submitted) = LaneDriver::new(orders, Lane::Orders);
-    let (payments, payments_reached, payments_submitted) = LaneDriver::new(payments, Lane::Payments);
+    metrics.shared.queues.set_limit(Queue::PaymentQuestions, payments.questions_max);
+    let (orders, orders_reached, orders_submitted) = LaneDriver::new(orders, weights, Lane::Orders);
+    let (payments, payments_reached, payments_submitted) = LaneDriver::new(payments, weights, Lane::Payments);
     let started = Instant::now();
     let owner = OrderLinkDriver {
         orders,
@@ -239,6 +262,7 @@ struct LaneDriver {
     lane: Lane,
     /// Waiting callers; at most as many as unsettled requests.
     callers: HashMap<RequestId, Caller>,
+    backlogs: Backlogs,
     load: watch::Sender<Load>,
 }
 
@@ -250,11 +274,24 @@ enum Lane {
 }
 
 impl LaneDriver {
-    fn new(limits: SenderLimits, lane: Lane) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
-        let (submissions, submitted) = mpsc::channel(limits.queue_max);
+    fn new(
+        limits: SenderLimits,
+        weights: &[usize],
+        lane: Lane,
+    ) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
+        // Every request with a slot fits: one brand's flood, and the shares of the others.
+        let max_of = |class| 2 * limits.max_of(class) + weights.len();
+        let (submissions, submitted) = mpsc::channel(RequestClass::ALL.map(max_of).iter().sum());
         let (load, load_seen) = watch::channel(Load::default());
-        let line = Self { sender: Sender::new(limits), lane, callers: HashMap::new(), load };
-        (line, OrderLink { submissions, load: load_seen }, submitted)
+        let backlogs = Backlogs::new(&limits, weights);
+        let line = Self {
+            sender: Sender::with_weights(limits, weights),
+            lane,
+            callers: HashMap::new(),
+            backlogs: backlogs.clone(),
+            load,
+        };
+        (line, OrderLink { submissions, backlogs, load: load_seen }, submitted)
     }
 
     /// Takes a submission of a serving thread. `is_placed` tells if the other driver is placing
@@ -266,9 +303,9 @@ impl LaneDriver {
         is_placed: impl Fn(OrderId) -> bool,
     ) {
         match submission {
-            Submission::New { order, kind, body, caller } => {
+            Submission::New { slot, order, kind, body, caller } => {
                 let submit = if is_placed(order) { Sender::submit_while_placed } else { Sender::submit };
-                match submit(&mut self.sender, now, order, kind, body) {
+                match submit(&mut self.sender, now, slot.brand(), order, kind, body) {
                     Ok(request) => {
                         self.callers.insert(request, caller);
                     }
@@ -276,6 +313,9 @@ impl LaneDriver {
                         let _caller_gone = caller.answer.send(Err(rejected));
                     }
                 }
+                // The request is counted in the queue before its slot becomes free.
+                self.report_waiting();
+                drop(slot);
             }
             Submission::Sealed { request, sealed, caller } => {
                 self.callers.insert(request, caller);
@@ -302,20 +342,31 @@ impl LaneDriver {
                         Err(error) => tracing::error!(%error, "a request does not fit into a frame"),
                     }
                 }
-                Output::Answer { request, answer } => self.reply(request, Reply::Ended(answer)),
-                Output::SealAgain { request } => self.reply(request, Reply::SealAgain(request)),
+                Output::Answer { request, answer } => self.reply(request, Ok(Reply::Ended(answer))),
+                Output::PushedOut { request } => self.reply(request, Err(Rejected::Full)),
+                Output::SealAgain { request } => self.reply(request, Ok(Reply::SealAgain(request))),
             }
         }
     }
 
-    fn reply(&mut self, request: RequestId, reply: Reply) {
+    fn reply(&mut self, request: RequestId, reply: Result<Reply, Rejected>) {
         if let Some(caller) = self.callers.remove(&request) {
-            let _caller_gone = caller.answer.send(Ok(reply));
+            let _caller_gone = caller.answer.send(reply);
         }
     }
 
-    fn report_load(&self) -> Load {
-        let (link_open, queued) = (self.sender.has_open_link(), self.sender.queued());
+    /// Reports changed numbers of waiting requests to the serving threads.
+    fn report_waiting(&mut self) {
+        for class in RequestClass::ALL {
+            while let Some((brand, waiting)) = self.sender.poll_waiting(class) {
+                self.backlogs.of(class).set_queued(brand, waiting);
+            }
+        }
+    }
+
+    fn report_load(&mut self) -> Load {
+        self.report_waiting();
+        let (link_open, queued) = (self.sender.has_open_link(), self.sender.queued(RequestClass::Write));
         let load = Load { link_open, queued, audit_writable: true };
         self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
         load
@@ -519,14 +570,18 @@ impl OrderLinkDriver {
         });
     }
 
-    fn report_load(&self) {
+    fn report_load(&mut self) {
         let load = self.orders.report_load();
         self.metrics.shared.queues.set_depth(Queue::Orders, load.queued);
+        let questions = self.orders.sender.queued(RequestClass::Question);
+        self.metrics.shared.queues.set_depth(Queue::Questions, questions);
         self.metrics.shared.queues.set_depth(Queue::InFlight, self.orders.callers.len());
         let settling = self.orders.sender.unsettled().saturating_sub(self.orders.callers.len());
         self.metrics.shared.queues.set_depth(Queue::Settling, settling);
         let load = self.payments.report_load();
         self.metrics.shared.queues.set_depth(Queue::Payments, load.queued);
+        let questions = self.payments.sender.queued(RequestClass::Question);
+        self.metrics.shared.queues.set_depth(Queue::PaymentQuestions, questions);
         self.metrics.shared.queues.set_depth(Queue::PaymentsInFlight, self.payments.callers.len());
     }
 }

@@ -16,6 +16,7 @@ use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
+use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::order_link::sender::SenderLimits;
 use bridge_protocol::wire::{feed, payment};
 use bridge_runtime::address;
@@ -102,8 +103,11 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
 
     let pinned = pinned_keys(&config.sealing.verifier_keys)?;
     let keys = KeysLog { log: audit.clone(), last };
+    // The index of a brand is its position among all brands, both here and in `shop`.
+    let weights: Vec<usize> = config.brands.values().map(|brand| brand.weight).collect();
     let (reached, owner) = order_link::start(
         limits(&config),
+        &weights,
         pinned.clone(),
         keys,
         events,
@@ -126,13 +130,11 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let storefront = Storefront {
         max_age: config.catalogue.max_age,
         min_seq_wait: config.catalogue.min_seq_wait,
-        brands: config.brands.into_iter().map(shop).collect(),
+        brands: config.brands.into_iter().enumerate().map(shop).collect(),
         config: config.storefront,
-        queue_max: config.orders.queue_max,
         link: link.clone(),
         audit: audit.clone(),
         payments: payments.clone(),
-        payments_queue_max: config.payments.queue_max,
         sealing: sealing.clone(),
         pinned,
         metrics: metrics.clone(),
@@ -284,10 +286,11 @@ fn expected(config: &TunnelConfig) -> DataCentre {
     DataCentre::expecting(&config.allow, &dialled, Moment { at: Instant::now(), clock: clock::now() })
 }
 
-/// Returns the limits for orders and for payments.
+/// Returns the limits for orders and for payments. As many questions may wait beside them.
 fn limits(config: &CloudConfig) -> [SenderLimits; 2] {
     let orders = SenderLimits {
         queue_max: config.orders.queue_max,
+        questions_max: config.orders.queue_max,
         settling_max: config.orders.settling_max,
         answer_within: config.storefront.answer_within,
         settle_for: config.orders.settle_for,
@@ -295,6 +298,7 @@ fn limits(config: &CloudConfig) -> [SenderLimits; 2] {
     };
     let payments = SenderLimits {
         queue_max: config.payments.queue_max,
+        questions_max: config.payments.queue_max,
         settling_max: config.payments.settling_max,
         answer_within: config.payments.answer_within,
         settle_for: config.payments.settle_for,
@@ -303,8 +307,9 @@ fn limits(config: &CloudConfig) -> [SenderLimits; 2] {
     [orders, payments]
 }
 
-fn shop((brand, config): (Brand, BrandConfig)) -> (String, Shop) {
-    (brand.as_str().to_owned(), Shop { brand, token: config.token, currency: config.currency })
+fn shop((index, (brand, config)): (usize, (Brand, BrandConfig))) -> (String, Shop) {
+    let index = BrandIndex(index);
+    (brand.as_str().to_owned(), Shop { brand, index, token: config.token, currency: config.currency })
 }
 
 /// Report for the admin listener.

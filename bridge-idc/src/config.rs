@@ -3,9 +3,11 @@
 //! It is read once at the start into plain structs. Each part of the agent gets its own struct.
 //! `samples/bridge-idc.toml` explains every setting to an operator.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::identity::Role;
 use bridge_runtime::config::{
     AdminConfig, AgentConfig, AuditConfig, Bounds, LogConfig, Mistakes, Reader, Secret, TunnelConfig,
@@ -37,6 +39,8 @@ pub struct IdcConfig {
     pub catalogue: CatalogueConfig,
     /// Section `[payments]`.
     pub payments: PaymentsConfig,
+    /// Section `[brands.NAME]`: weights of the named brands.
+    pub weights: BTreeMap<Brand, usize>,
     /// The whole configuration as TOML, with defaults and without secrets, for `--print-config`.
     pub effective: String,
     /// The settings that have a smallest and a largest value.
@@ -62,6 +66,7 @@ impl IdcConfig {
         let orders = OrdersConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
         let payments = PaymentsConfig::read(&mut reader);
+        let weights = reader.named("brands", |section| section.number("weight", 1..=1_000, 1));
         let bounds = reader.bounds();
         let effective = reader.finish()?;
         Ok(Self {
@@ -75,6 +80,11 @@ impl IdcConfig {
             orders,
             catalogue,
             payments,
+            // Nothing is left out here: an invalid name is already a mistake.
+            weights: weights
+                .into_iter()
+                .filter_map(|(name, weight)| Some((Brand::new(&name).ok()?, weight)))
+                .collect(),
             effective,
             bounds,
         })
@@ -241,6 +251,21 @@ mod tests {
         assert_eq!(config.ledger.password.unwrap().expose(), b"hunter2");
         assert!(!config.effective.contains("hunter2"));
         assert_eq!(load(&config.effective).unwrap().effective, config.effective);
+    }
+
+    #[test]
+    fn a_brands_weight_is_1_to_1000_and_needs_no_section() {
+        let weights = |toml: &str| load(toml).map(|config| config.weights.into_values().collect::<Vec<_>>());
+        assert_eq!(weights(SAMPLE), Ok(vec![1]));
+        assert_eq!(weights(&SAMPLE.replace("#weight = 1", "weight = 1000")), Ok(vec![1_000]));
+        assert_eq!(weights(&SAMPLE.replace("[brands.my-brand]", "")), Ok(vec![]));
+        for weight in ["0", "1001"] {
+            let mistakes =
+                weights(&SAMPLE.replace("#weight = 1", &format!("weight = {weight}"))).unwrap_err();
+            assert!(mistakes.contains("brands.my-brand.weight: must be 1 to 1000"), "{mistakes}");
+        }
+        let mistakes = weights(&SAMPLE.replace("brands.my-brand", "brands.\"My.Brand\"")).unwrap_err();
+        assert!(mistakes.contains("My.Brand"), "{mistakes}");
     }
 
     #[test]

@@ -192,7 +192,8 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let (payment_driver, payment_ends) =
         PaymentDriver::new(config.payments.window_max, keys.now(), service, metrics.clone());
     let keys_seen = keys.subscribe();
-    let agent = OrderCore::new(limits, keys.now());
+    let weights = config.weights.into_iter().collect();
+    let agent = OrderCore::with_weights(limits, keys.now(), &weights);
     metrics.set_queue_limit(Queue::Held, agent.held_max());
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
     let (keys_of, kept_metrics) = (ledger.clone(), metrics.runtime.clone());

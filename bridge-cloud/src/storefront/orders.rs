@@ -15,7 +15,7 @@ use bridge_protocol::domain::{KeyDigest, OrderId, UnixMicros};
 use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Rejected};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::stack::wiped;
-use bridge_protocol::wire::order::{Ask, Cancel, State as OrderState, to_idc};
+use bridge_protocol::wire::order::{Ask, Cancel, Refusal, State as OrderState, to_idc};
 use bridge_runtime::clock;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -41,11 +41,11 @@ pub(super) async fn submit_order(
     let body = worker.read_body(&headers, body).await?;
     let request = worker.parse(shop, &body)?;
     let header = Header { brand: shop.brand.clone(), order: new_order_id(), key };
-    let admitted = worker.admit(header, request)?;
+    let (admitted, slot) = worker.admit(shop, header, request)?;
     let sealed = worker.seal(&admitted)?;
     let (header, mark, trace) = (sealed.header().clone(), sealed.body(), trace(&headers));
     let kind = to_idc::Kind::Place(sealed.into_envelope());
-    carry(worker.clone(), header, kind, mark, Some(admitted), trace).await
+    carry(worker.clone(), slot, header, kind, mark, Some(admitted), trace).await
 }
 
 /// `POST /v1/{brand}/orders/{order}/cancel`: 200, 202 if the outcome is unknown, or a problem.
@@ -57,14 +57,14 @@ pub(super) async fn cancel_order(
     let shop = worker.authenticate(&brand, &headers)?;
     let key = idempotency_key(&headers)?.digest(&shop.brand);
     let header = Header { brand: shop.brand.clone(), order: order_id(&order)?, key };
-    worker.admit_write()?;
+    let slot = worker.admit_write(shop)?;
     let cancel = Cancel {
         brand: header.brand.as_str().to_owned(),
         order: Bytes::copy_from_slice(header.order.as_bytes()),
         key: Bytes::copy_from_slice(key.as_bytes()),
     };
     let mark = worker.marks.of_cancellation(header.order);
-    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), mark, None, trace(&headers)).await
+    carry(worker.clone(), slot, header, to_idc::Kind::Cancel(cancel), mark, None, trace(&headers)).await
 }
 
 /// `GET /v1/{brand}/orders/{order}`: 200 with state and lines, without personal data.
@@ -87,7 +87,8 @@ pub(super) async fn read_order(
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
     let (kind, trace) = (to_idc::Kind::Ask(ask), trace(&headers));
-    match worker.shared.link.submit(order, kind, BodyMark::NONE, trace).await {
+    let slot = worker.question_slot(&worker.shared.link, shop)?;
+    match worker.shared.link.submit(slot, order, kind, BodyMark::NONE, trace).await {
         Ok(CallerAnswer::State(state)) => Ok(Json(state_json(&state)).into_response()),
         Ok(CallerAnswer::Pending) => {
             Ok(Json(json!({ "order": order.to_string(), "state": "unknown" })).into_response())
@@ -101,7 +102,8 @@ pub(super) async fn read_order(
             | CallerAnswer::Unknown
             | CallerAnswer::NotSent,
         )
-        | Err(Rejected::Full | Rejected::InProgress | Rejected::KeyReused) => Err(not_told()),
+        | Err(Rejected::InProgress | Rejected::KeyReused) => Err(not_told()),
+        Err(Rejected::Full) => Err(refused(Refusal::Busy, order)),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn submit_payment(
     let body = worker.read_body(&headers, body).await?;
     let request =
         PayRequest::parse(&body).map_err(|errors| Problem::of_fields(Kind::InvalidPayment, &errors))?;
-    worker.admit_payment()?;
+    let slot = worker.admit_payment(shop)?;
     let payment = PaymentId::new(clock::now(), rand::rng().random());
     let pay = Pay {
         brand: shop.brand.as_str().to_owned(),
@@ -72,7 +72,7 @@ pub(super) async fn submit_payment(
     let header = Header { brand: shop.brand.clone(), order, key };
     let mark = worker.marks.of_payment(order, request.amount, request.payment_key.as_str());
     let kind = to_idc::Kind::Pay(pay);
-    let answer = carry_payment(worker.clone(), header, payment, kind, mark, trace(&headers)).await?;
+    let answer = carry_payment(worker.clone(), slot, header, payment, kind, mark, trace(&headers)).await?;
     let place = PaymentReference { brand: &shop.brand, order, payment, key: Some(key) };
     let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
     let place = PaymentReference { payment: stands.payment, key: None, ..place };
@@ -131,7 +131,8 @@ pub(super) async fn read_payment(
     };
     let place = PaymentReference { brand: &shop.brand, order, payment, key };
     let (kind, trace) = (to_idc::Kind::AskPayment(ask), trace(&headers));
-    match worker.shared.payments.submit(order, kind, BodyMark::NONE, trace).await {
+    let slot = worker.question_slot(&worker.shared.payments, shop)?;
+    match worker.shared.payments.submit(slot, order, kind, BodyMark::NONE, trace).await {
         Ok(CallerAnswer::Pending) => Ok(Json(place.unknown()).into_response()),
         Ok(CallerAnswer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
         Ok(CallerAnswer::Unknown | CallerAnswer::NotSent) => Err(not_told()),

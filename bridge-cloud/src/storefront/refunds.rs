@@ -41,7 +41,7 @@ pub(super) async fn submit_refund(
     let body = worker.read_body(&headers, body).await?;
     let request =
         RefundRequest::parse(&body).map_err(|errors| Problem::of_fields(Kind::InvalidPayment, &errors))?;
-    worker.admit_payment()?;
+    let slot = worker.admit_payment(shop)?;
     let id = RefundId::new(clock::now(), rand::rng().random());
     let mark = worker.marks.of_refund(order, payment, request.amount, &request.reason);
     let refund = Refund {
@@ -56,7 +56,7 @@ pub(super) async fn submit_refund(
     };
     let header = Header { brand: shop.brand.clone(), order, key };
     let kind = to_idc::Kind::Refund(refund);
-    let answer = carry_payment(worker.clone(), header, payment, kind, mark, trace(&headers)).await?;
+    let answer = carry_payment(worker.clone(), slot, header, payment, kind, mark, trace(&headers)).await?;
     let place = PaymentReference { brand: &shop.brand, order, payment, key: None };
     if matches!(answer, Ok(CallerAnswer::Refused(Refusal::NotFound))) {
         return Err(unknown_payment());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::note::NoteVerifier;
+use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::receipt::Verifier;
 use bridge_runtime::audit_log::{AuditLog, Batcher};
 use bridge_runtime::config::Secret;
@@ -28,16 +29,12 @@ pub struct Storefront {
     pub max_age: Duration,
     /// Longest wait of a read for its position.
     pub min_seq_wait: Duration,
-    /// Most orders that wait for a link.
-    pub queue_max: usize,
     /// The order link for orders.
     pub link: OrderLink,
     /// The audit log. Writes and answers are logged before they leave.
     pub audit: AuditLog,
     /// The order link for payments.
     pub payments: OrderLink,
-    /// Most payments that wait for a link.
-    pub payments_queue_max: usize,
     /// Keys to seal to.
     pub sealing: KeysWatch,
     /// Keys of the IDC agents that may sign a receipt.
@@ -52,6 +49,8 @@ pub struct Storefront {
 pub struct Shop {
     /// Its name.
     pub brand: Brand,
+    /// Its index in the order link.
+    pub index: BrandIndex,
     /// Bearer token of its storefront.
     pub token: Secret,
     /// Its currency.

@@ -5,6 +5,9 @@
 //! in the order of its arms: received, opened, logged, committed in a batch, signed, logged again,
 //! answered. The driver only carries the outputs out. The simulation runs this same code.
 
+/// Queues of brands that take turns.
+mod turns;
+
 /// Several transactions side by side, and the choice of the committer for each request.
 mod committers;
 
@@ -30,6 +33,8 @@ use rand::Rng;
 use self::batches::BatchUnderWay;
 use self::committers::{BatchLimits, Committers, Needs};
 use self::held::Queues;
+pub use self::turns::BrandWeights;
+use self::turns::{BrandTurns, Room, Waiting};
 use crate::orders::audit_gate::{AuditGate, AuditRound};
 use crate::orders::log_entry;
 use crate::orders::open::{self, OpenFailure, Opening};
@@ -170,6 +175,16 @@ struct PendingQuestion {
     since: UnixMicros,
 }
 
+impl Waiting for PendingQuestion {
+    fn brand(&self) -> &Brand {
+        &self.brand
+    }
+
+    fn cost(&self) -> usize {
+        1
+    }
+}
+
 /// The next action of the driver.
 #[derive(Debug)]
 pub enum Output {
@@ -237,7 +252,7 @@ pub struct OrderCore {
     /// Number of batches begun so far.
     begun: u64,
     /// Questions that wait for a look-up.
-    questions: VecDeque<PendingQuestion>,
+    questions: BrandTurns<PendingQuestion>,
     /// Questions in a look-up. The flag is true if a write about the order was under way when the
     /// look-up began. That write may have been committed after the database looked.
     looked_up: HashMap<Token, (PendingQuestion, bool)>,
@@ -259,8 +274,13 @@ pub struct OrderCore {
 }
 
 impl OrderCore {
-    /// Creates a core with nothing under way.
+    /// Creates a core with nothing under way, for brands of the same weight.
     pub fn new(limits: OrderLimits, keys: impl Into<Arc<Keyring>>) -> Self {
+        Self::with_weights(limits, keys, &BrandWeights::default())
+    }
+
+    /// Creates a core with nothing under way, whose brands take turns by these weights.
+    pub fn with_weights(limits: OrderLimits, keys: impl Into<Arc<Keyring>>, weights: &BrandWeights) -> Self {
         let keys = keys.into();
         Self {
             limits,
@@ -272,11 +292,12 @@ impl OrderCore {
             committers: Committers::new(
                 limits.committers,
                 BatchLimits { requests: limits.batch_max, lines: limits.batch_lines_max },
+                weights,
             ),
             held: Queues::default(),
             batches: Vec::new(),
             begun: 0,
-            questions: VecDeque::new(),
+            questions: BrandTurns::new(weights.clone()),
             looked_up: HashMap::new(),
             asked: Vec::new(),
             away: false,
@@ -362,10 +383,12 @@ impl OrderCore {
                     }
                 }
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
-                    if self.questions.len() >= QUESTIONS_MAX {
-                        return self.refuse(token, Refusal::Busy);
+                    match self.questions.make_room(&brand, QUESTIONS_MAX) {
+                        Room::Free => {}
+                        Room::Instead(question) => self.refuse(question.token, Refusal::Busy),
+                        Room::Full => return self.refuse(token, Refusal::Busy),
                     }
-                    self.questions.push_back(PendingQuestion { token, brand, order, key, since: now });
+                    self.questions.push(PendingQuestion { token, brand, order, key, since: now });
                 }
                 // Payments have a lane of their own.
                 Received::Deliver(
@@ -424,7 +447,7 @@ impl OrderCore {
                     Ok(None) if self.is_written(&question) => self.refuse(token, Refusal::Busy),
                     // The write that was under way has ended since. The order may exist now, so it
                     // is looked up again.
-                    Ok(None) if was_written => self.questions.push_front(question),
+                    Ok(None) if was_written => self.questions.put_back(question),
                     Ok(None) => self.refuse(token, Refusal::NotFound),
                     Err(refusal) => self.refuse(token, refusal),
                 }
@@ -479,7 +502,7 @@ impl OrderCore {
         if self.looked_up.len() >= self.limits.look_ups_at_once {
             return None;
         }
-        while let Some(question) = self.questions.pop_front() {
+        while let Some(question) = self.questions.pop() {
             if now.since(question.since) > QUESTION_WAITS_MAX {
                 self.refuse(question.token, Refusal::Busy);
                 continue;

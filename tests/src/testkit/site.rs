@@ -417,15 +417,19 @@ fn write_secret(path: &Path, secret: &str) -> Result<()> {
         .with_context(|| format!("write {}", path.display()))
 }
 
-/// Sets `section.key` in an agent's configuration file.
+/// Sets `section.key`, or `section.NAME.key`, in an agent's configuration file.
 ///
 /// # Errors
 ///
 /// Fails if the file cannot be read or written, or is not TOML.
 pub fn configure(file: &Path, key: &str, value: impl Into<toml::Value>) -> Result<()> {
     let mut config: toml::Table = fs::read_to_string(file)?.parse()?;
-    let (section, key) = key.split_once('.').context("a key is section.key")?;
-    let section = config.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    section.as_table_mut().context("a section is a table")?.insert(key.to_owned(), value.into());
+    let (sections, key) = key.rsplit_once('.').context("a key is section.key")?;
+    let mut section = &mut config;
+    for name in sections.split('.') {
+        let inner = section.entry(name).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        section = inner.as_table_mut().context("a section is a table")?;
+    }
+    section.insert(key.to_owned(), value.into());
     fs::write(file, config.to_string()).with_context(|| format!("write {}", file.display()))
 }

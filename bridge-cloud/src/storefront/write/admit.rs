@@ -1,37 +1,52 @@
 //! Admission of writes by the current load and the state of the audit log.
 
 use bridge_protocol::domain::body::OrderRequest;
+use bridge_protocol::order_link::sender::RequestClass;
 use bridge_protocol::seal::sealing::Header;
 use bridge_runtime::telemetry::shared::OrderOutcome;
 
 use super::refusals::unavailable;
 use crate::admission::{self, NotAdmitted};
+use crate::order_link::{OrderLink, Slot};
 use crate::storefront::problem::Problem;
-use crate::storefront::state::Worker;
+use crate::storefront::state::{Shop, Worker};
 
 impl Worker {
-    pub(in crate::storefront) fn admit_write(&self) -> Result<(), Problem> {
+    /// Admits a write of a brand, and returns its slot.
+    pub(in crate::storefront) fn admit_write(&self, shop: &Shop) -> Result<Slot, Problem> {
         let shared = &self.shared;
-        admission::admit_write(self.load(), shared.queue_max, shared.shutdown.is_draining())
+        let slot = shared.link.slot(RequestClass::Write, shop.index);
+        admission::admit_write(self.load(&shared.link), slot.is_some(), shared.shutdown.is_draining())
+            .and_then(|()| slot.ok_or(NotAdmitted::Full))
             .map_err(|refused| self.not_admitted(refused))
     }
 
-    fn load(&self) -> admission::Load {
-        let shared = &self.shared;
-        let load = shared.link.load();
-        // Requests that wait for the log have not reached the link yet.
-        let queued = load.queued + shared.audit.waiting();
-        admission::Load { queued, audit_writable: shared.audit.is_writable(), ..load }
+    fn load(&self, link: &OrderLink) -> admission::Load {
+        admission::Load { audit_writable: self.shared.audit.is_writable(), ..link.load() }
     }
 
+    /// Returns the slot of a question of a brand.
+    pub(in crate::storefront) fn question_slot(
+        &self,
+        link: &OrderLink,
+        shop: &Shop,
+    ) -> Result<Slot, Problem> {
+        let slot = link.slot(RequestClass::Question, shop.index);
+        slot.ok_or_else(|| unavailable(NotAdmitted::Full))
+    }
+
+    /// Admits an order, and returns it with its slot.
     pub(in crate::storefront) fn admit(
         &self,
+        shop: &Shop,
         header: Header,
         request: OrderRequest,
-    ) -> Result<admission::AdmittedOrder, Problem> {
+    ) -> Result<(admission::AdmittedOrder, Slot), Problem> {
         let shared = &self.shared;
-        let load = self.load();
-        admission::admit(header, request, load, shared.queue_max, shared.shutdown.is_draining())
+        let slot = shared.link.slot(RequestClass::Write, shop.index);
+        let (load, draining) = (self.load(&shared.link), shared.shutdown.is_draining());
+        admission::admit(header, request, load, slot.is_some(), draining)
+            .and_then(|admitted| Ok((admitted, slot.ok_or(NotAdmitted::Full)?)))
             .map_err(|refused| self.not_admitted(refused))
     }
 
@@ -44,13 +59,12 @@ impl Worker {
         self.shared.metrics.shared.orders.of(outcome).inc();
     }
 
-    pub(in crate::storefront) fn admit_payment(&self) -> Result<(), Problem> {
+    /// Admits a payment or a refund, and returns its slot.
+    pub(in crate::storefront) fn admit_payment(&self, shop: &Shop) -> Result<Slot, Problem> {
         let shared = &self.shared;
-        admission::admit_write(
-            admission::Load { audit_writable: shared.audit.is_writable(), ..shared.payments.load() },
-            shared.payments_queue_max,
-            shared.shutdown.is_draining(),
-        )
-        .map_err(unavailable)
+        let slot = shared.payments.slot(RequestClass::Write, shop.index);
+        admission::admit_write(self.load(&shared.payments), slot.is_some(), shared.shutdown.is_draining())
+            .and_then(|()| slot.ok_or(NotAdmitted::Full))
+            .map_err(unavailable)
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::RwLock;
 
 use super::refusals::unavailable;
 use crate::admission::{self, NotAdmitted};
-use crate::order_link::CarryResult;
+use crate::order_link::{CarryResult, Slot};
 use crate::storefront::audit::{self, WriteResult};
 use crate::storefront::problem::Problem;
 use crate::storefront::state::Worker;
@@ -24,6 +24,7 @@ use crate::storefront::state::Worker;
 /// kept until the answer, because it may have to be sealed again.
 pub(in crate::storefront) async fn carry(
     worker: Arc<Worker>,
+    slot: Slot,
     header: Header,
     kind: to_idc::Kind,
     body: BodyMark,
@@ -35,13 +36,13 @@ pub(in crate::storefront) async fn carry(
         let shared = &worker.shared;
         let logged = audit::sent(&worker.audit, &header, None, kind).await;
         let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
-        let mut carried = shared.link.carry(header.order, logged.into_kind(), body, trace).await;
+        let mut carried = shared.link.carry(slot, header.order, logged.into_kind(), body, trace).await;
         while let Ok(CarryResult::SealAgain(waiting)) = carried {
             let again = match &sealed {
                 Some(admitted) => worker.seal_again(admitted).await,
                 None => None,
             };
-            carried = Ok(waiting.sealed(again).await);
+            carried = waiting.sealed(again).await;
         }
         drop(sealed);
         let answer = carried.map(|carried| match carried {
@@ -75,6 +76,7 @@ async fn to_its_end<T: Send + 'static>(
 /// logged before the caller gets it.
 pub(in crate::storefront) async fn carry_payment(
     worker: Arc<Worker>,
+    slot: Slot,
     header: Header,
     payment: PaymentId,
     kind: to_idc::Kind,
@@ -86,7 +88,7 @@ pub(in crate::storefront) async fn carry_payment(
         let shared = &worker.shared;
         let logged = audit::sent(&worker.audit, &header, Some(payment), kind).await;
         let logged = logged.map_err(|_| unavailable(NotAdmitted::NoAuditLog))?;
-        let answer = shared.payments.submit(header.order, logged.into_kind(), body, trace).await;
+        let answer = shared.payments.submit(slot, header.order, logged.into_kind(), body, trace).await;
         Ok(audit::payment_answered(&worker.audit, &header, payment, answer).await)
     };
     to_its_end(under_way, way).await

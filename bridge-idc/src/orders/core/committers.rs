@@ -5,6 +5,9 @@
 //! that needs SKUs of two committers waits for the earlier requests of the other one. Later
 //! requests for the same SKUs wait behind it. So no request waits for ever, and no two wait for
 //! each other.
+//!
+//! Brands that wait for the same committer take turns by their weights. So a flood of one brand
+//! delays an order of another brand by no more than the batch under way.
 
 /// Claims of requests on rows.
 mod claims;
@@ -16,6 +19,7 @@ use bridge_protocol::domain::{Brand, Sku, UnixMicros};
 use self::claims::Claims;
 pub(super) use self::claims::Needs;
 use super::Pending;
+use super::turns::{BrandTurns, BrandWeights, Waiting};
 use crate::orders::planner::Request;
 use crate::orders::store::COMMITTERS_MAX;
 
@@ -41,8 +45,11 @@ pub(super) struct Committers {
     logging: [usize; COMMITTERS_MAX],
 }
 
-/// Queue of one committer, in the order of admission.
-#[derive(Debug, Default)]
+/// Lines of an order that cost its brand as much as the order itself.
+const LINES_PER_COST: usize = 8;
+
+/// Queue of one committer. The requests of each brand are in the order of admission.
+#[derive(Debug)]
 struct CommitQueue {
     /// Requests that were looked at and needed a row of another committer. They are older than
     /// those in `waiting`.
@@ -52,7 +59,28 @@ struct CommitQueue {
     /// Hashes of the keys and orders in `passed_over`. A later request about one of them must not
     /// overtake.
     passed_over_about: HashSet<u64>,
-    waiting: VecDeque<Queued>,
+    waiting: BrandTurns<Queued>,
+}
+
+impl CommitQueue {
+    fn new(weights: BrandWeights) -> Self {
+        Self {
+            passed_over: VecDeque::new(),
+            seen: 0,
+            passed_over_about: HashSet::new(),
+            waiting: BrandTurns::new(weights),
+        }
+    }
+}
+
+impl Waiting for Queued {
+    fn brand(&self) -> &Brand {
+        &self.pending.request.brand
+    }
+
+    fn cost(&self) -> usize {
+        1 + self.ticket.lines / LINES_PER_COST
+    }
 }
 
 /// A request in a committer's queue.
@@ -90,10 +118,10 @@ pub(super) fn lines_of(request: &Request) -> usize {
 
 impl Committers {
     /// Creates this many committers, at most [`COMMITTERS_MAX`], with empty queues.
-    pub(super) fn new(committers: usize, limits: BatchLimits) -> Self {
+    pub(super) fn new(committers: usize, limits: BatchLimits, weights: &BrandWeights) -> Self {
         let committers = committers.clamp(1, COMMITTERS_MAX);
         Self {
-            queues: (0..committers).map(|_| CommitQueue::default()).collect(),
+            queues: (0..committers).map(|_| CommitQueue::new(weights.clone())).collect(),
             claims: Claims::new(committers),
             limits,
             waiting: 0,
@@ -118,7 +146,8 @@ impl Committers {
 
     /// Returns the requests in all queues.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Pending> {
-        let queues = self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(&queue.waiting));
+        let queues =
+            self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(queue.waiting.iter()));
         queues.map(|queued| &queued.pending)
     }
 
@@ -156,7 +185,7 @@ impl Committers {
     pub(super) fn admit(&mut self, pending: Pending, needs: Needs, since: UnixMicros) {
         let ticket = self.ticket(&pending, needs, since);
         self.waiting += 1;
-        self.queues[ticket.committer].waiting.push_back(Queued { pending, ticket });
+        self.queues[ticket.committer].waiting.push(Queued { pending, ticket });
     }
 
     /// Queues a request before all others. No other request needs the same rows.
@@ -198,16 +227,17 @@ impl Committers {
         }
     }
 
-    /// Takes the next batch of a committer: as many requests as fit, in the order of admission.
-    /// Requests that need a row of another committer stay. `set_apart` keeps the requests that need
-    /// a held row, and returns the others.
+    /// Takes the next batch of a committer: as many requests as fit. Brands take turns, and each
+    /// brand's requests are in the order of admission. Requests that need a row of another committer
+    /// stay. `set_apart` keeps the requests that need a held row, and returns the others.
     pub(super) fn take_batch(
         &mut self,
         committer: usize,
         mut set_apart: impl FnMut(Pending) -> Option<Pending>,
     ) -> Vec<Queued> {
         let mut taken = TakenBatch::default();
-        let mut queue = std::mem::take(&mut self.queues[committer]);
+        let empty = CommitQueue::new(BrandWeights::default());
+        let mut queue = std::mem::replace(&mut self.queues[committer], empty);
         let releases = self.claims.releases();
         if queue.seen != releases {
             queue.passed_over_about.clear();
@@ -219,10 +249,10 @@ impl Committers {
             queue.seen = if taken.is_full { u64::MAX } else { releases };
         }
         while !taken.is_full
-            && let Some(queued) = queue.waiting.pop_front()
+            && let Some(queued) = queue.waiting.pop()
         {
             match self.take(&mut taken, &mut queue.passed_over_about, queued, &mut set_apart) {
-                Some(queued) if taken.is_full => queue.waiting.push_front(queued),
+                Some(queued) if taken.is_full => queue.waiting.put_back(queued),
                 left => queue.passed_over.extend(left),
             }
         }
@@ -270,10 +300,13 @@ impl Committers {
     pub(super) fn drain_without_effect(&mut self) -> Vec<Pending> {
         let mut drained = Vec::new();
         for committer in 0..self.count() {
-            let queue = std::mem::take(&mut self.queues[committer]);
-            for queued in queue.passed_over.into_iter().chain(queue.waiting) {
+            let queue = &mut self.queues[committer];
+            let passed_over = std::mem::take(&mut queue.passed_over);
+            let waiting = queue.waiting.drain();
+            queue.passed_over_about.clear();
+            for queued in passed_over.into_iter().chain(waiting) {
                 if queued.pending.doubtful {
-                    self.queues[committer].waiting.push_back(queued);
+                    self.queues[committer].waiting.push(queued);
                 } else {
                     self.leave(queued.ticket);
                     drained.push(queued.pending);

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::request::RequestClass;
 use crate::domain::OrderId;
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;
 
 /// Sealing sessions remembered for each lane, so that each encapsulation travels once.
 const SESSIONS_PER_LANE: usize = 16;
+
+/// Part of a link's window, one in this many, that questions may take. The rest is left to writes.
+const QUESTION_PART: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -21,6 +25,8 @@ pub(super) struct Link {
     pub(super) window: usize,
     /// Requests on the link without an answer.
     pub(super) in_flight: usize,
+    /// Number of these that are questions.
+    questions: usize,
     /// True if the link takes new requests. It does not while the peer is silent or draining.
     pub(super) open: bool,
     /// Sealing keys that its agent opens.
@@ -39,17 +45,43 @@ impl Link {
     /// Makes a link without keys.
     pub(super) fn new(lanes: u8, window: u32) -> Self {
         let lanes = (0..lanes.max(1)).map(|_| Lane::default()).collect();
-        Self { lanes, window: window as usize, in_flight: 0, open: true, keys: Vec::new(), away_until: None }
+        Self {
+            lanes,
+            window: window as usize,
+            in_flight: 0,
+            questions: 0,
+            open: true,
+            keys: Vec::new(),
+            away_until: None,
+        }
     }
 
-    /// Returns true if it has room for one more request that is sealed to this key, or not sealed.
-    pub(super) fn takes(&self, key: Option<KeyId>) -> bool {
-        self.open && self.has_room() && key.is_none_or(|key| self.keys.contains(&key))
+    /// Returns true if it has room for one more request of this class that is sealed to this key,
+    /// or not sealed.
+    pub(super) fn takes(&self, class: RequestClass, key: Option<KeyId>) -> bool {
+        self.open && self.has_room(class) && key.is_none_or(|key| self.keys.contains(&key))
     }
 
-    /// Returns true if its agent accepts one more request.
-    pub(super) fn has_room(&self) -> bool {
+    /// Returns true if its agent accepts one more request of this class.
+    pub(super) fn has_room(&self, class: RequestClass) -> bool {
         self.in_flight < self.window
+            && match class {
+                RequestClass::Write => true,
+                // One question may always go, because a window may be as small as 1.
+                RequestClass::Question => self.questions < (self.window / QUESTION_PART).max(1),
+            }
+    }
+
+    /// Counts a request that is sent on the link.
+    pub(super) fn begin(&mut self, class: RequestClass) {
+        self.in_flight += 1;
+        self.questions += usize::from(class == RequestClass::Question);
+    }
+
+    /// Stops counting a request that was on the link.
+    pub(super) fn end(&mut self, class: RequestClass) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.questions = self.questions.saturating_sub(usize::from(class == RequestClass::Question));
     }
 
     /// Returns true if its agent said a moment ago that it cannot commit.

@@ -22,8 +22,14 @@ mod output;
 /// The sender's state of a request.
 mod request;
 
+/// Shares of brands in a full queue.
+pub mod fair_share;
+
 /// Requests that the sender has not sent yet.
-mod queue;
+mod fair_queue;
+
+/// Queues of the sender's writes and questions.
+mod class_queues;
 
 /// The sender's state of a link.
 mod link;

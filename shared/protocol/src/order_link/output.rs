@@ -61,6 +61,13 @@ pub enum Output {
         /// Its answer.
         answer: CallerAnswer,
     },
+    /// Tell the caller that the queue is full, as with
+    /// [`Rejected::Full`](super::sender::Rejected::Full). This request was not sent. A request of a
+    /// brand below its share took its place.
+    PushedOut {
+        /// The request.
+        request: RequestId,
+    },
     /// No link opens the key that this order is sealed to, but some link opens another key. Its
     /// caller must seal it again and pass it to
     /// [`Sender::handle_sealed`](super::sender::Sender::handle_sealed). The request does not end

@@ -3,16 +3,24 @@
 use std::time::Duration;
 
 use super::LinkId;
-use super::output::CallerAnswer;
+use super::fair_queue::QueuedRequest;
+use super::fair_share::BrandIndex;
+use super::output::{CallerAnswer, RequestId};
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;
 
+/// Bytes of clear terms that cost as much as one small request: about eight lines.
+const TERMS_BYTES_PER_COST: usize = 256;
+
+/// Bytes of sealed data that cost as much as one small request.
+const SEALED_BYTES_PER_COST: usize = 1_024;
+
 /// Reasons to reject a request, which then has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// The queue is full.
-    #[error("the order queue is full")]
+    /// The queue of its class is full, and the brand has its share of it.
+    #[error("the queue is full")]
     Full,
     /// A request under the same idempotency key still waits for its answer.
     #[error("a request under this idempotency key is in progress")]
@@ -32,9 +40,35 @@ impl BodyMark {
     pub const NONE: Self = Self(0);
 }
 
+/// Classes of requests. Each has its own queue and limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RequestClass {
+    /// An order, a cancellation, a payment or a refund.
+    Write,
+    /// A question about an order or a payment.
+    Question,
+}
+
+impl RequestClass {
+    /// All classes.
+    pub const ALL: [Self; 2] = [Self::Write, Self::Question];
+
+    /// Returns the class of a request.
+    pub fn of(kind: &to_idc::Kind) -> Self {
+        match kind {
+            to_idc::Kind::Place(_)
+            | to_idc::Kind::Cancel(_)
+            | to_idc::Kind::Pay(_)
+            | to_idc::Kind::Refund(_) => Self::Write,
+            to_idc::Kind::Ask(_) | to_idc::Kind::AskPayment(_) => Self::Question,
+        }
+    }
+}
+
 /// A request that is not settled.
 #[derive(Debug)]
 pub(super) struct Request {
+    pub(super) brand: BrandIndex,
     pub(super) order: OrderId,
     pub(super) kind: to_idc::Kind,
     /// Idempotency key of a write.
@@ -88,6 +122,20 @@ pub(super) enum RequestState {
 }
 
 impl Request {
+    /// Returns its entry for the queue.
+    ///
+    /// It may leave a full queue if it was never sent, is not doubtful, and has a caller that can
+    /// be told.
+    pub(super) fn queued(&self, id: RequestId) -> QueuedRequest {
+        let may_leave = self.sent == 0 && !self.doubtful && self.caller_until.is_some();
+        QueuedRequest { id, cost: cost(&self.kind), may_leave }
+    }
+
+    /// Returns its class.
+    pub(super) fn class(&self) -> RequestClass {
+        RequestClass::of(&self.kind)
+    }
+
     /// Returns true if it places its order.
     pub(super) fn places(&self) -> bool {
         matches!(self.kind, to_idc::Kind::Place(_))
@@ -106,6 +154,20 @@ impl Request {
 
 pub(super) fn request_is_given_up(request: Option<&Request>, now: Duration) -> bool {
     request.is_none_or(|request| request.settle_until <= now)
+}
+
+/// Returns the credit that a request takes from its brand.
+///
+/// Each line of an order is work for the database, and takes about 30 bytes of the clear terms. The
+/// sealed part is only carried and stored.
+fn cost(kind: &to_idc::Kind) -> usize {
+    match kind {
+        to_idc::Kind::Place(envelope) => {
+            1 + envelope.terms.len() / TERMS_BYTES_PER_COST
+                + envelope.ciphertext.len() / SEALED_BYTES_PER_COST
+        }
+        _ => 1,
+    }
 }
 
 /// Returns the key that a sealed order is sealed to.

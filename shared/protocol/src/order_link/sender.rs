@@ -17,15 +17,21 @@
 //! An agent whose database or audit log does not work refuses quickly, so its links always look the
 //! least loaded. A request that it refuses goes to another agent, and for a moment links of other
 //! agents are preferred.
+//!
+//! Brands take turns by their weights. Each brand may have its share of a queue, and no other
+//! brand can take it away. Questions have a queue of their own and a part of each link's window, so
+//! writes never wait for a crowd that asks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::LinkId;
+use super::class_queues::ClassQueues;
+use super::fair_queue::QueueEnd;
+pub use super::fair_share::BrandIndex;
 use super::link::{Link, lane_of};
 pub use super::output::{CallerAnswer, Output, RequestId};
-use super::queue::Queue;
-pub use super::request::{BodyMark, Rejected};
+pub use super::request::{BodyMark, Rejected, RequestClass};
 use super::request::{Request, RequestState, request_is_given_up, sealed_to, write_key};
 use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
@@ -38,8 +44,10 @@ const AWAY_FOR: Duration = Duration::from_secs(1);
 /// The sender's limits.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderLimits {
-    /// Most requests that wait to be sent.
+    /// Most writes of all brands that wait to be sent.
     pub queue_max: usize,
+    /// Most questions of all brands that wait to be sent.
+    pub questions_max: usize,
     /// Most requests that are still being settled and have no caller any more.
     pub settling_max: usize,
     /// Longest wait of a caller.
@@ -50,6 +58,16 @@ pub struct SenderLimits {
     pub resend_after: Duration,
 }
 
+impl SenderLimits {
+    /// Returns the most requests of a class that wait to be sent.
+    pub fn max_of(&self, class: RequestClass) -> usize {
+        match class {
+            RequestClass::Write => self.queue_max,
+            RequestClass::Question => self.questions_max,
+        }
+    }
+}
+
 /// The sender's state.
 #[derive(Debug)]
 pub struct Sender {
@@ -58,9 +76,7 @@ pub struct Sender {
     /// All requests that are not settled.
     requests: HashMap<RequestId, Request>,
     /// Requests to send as soon as a link has room.
-    queue: Queue,
-    /// Number of requests whose callers seal them again.
-    sealing: usize,
+    queues: ClassQueues,
     /// The request for each key; writes only.
     keys: HashMap<KeyDigest, RequestId>,
     /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
@@ -78,14 +94,19 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Makes a sender without links.
+    /// Makes a sender without links, for brands that all have the same weight.
     pub fn new(limits: SenderLimits) -> Self {
+        Self::with_weights(limits, &[])
+    }
+
+    /// Makes a sender without links, with a weight for each brand. Brands share the links and the
+    /// queues by their weights.
+    pub fn with_weights(limits: SenderLimits, weights: &[usize]) -> Self {
         Self {
             limits,
             next_request: 0,
             requests: HashMap::new(),
-            queue: Queue::default(),
-            sealing: 0,
+            queues: ClassQueues::new(weights),
             keys: HashMap::new(),
             settling: BTreeSet::new(),
             unsettled: Unsettled::default(),
@@ -95,17 +116,6 @@ impl Sender {
             keys_version: 0,
             outputs: VecDeque::new(),
         }
-    }
-
-    /// Returns the requests that wait to be sent, to be sealed again, or for the end of another
-    /// request.
-    ///
-    /// Requests that no link opens are not counted, so that they take no room from others. They
-    /// wait for a link at most until settling is given up.
-    pub fn queued(&self) -> usize {
-        let lens = self.queue.lens();
-        let takeable = lens.filter(|(key, _)| !key.is_some_and(|key| self.is_opened_nowhere(key)));
-        takeable.map(|(_, len)| len).sum::<usize>() + self.sealing + self.unsettled.behind()
     }
 
     /// Returns the requests that are not settled.
@@ -133,15 +143,17 @@ impl Sender {
         key.is_some_and(|key| self.keys.contains_key(&key)) || self.unsettled.has(order)
     }
 
-    /// Takes a request about an order. `body` decides if a pending request under the same key is
-    /// the same one.
+    /// Takes a request of a brand about an order. `body` decides if a pending request under the
+    /// same key is the same one.
     ///
     /// # Errors
     ///
-    /// Fails if the queue is full or another request under the key is not settled.
+    /// Fails if the queue is full and the brand has its share of it, or if another request under
+    /// the key is not settled.
     pub fn submit(
         &mut self,
         now: Duration,
+        brand: BrandIndex,
         order: OrderId,
         kind: to_idc::Kind,
         body: BodyMark,
@@ -155,15 +167,16 @@ impl Sender {
         if earlier.is_some_and(|(_, earlier)| earlier.caller_until.is_some()) {
             return Err(Rejected::InProgress);
         }
-        if self.queued() >= self.limits.queue_max {
+        let earlier = earlier.map(|(id, earlier)| (id, earlier.doubtful || earlier.is_out()));
+        if !self.makes_room(brand, RequestClass::of(&kind)) {
             return Err(Rejected::Full);
         }
         let mut doubtful = self.is_asked_too_early(order, &kind);
         let early = matches!(kind, to_idc::Kind::Cancel(_)) && self.unsettled.is_placing(order);
-        if let Some((id, earlier)) = earlier {
+        if let Some((id, is_doubtful)) = earlier {
             // The earlier request has no caller any more. The new one, under the same key, settles
             // both.
-            doubtful = earlier.doubtful || earlier.is_out();
+            doubtful = is_doubtful;
             self.forget(id);
         }
         self.next_request += 1;
@@ -171,6 +184,7 @@ impl Sender {
         let caller_until = now + self.limits.answer_within;
         let settle_until = caller_until + self.limits.settle_for;
         let request = Request {
+            brand,
             order,
             sealed_to: sealed_to(&kind),
             kind,
@@ -207,11 +221,12 @@ impl Sender {
     pub fn submit_while_placed(
         &mut self,
         now: Duration,
+        brand: BrandIndex,
         order: OrderId,
         kind: to_idc::Kind,
         body: BodyMark,
     ) -> Result<RequestId, Rejected> {
-        let id = self.submit(now, order, kind, body)?;
+        let id = self.submit(now, brand, order, kind, body)?;
         self.requests.entry(id).and_modify(|request| request.early = true);
         Ok(id)
     }
@@ -230,8 +245,8 @@ impl Sender {
             return self.outputs.push_back(Output::Answer { request: id, answer: CallerAnswer::Unknown });
         };
         let answer = answer.take();
-        self.sealing -= 1;
         let Some(request) = self.requests.get_mut(&id) else { return };
+        self.queues.of_mut(request.class()).release(request.brand);
         request.place = RequestState::Queued;
         if let Some(answer) = answer {
             self.finish(id, *answer);
@@ -244,7 +259,8 @@ impl Sender {
             }
             None => {
                 request.caller_until = Some(now);
-                self.queue.push_back(request.sealed_to, id);
+                let queue = self.queues.of_mut(request.class());
+                queue.push(QueueEnd::Back, request.brand, request.sealed_to, request.queued(id));
                 self.set_timer(id);
             }
         }
@@ -410,14 +426,14 @@ impl Sender {
             // The answer is to an earlier copy. The last one is not answered yet.
             return true;
         }
-        let (order, early) = (request.order, request.early);
+        let (order, early, class) = (request.order, request.early, request.class());
         let is_final = !request.doubtful || request.key.is_none();
         let Request { unknown_on, down_on, .. } = &*request;
         let others = self.links.iter();
         let others =
             others.filter(|(id, link)| link.open && !unknown_on.contains(id) && !down_on.contains(id));
-        if let Some((other, link)) = others.min_by_key(|(_, link)| (!link.has_room(), link.in_flight)) {
-            let (other, has_room) = (*other, link.has_room());
+        if let Some((other, link)) = others.min_by_key(|(_, link)| (!link.has_room(class), link.in_flight)) {
+            let (other, has_room) = (*other, link.has_room(class));
             if has_room {
                 self.take_off_link(id);
                 self.send(now, id, other);
@@ -451,9 +467,13 @@ impl Sender {
             return false;
         }
         request.down_on.push(link);
+        let class = request.class();
         let Request { down_on, unknown_on, sealed_to, .. } = &*request;
         let others = self.links.iter().filter(|(id, link)| {
-            link.takes(*sealed_to) && !link.is_away(now) && !down_on.contains(id) && !unknown_on.contains(id)
+            link.takes(class, *sealed_to)
+                && !link.is_away(now)
+                && !down_on.contains(id)
+                && !unknown_on.contains(id)
         });
         let Some((other, _)) = others.min_by_key(|(_, link)| link.in_flight) else { return false };
         let other = *other;
@@ -475,6 +495,7 @@ impl Sender {
     fn wait_behind(&mut self, id: RequestId, order: OrderId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = RequestState::Behind;
+        self.queues.of_mut(request.class()).hold(request.brand);
         self.unsettled.wait_behind(order, id);
         self.set_timer(id);
     }
@@ -483,84 +504,12 @@ impl Sender {
     /// the order are final.
     fn send_after_its_order(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
+        if matches!(request.place, RequestState::Behind) {
+            self.queues.of_mut(request.class()).release(request.brand);
+        }
         request.early = false;
         request.unknown_on.clear();
         self.queue_back(id);
-    }
-
-    /// Handles a change of the links, of their openness or of their keys.
-    fn links_changed(&mut self, now: Duration) {
-        self.keys_version += 1;
-        self.note_reach(now);
-        for key in self.queue.keys() {
-            let waiting = if self.is_opened_nowhere(key) { self.queue.of_key(key) } else { continue };
-            for id in waiting {
-                if self.has_sealed_again(id) {
-                    self.queue.remove(Some(key), id);
-                }
-            }
-        }
-        self.send_queued(now);
-    }
-
-    /// Returns true if no link opens this key, but some link opens another one.
-    fn is_opened_nowhere(&self, key: KeyId) -> bool {
-        let mut others = false;
-        for link in self.links.values().filter(|link| link.open) {
-            if link.keys.contains(&key) {
-                return false;
-            }
-            others |= !link.keys.is_empty();
-        }
-        others
-    }
-
-    /// Returns an order that no link opens to its caller for sealing. Returns false if it has no
-    /// caller.
-    fn has_sealed_again(&mut self, id: RequestId) -> bool {
-        let waited_for = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
-        let Some(request) = waited_for else { return false };
-        request.place = RequestState::Sealing(None);
-        self.sealing += 1;
-        self.outputs.push_back(Output::SealAgain { request: id });
-        self.set_timer(id);
-        true
-    }
-
-    /// Puts a request into the queue, unless it must be sealed again first.
-    fn queue_at(&mut self, id: RequestId, push: fn(&mut Queue, Option<KeyId>, RequestId)) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        request.place = RequestState::Queued;
-        let key = request.sealed_to;
-        if !(key.is_some_and(|key| self.is_opened_nowhere(key)) && self.has_sealed_again(id)) {
-            push(&mut self.queue, key, id);
-        }
-        self.set_timer(id);
-    }
-
-    fn queue_back(&mut self, id: RequestId) {
-        self.queue_at(id, Queue::push_back);
-    }
-
-    /// Sends waiting requests, the oldest first, to links that have room and the key.
-    fn send_queued(&mut self, now: Duration) {
-        loop {
-            let fronts = self.queue.fronts();
-            let ready = fronts.filter_map(|(key, id)| Some((id, key, self.link_for(now, key)?)));
-            let Some((id, key, link)) = ready.min_by_key(|(id, ..)| *id) else { return };
-            self.queue.remove(key, id);
-            if let Some(request) = self.requests.get_mut(&id) {
-                request.down_on.clear();
-            }
-            self.send(now, id, link);
-        }
-    }
-
-    /// Returns the least loaded link with room whose agent opens the key. Links of an agent that
-    /// cannot commit come last.
-    fn link_for(&self, now: Duration, key: Option<KeyId>) -> Option<LinkId> {
-        let free = self.links.iter().filter(|(_, link)| link.takes(key));
-        free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
     }
 
     fn send(&mut self, now: Duration, id: RequestId, link_id: LinkId) {
@@ -568,7 +517,7 @@ impl Sender {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
         request.sent = request.sent.saturating_add(1);
-        link.in_flight += 1;
+        link.begin(request.class());
         let index = lane_of(request.order, link.lanes.len());
         let mut bare = false;
         if let Some(lane) = link.lanes.get_mut(index) {
@@ -608,21 +557,13 @@ impl Sender {
         self.requeue(id);
     }
 
-    /// Takes a request off its link and puts it at the head of the queue, because it is the oldest.
-    fn requeue(&mut self, id: RequestId) {
-        if self.take_off_link(id) {
-            self.queue_at(id, Queue::push_front);
-        }
-    }
-
     /// Takes a request off its link. Returns false if it is on none. The caller must decide its
     /// next place.
     fn take_off_link(&mut self, id: RequestId) -> bool {
-        let Some(Request { place: RequestState::InFlight { link, .. }, .. }) = self.requests.get(&id) else {
-            return false;
-        };
-        if let Some(link) = self.links.get_mut(link) {
-            link.in_flight = link.in_flight.saturating_sub(1);
+        let Some(request) = self.requests.get(&id) else { return false };
+        let RequestState::InFlight { link, .. } = request.place else { return false };
+        if let Some(link) = self.links.get_mut(&link) {
+            link.end(request.class());
         }
         true
     }
@@ -641,10 +582,11 @@ impl Sender {
         let Some(request) = self.requests.remove(&id) else { return };
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
+        let queue = self.queues.of_mut(request.class());
         match request.place {
-            RequestState::Queued => self.queue.remove(request.sealed_to, id),
-            RequestState::Sealing(_) => self.sealing -= 1,
-            RequestState::InFlight { .. } | RequestState::Behind => {}
+            RequestState::Queued => queue.remove(request.brand, request.sealed_to, id),
+            RequestState::Sealing(_) | RequestState::Behind => queue.release(request.brand),
+            RequestState::InFlight { .. } => {}
         }
         if let Some(key) = request.key {
             self.keys.remove(&key);
@@ -683,6 +625,7 @@ impl Sender {
 }
 
 mod questions;
+mod queueing;
 
 #[cfg(test)]
 mod tests;

@@ -12,8 +12,6 @@ use crate::domain::OrderId;
 pub(super) struct Unsettled {
     /// Writes by their order; each order has at least one.
     orders: HashMap<OrderId, Writes>,
-    /// Writes of all orders that wait for others.
-    behind: usize,
 }
 
 #[derive(Debug, Default)]
@@ -36,11 +34,6 @@ impl Unsettled {
         self.orders.get(&order).is_some_and(|writes| writes.placings > 0)
     }
 
-    /// Returns the number of requests that wait until their order is no longer being placed.
-    pub(super) fn behind(&self) -> usize {
-        self.behind
-    }
-
     /// Takes a new write.
     pub(super) fn begin(&mut self, order: OrderId, places: bool) {
         let writes = self.orders.entry(order).or_default();
@@ -50,7 +43,7 @@ impl Unsettled {
 
     /// Makes a write wait until its order is no longer being placed.
     pub(super) fn wait_behind(&mut self, order: OrderId, id: RequestId) {
-        self.behind += usize::from(self.orders.entry(order).or_default().behind.insert(id));
+        self.orders.entry(order).or_default().behind.insert(id);
     }
 
     /// Ends a write. Returns the requests that need not wait any more.
@@ -59,13 +52,12 @@ impl Unsettled {
         let writes = entry.get_mut();
         writes.count -= 1;
         writes.placings -= usize::from(places);
-        self.behind -= usize::from(writes.behind.remove(&id));
+        writes.behind.remove(&id);
         let is_placing = writes.placings > 0;
         let behind = if is_placing { BTreeSet::new() } else { std::mem::take(&mut writes.behind) };
         if writes.count == 0 {
             entry.remove();
         }
-        self.behind -= behind.len();
         behind
     }
 }

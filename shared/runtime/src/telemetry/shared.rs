@@ -48,10 +48,13 @@ labels! {
         Commit = "commit",
         /// IDC: orders that wait for rows that another session has locked.
         Held = "held",
-        /// IDC: questions about orders that wait for their look-up.
+        /// Cloud: questions about orders that wait for a link. IDC: those that wait for their
+        /// look-up.
         Questions = "questions",
         /// Cloud: payments that wait for a link.
         Payments = "payments",
+        /// Cloud: questions about payments that wait for a link.
+        PaymentQuestions = "payment_questions",
         /// Both: payments on a link without an answer.
         PaymentsInFlight = "payments_in_flight",
     }

@@ -6,6 +6,7 @@ use bridge_idc::orders::core as order_core;
 use bridge_idc::orders::planner::Action;
 use bridge_idc::orders::store::{Batch, RequestOutcome};
 use bridge_protocol::domain::OrderId;
+use bridge_protocol::order_link::sender::RequestClass;
 use bridge_protocol::wire::order::Refusal;
 
 use super::super::reference::{Body, Key, Order, Row, State};
@@ -22,7 +23,8 @@ impl World {
             let windows =
                 self.slots.iter().filter(|slot| slot.cloud == number).count() * self.window as usize;
             let limits = self.sender_limits;
-            let (queued, unsettled) = (cloud.sender.queued(), cloud.sender.unsettled());
+            let [writes, questions] = RequestClass::ALL.map(|class| cloud.sender.queued(class));
+            let unsettled = cloud.sender.unsettled();
             // Requests without a waiting caller. If keys rotate, those that no link opens may
             // exceed the queue's limit by this number.
             let settling = unsettled - cloud.waiting.len();
@@ -30,12 +32,18 @@ impl World {
             if settling >= limits.settling_max {
                 cloud.overflowed_at = Some(self.now);
             }
-            let max = limits.queue_max + windows;
-            if queued > max + beside || unsettled > max + beside || settling > limits.settling_max {
+            let max_of = |class| limits.max_of(class) + windows;
+            let [writes_max, questions_max] = RequestClass::ALL.map(max_of);
+            let all_max = limits.queue_max + limits.questions_max + windows;
+            if writes > writes_max + beside
+                || questions > questions_max
+                || unsettled > all_max + beside
+                || settling > limits.settling_max
+            {
                 broken = Some(format!(
-                    "cloud {number} holds {unsettled} requests, {queued} queued, {settling} that nobody waits for: the limits are \
-                     {} and {windows} on links, {}",
-                    limits.queue_max, limits.settling_max
+                    "cloud {number} holds {unsettled} requests, {writes} writes and {questions} questions queued, {settling} that \
+                     nobody waits for: the limits are {} and {}, {windows} on links, {}",
+                    limits.queue_max, limits.questions_max, limits.settling_max
                 ));
             }
         }

@@ -8,7 +8,10 @@ use bridge_cloud::admission::{self, Load};
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, UnixMicros};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, RequestId, Sender, SenderLimits};
+use bridge_protocol::order_link::fair_share::BrandIndex;
+use bridge_protocol::order_link::sender::{
+    BodyMark, CallerAnswer, Output, Rejected, RequestClass, RequestId, Sender, SenderLimits,
+};
 use bridge_protocol::receipt::Verifier;
 use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
@@ -118,12 +121,11 @@ impl World {
         if !agent.up {
             return self.tell(attempt, CallerReply::Nothing(NoEffect::NobodyThere));
         }
-        let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued());
+        let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued(RequestClass::Write));
         let load = Load { link_open, queued, audit_writable: self.cloud_log_is_writable(cloud) };
-        let overfills = self.sabotage == Some(Sabotage::OverfillQueues);
-        let queue_max = if overfills { usize::MAX } else { self.sender_limits.queue_max };
+        let has_room = agent.sender.has_room(RequestClass::Write, self.brand_index(attempt));
         if !matches!(request, Request::Ask { .. })
-            && let Err(refused) = admission::admit_write(load, queue_max, false)
+            && let Err(refused) = admission::admit_write(load, has_room, false)
         {
             return self.tell(attempt, CallerReply::Nothing(NoEffect::NotAdmitted(refused)));
         }
@@ -155,7 +157,8 @@ impl World {
     pub(super) fn submit(&mut self, attempt: usize, kind: to_idc::Kind, mark: BodyMark) {
         let Attempt { cloud, order, .. } = self.attempts[attempt];
         let now = self.cloud_now(cloud);
-        match self.clouds[cloud].sender.submit(now, order, kind, mark) {
+        let brand = self.brand_index(attempt);
+        match self.clouds[cloud].sender.submit(now, brand, order, kind, mark) {
             Ok(id) => {
                 note!(self, "cloud {cloud} takes attempt {attempt} as request {}", id.0);
                 self.clouds[cloud].waiting.insert(id, attempt);
@@ -163,6 +166,10 @@ impl World {
             Err(rejected) => self.conclude(attempt, CallerReply::rejected(rejected)),
         }
         self.do_cloud_outputs(cloud);
+    }
+
+    fn brand_index(&self, attempt: usize) -> BrandIndex {
+        BrandIndex(self.writes[self.attempts[attempt].write].brand)
     }
 
     /// Returns the digest of an attempt's key on the wire.
@@ -304,6 +311,11 @@ impl World {
                     let heard = self.clouds[cloud].heard.remove(&request);
                     if let Some(attempt) = self.clouds[cloud].waiting.remove(&request) {
                         self.answer(attempt, answer, heard);
+                    }
+                }
+                Output::PushedOut { request } => {
+                    if let Some(attempt) = self.clouds[cloud].waiting.remove(&request) {
+                        self.conclude(attempt, CallerReply::rejected(Rejected::Full));
                     }
                 }
                 Output::SealAgain { request } => self.seal_again(cloud, request),

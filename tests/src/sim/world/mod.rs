@@ -296,8 +296,10 @@ impl World {
         let orders = dice.between(200..=1_000);
         #[expect(clippy::expect_used, reason = "the shop's names and prices stand in its file")]
         let shop = Shop::open(&mut dice, orders).expect("a shop of good names");
+        let queue_max = usize::try_from(dice.between(8..=200)).unwrap_or(8);
         let sender_limits = sender::SenderLimits {
-            queue_max: usize::try_from(dice.between(8..=200)).unwrap_or(8),
+            queue_max,
+            questions_max: queue_max,
             settling_max: usize::try_from(dice.between(5..=1_000)).unwrap_or(5),
             answer_within: dice.millis(300..=1_500),
             settle_for: dice.millis(1_000..=4_000),

@@ -6,7 +6,10 @@ use std::time::Duration;
 use bridge_cloud::admission::{self, Load};
 use bridge_idc::orders::store::model::PaymentColumns;
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, OrderId, PaymentId};
-use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, RequestId, Sender};
+use bridge_protocol::order_link::fair_share::BrandIndex;
+use bridge_protocol::order_link::sender::{
+    BodyMark, CallerAnswer, Output, Rejected, RequestClass, RequestId, Sender,
+};
 use bridge_protocol::wire::order::{Refusal, ToCloud, to_idc};
 use bridge_protocol::wire::payment::{AskPayment, Pay, Refund};
 use bytes::Bytes;
@@ -230,7 +233,7 @@ impl World {
 
     /// Handles a payer's request: admits it, logs it, and hands it to the order link of payments.
     fn pay_call(&mut self, attempt: usize) {
-        let PayAttempt { cloud, request, .. } = self.payment_world.attempts[attempt].clone();
+        let PayAttempt { write, cloud, request, .. } = self.payment_world.attempts[attempt].clone();
         let agent = &self.clouds[cloud];
         if !agent.up {
             return self.tell_payer(attempt, &CallerReply::Nothing(NoEffect::NobodyThere), None);
@@ -239,12 +242,14 @@ impl World {
         if request == PayRequest::Ask {
             return self.submit_payment(attempt, kind, BodyMark::NONE);
         }
+        let brand = BrandIndex(self.payment_world.writes[write].brand);
+        let has_room = agent.payments.has_room(RequestClass::Write, brand);
         let load = Load {
             link_open: agent.payments.has_open_link(),
-            queued: agent.payments.queued(),
+            queued: agent.payments.queued(RequestClass::Write),
             audit_writable: self.cloud_log_is_writable(cloud),
         };
-        if let Err(refused) = admission::admit_write(load, self.sender_limits.queue_max, false) {
+        if let Err(refused) = admission::admit_write(load, has_room, false) {
             return self.tell_payer(attempt, &CallerReply::Nothing(NoEffect::NotAdmitted(refused)), None);
         }
         let mark = match &request {
@@ -295,7 +300,8 @@ impl World {
         self.payment_world.attempts[attempt].existed =
             is_placing || self.ledger.state_of(&order.as_uuid()).is_some();
         let submit = if is_placing { Sender::submit_while_placed } else { Sender::submit };
-        match submit(&mut self.clouds[cloud].payments, now, order, kind, mark) {
+        let brand = BrandIndex(self.payment_world.writes[write].brand);
+        match submit(&mut self.clouds[cloud].payments, now, brand, order, kind, mark) {
             Ok(id) => {
                 self.clouds[cloud].paying.insert(id, attempt);
             }
@@ -344,6 +350,11 @@ impl World {
                     let heard = self.clouds[cloud].paid.remove(&request);
                     if let Some(attempt) = self.clouds[cloud].paying.remove(&request) {
                         self.answer_payer(attempt, answer, heard);
+                    }
+                }
+                Output::PushedOut { request } => {
+                    if let Some(attempt) = self.clouds[cloud].paying.remove(&request) {
+                        self.conclude_payer(attempt, CallerReply::rejected(Rejected::Full), None);
                     }
                 }
                 Output::SealAgain { .. } => self.violate("SEALING", "a payment is to be sealed".to_owned()),

@@ -3,7 +3,8 @@
 //! work.
 
 mod committers;
-
+mod crowds;
+mod floods;
 mod readiness;
 
 use std::net::SocketAddr;

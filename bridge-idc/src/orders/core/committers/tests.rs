@@ -17,7 +17,7 @@ use crate::vault::PersonalAtRest;
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
 
 fn committers(count: usize, requests: usize, lines: usize) -> Committers {
-    Committers::new(count, BatchLimits { requests, lines })
+    Committers::new(count, BatchLimits { requests, lines }, &BrandWeights::default())
 }
 
 /// Returns a token. The queues pass it on and do not read it.
@@ -247,6 +247,44 @@ fn what_somebody_else_holds_leaves_its_committer_with_all_that_it_needs() {
     assert!(all.claims.is_empty() && all.len() == 0);
 }
 
+#[test]
+fn a_brands_flood_delays_another_brand_by_no_batch() {
+    for [socks_weight, socks_first] in [[1, 2], [3, 3]] {
+        let weights = [(Brand::new("socks").unwrap(), socks_weight)].into_iter().collect();
+        let mut all = Committers::new(1, BatchLimits { requests: 4, lines: 100 }, &weights);
+        for number in 0..20 {
+            all.queue(place("shoes", number, &["HOT"]));
+        }
+        for number in 20..24 {
+            all.queue(place("socks", number, &["S"]));
+        }
+        let batch = orders(&all.take_all_free(0));
+        let socks: Vec<u8> = batch.iter().copied().filter(|order| *order >= 20).collect();
+        assert_eq!((batch.len(), socks.len()), (4, socks_first), "{batch:?}");
+        assert_eq!(orders(&all.take_all_free(0)).len(), 4);
+        let rest: Vec<usize> =
+            std::iter::from_fn(|| Some(all.take_all_free(0).len()).filter(|len| *len > 0)).collect();
+        assert_eq!((rest, all.len()), (vec![4, 4, 4, 4], 0));
+    }
+}
+
+#[test]
+fn a_large_basket_takes_no_more_than_its_brands_share() {
+    let mut all = committers(1, 100, 100);
+    let skus: Vec<String> = (0..40).map(|number| format!("S{number}")).collect();
+    let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
+    for number in 0..3 {
+        all.queue(place("shoes", number, &skus));
+    }
+    for number in 10..30 {
+        all.queue(place("socks", number, &["S"]));
+    }
+    let batch = orders(&all.take_all_free(0));
+    // The second basket fits: each costs as much as six small orders.
+    let baskets: Vec<usize> = (0..batch.len()).filter(|at| batch[*at] < 10).collect();
+    assert_eq!(baskets, [5, 12], "{batch:?}");
+}
+
 /// A step of the property test.
 #[derive(Debug, Clone)]
 enum Step {
@@ -274,8 +312,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// No two committers have requests with a common need under way. Requests about one order end
-    /// in the order of admission. All requests end.
+    /// No two committers have requests with a common need under way. Requests of a brand about one
+    /// order end in the order of admission. All requests end.
     #[test]
     fn no_two_committers_ever_need_the_same_and_everything_ends(
         count in 1..5_usize,
@@ -329,7 +367,8 @@ proptest! {
         prop_assert!(count == 1 || all.claims.is_empty());
         for request in &admitted {
             let about = |list: &[Request]| {
-                let same = list.iter().filter(|other| other.action.order() == request.action.order());
+                let same = list.iter().filter(|other| other.brand == request.brand);
+                let same = same.filter(|other| other.action.order() == request.action.order());
                 Vec::from_iter(same.map(|other| other.key))
             };
             prop_assert_eq!(about(&admitted), about(&ended));

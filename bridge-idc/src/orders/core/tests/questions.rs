@@ -56,6 +56,20 @@ fn a_question_that_waited_too_long_is_refused_without_look_up() {
 }
 
 #[test]
+fn brands_take_turns_with_their_questions() {
+    let mut world = world();
+    for (number, brand) in ["shoes", "shoes", "shoes", "shoes", "socks"].into_iter().enumerate() {
+        let order = Bytes::copy_from_slice(header(&format!("k{number}")).order.as_bytes());
+        world.send(to_idc::Kind::Ask(Ask { brand: brand.into(), order, key: None }));
+    }
+    let looked_up = [(); 2].map(|()| match world.poll() {
+        Some(Output::LookUp { brand, .. }) => brand.as_str().to_owned(),
+        other => panic!("not looked up: {other:?}"),
+    });
+    assert_eq!(looked_up, ["shoes", "socks"]);
+}
+
+#[test]
 fn a_commit_made_during_its_look_up_is_looked_up_again() {
     let mut world = world();
     world.place("k1", 1);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::super::request::RequestState;
-use super::{CallerAnswer, RequestId, Sender};
+use super::{CallerAnswer, RequestClass, RequestId, Sender};
 use crate::domain::{KeyDigest, OrderId};
 use crate::wire::order::to_idc;
 
@@ -29,7 +29,8 @@ impl Sender {
         let was_cut_off = self.cut_off_since.is_some();
         self.cut_off_since = self.links.is_empty().then(|| self.cut_off_since.unwrap_or(now));
         if self.cut_off_since.is_some() && !was_cut_off {
-            self.queue.unsealed().into_iter().for_each(|id| self.set_timer(id));
+            let waiting = self.queues.of(RequestClass::Question).of_key(None);
+            waiting.into_iter().for_each(|id| self.set_timer(id));
         }
     }
 

@@ -1,7 +1,13 @@
 //! Tests of the sender, one input at a time.
 
+/// Several brands.
+mod brands;
+
 /// Sealing keys and the agents that have them.
 mod keys;
+
+/// Questions beside writes.
+mod questions;
 
 use bytes::Bytes;
 
@@ -13,12 +19,16 @@ use crate::wire::payment::{AskPayment, Pay};
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
 
+/// Brand of the requests in these tests, if a test names no other.
+const BRAND: BrandIndex = BrandIndex(0);
+
 /// Mark of every request in these tests.
 const BODY: BodyMark = BodyMark(1);
 
 fn limits() -> SenderLimits {
     SenderLimits {
         queue_max: 2,
+        questions_max: 2,
         settling_max: 2,
         answer_within: Duration::from_secs(10),
         settle_for: Duration::from_secs(60),
@@ -61,7 +71,7 @@ fn at(secs: u64) -> Duration {
 }
 
 fn submit(sender: &mut Sender, now: Duration, (order, kind): (OrderId, to_idc::Kind)) -> RequestId {
-    sender.submit(now, order, kind, BODY).unwrap()
+    sender.submit(now, BRAND, order, kind, BODY).unwrap()
 }
 
 fn connected(window: u32) -> Sender {
@@ -86,6 +96,7 @@ fn drain(sender: &mut Sender) -> Vec<String> {
             Output::Transmit { link, message, .. } => format!("link {} <- {}", link.0, message.request),
             Output::Answer { request, answer: CallerAnswer::Settled(_) } => format!("{} settled", request.0),
             Output::Answer { request, answer } => format!("{} {answer:?}", request.0),
+            Output::PushedOut { request } => format!("{} pushed out", request.0),
             Output::SealAgain { request } => format!("{} is to be sealed again", request.0),
         })
         .collect()
@@ -174,9 +185,9 @@ fn a_key_in_progress_is_rejected_unless_its_caller_has_gone() {
     let mut sender = connected(8);
     submit(&mut sender, at(0), cancel(1));
     let (order, kind) = cancel(1);
-    assert_eq!(sender.submit(at(1), order, kind.clone(), BODY), Err(Rejected::InProgress));
+    assert_eq!(sender.submit(at(1), BRAND, order, kind.clone(), BODY), Err(Rejected::InProgress));
     sender.handle_timeout(at(10));
-    let second = sender.submit(at(11), order, kind, BODY).unwrap();
+    let second = sender.submit(at(11), BRAND, order, kind, BODY).unwrap();
     sender.handle_answer(at(12), A, settled(second));
     assert_eq!(sender.unsettled(), 0);
 }
@@ -186,7 +197,7 @@ fn another_body_under_an_unsettled_key_is_rejected_as_such() {
     let mut sender = connected(8);
     let first = submit(&mut sender, at(0), cancel(1));
     let (order, kind) = cancel(1);
-    let another = |sender: &mut Sender, now| sender.submit(now, order, kind.clone(), BodyMark(2));
+    let another = |sender: &mut Sender, now| sender.submit(now, BRAND, order, kind.clone(), BodyMark(2));
     assert_eq!(another(&mut sender, at(1)), Err(Rejected::KeyReused));
     sender.handle_timeout(at(10));
     assert_eq!(
@@ -205,7 +216,7 @@ fn a_full_queue_rejects() {
         submit(&mut sender, at(0), cancel(n));
     }
     let (order, kind) = cancel(3);
-    assert_eq!(sender.submit(at(0), order, kind, BODY), Err(Rejected::Full));
+    assert_eq!(sender.submit(at(0), BRAND, order, kind, BODY), Err(Rejected::Full));
 }
 
 #[test]
@@ -300,7 +311,7 @@ fn the_settling_are_bounded_and_the_oldest_goes_first() {
 
 #[test]
 fn an_order_that_is_still_being_settled_is_pending_and_not_missing() {
-    let mut sender = connected(8);
+    let mut sender = connected(24);
     submit(&mut sender, at(0), cancel(1));
     let early = submit(&mut sender, at(1), ask(1));
     let missing = submit(&mut sender, at(1), ask(2));
@@ -329,7 +340,7 @@ fn a_question_waits_for_a_link_for_a_second_and_no_longer() {
     assert_eq!((drain(&mut sender), sender.next_timeout()), (Vec::new(), Some(at(11))));
     // A link that returns in time takes the request.
     sender.handle_link_up(at(10), B, 1, 10);
-    assert_eq!(drain(&mut sender), ["link 2 <- 1", "link 2 <- 2"]);
+    assert_eq!(drain(&mut sender), ["link 2 <- 2", "link 2 <- 1"]);
     sender.handle_timeout(at(11));
     assert_eq!(drain(&mut sender), Vec::<String>::new());
     // A question that was on a link waits for the next link no longer than any other question. A
@@ -393,7 +404,7 @@ fn a_write_without_room_leaves_the_previous_one_to_be_settled() {
         submit(&mut sender, at(11), cancel(n));
     }
     let (id, kind) = cancel(1);
-    assert_eq!(sender.submit(at(12), id, kind, BODY), Err(Rejected::Full));
+    assert_eq!(sender.submit(at(12), BRAND, id, kind, BODY), Err(Rejected::Full));
     assert!(sender.is_unsettled(id, None));
 }
 
@@ -437,7 +448,7 @@ fn an_order_is_missing_only_once_no_agent_knows_it() {
 fn a_payment_is_not_told_missing_while_its_order_is_being_placed() {
     let mut sender = with_two_agents();
     let (order, kind) = pay(1);
-    let id = sender.submit_while_placed(at(0), order, kind, BODY).unwrap();
+    let id = sender.submit_while_placed(at(0), BRAND, order, kind, BODY).unwrap();
     for link in [A, B] {
         sender.handle_answer(at(1), link, refused(id, Refusal::NotFound));
     }
@@ -551,7 +562,11 @@ fn a_cancellation_that_no_agent_knows_waits_until_its_order_is_settled() {
     sender.handle_answer(at(2), B, refused(cancellation, Refusal::NotFound));
     sender.handle_answer(at(2), A, refused(cancellation, Refusal::NotFound));
     assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 2", "link 1 <- 2"], "no caller gets an answer");
-    assert_eq!(sender.queued(), 1, "a request that waits for its order's end counts in the queue");
+    assert_eq!(
+        sender.queued(RequestClass::Write),
+        1,
+        "a request that waits for its order's end counts in the queue"
+    );
     // The request is sent again only after its order, not by a timer.
     sender.handle_timeout(at(3));
     assert_eq!(drain(&mut sender).len(), 0);

@@ -136,14 +136,18 @@ fn an_order_that_is_sealed_again_keeps_its_room_in_the_queue() {
     assert_eq!(drain(&mut sender), ["1 is to be sealed again", "2 is to be sealed again"]);
     let (order, kind) = sealed(3, OLD);
     assert_eq!(
-        sender.submit(at(1), order, kind, BODY),
+        sender.submit(at(1), BRAND, order, kind, BODY),
         Err(Rejected::Full),
         "both orders come back to the queue"
     );
     sender.handle_sealed(at(2), ids[0], Some(sealed(1, OLD).1));
-    assert_eq!(sender.queued(), limits().queue_max, "the queue counts the order that is away");
+    assert_eq!(
+        sender.queued(RequestClass::Write),
+        limits().queue_max,
+        "the queue counts the order that is away"
+    );
     sender.handle_sealed(at(2), ids[1], None);
-    assert_eq!((drain(&mut sender), sender.queued()), (vec!["2 NotSent".to_owned()], 1));
+    assert_eq!((drain(&mut sender), sender.queued(RequestClass::Write)), (vec!["2 NotSent".to_owned()], 1));
 }
 
 #[test]
@@ -157,7 +161,7 @@ fn an_order_whose_caller_never_comes_back_from_sealing_is_given_up() {
     while let Some(next) = sender.next_timeout() {
         sender.handle_timeout(next);
     }
-    assert_eq!((sender.unsettled(), sender.queued()), (0, 0));
+    assert_eq!((sender.unsettled(), sender.queued(RequestClass::Write)), (0, 0));
     drain(&mut sender);
     sender.handle_sealed(at(80), id, Some(sealed(1, OLD).1));
     assert_eq!(drain(&mut sender), ["1 Unknown"]);
@@ -187,7 +191,7 @@ fn an_order_that_no_link_opens_takes_no_others_room() {
     sender.handle_link_down(at(11), A);
     drain(&mut sender);
     assert_eq!(
-        (sender.queued(), sender.unsettled()),
+        (sender.queued(RequestClass::Write), sender.unsettled()),
         (0, 2),
         "the queue has room for {}",
         limits().queue_max

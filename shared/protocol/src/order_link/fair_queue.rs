@@ -1,0 +1,350 @@
+//! Queue of requests to send. Each brand has its own queue, and brands take turns by deficit round
+//! robin.
+//!
+//! A brand's turn lasts while its credit pays for its next request. When the turn ends, the brand
+//! goes to the end of the line, and its credit grows by its weight. So over any time each brand
+//! with waiting requests sends by its weight, independently of the other brands. A brand that is
+//! alone sends everything.
+//!
+//! A sealed order waits for a link whose agent opens its sealing key. So each brand has a queue for
+//! each key, and each key has a line of the brands that wait for it. All lines use the same order
+//! of turns. A request that no link takes blocks neither another key of its brand nor another
+//! brand, and does not lose its turn.
+//!
+//! The search for the next request looks at the heads of these few lines, and never at all brands.
+//! A turn costs the same with a thousand brands as with ten, except for the depth of an ordered
+//! set.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::fair_share::{BrandIndex, FairShare};
+use super::output::RequestId;
+use crate::seal::KeyId;
+
+/// A waiting request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueuedRequest {
+    pub(super) id: RequestId,
+    /// Credit that it takes from its brand: at least 1.
+    pub(super) cost: usize,
+    /// Set if it may leave a full queue for a brand below its share.
+    pub(super) may_leave: bool,
+}
+
+/// Requests in order, separately for each brand.
+#[derive(Debug)]
+pub(super) struct FairQueue {
+    brands: Vec<BrandQueue>,
+    /// Lines by key; none is empty. `None` is for requests that are not sealed.
+    lines: BTreeMap<Option<KeyId>, KeyLine>,
+    next_turn: u64,
+    /// Credit for a cost of 1. It is the least weight, so one turn of the lightest brand pays for a
+    /// small request.
+    unit: usize,
+    /// Sum of the weights of the brands with waiting requests.
+    busy_weight: usize,
+    /// Requests of all brands that count here but are in no line.
+    held: usize,
+    /// Brands whose number of waiting requests changed since it was last read.
+    changed: Vec<BrandIndex>,
+}
+
+/// Brands that wait for one key.
+#[derive(Debug, Default)]
+struct KeyLine {
+    /// Brands by their turns.
+    turns: BTreeSet<(u64, BrandIndex)>,
+    /// Number of requests of all these brands.
+    len: usize,
+}
+
+#[derive(Debug)]
+struct BrandQueue {
+    weight: usize,
+    /// Credit left in this turn. A cost of 1 takes one unit of it.
+    credit: usize,
+    /// Its position in each of its lines.
+    turn: u64,
+    /// Queues by key; none is empty.
+    by_key: BTreeMap<Option<KeyId>, VecDeque<QueuedRequest>>,
+    len: usize,
+    /// Number of these that may leave.
+    leavable: usize,
+    held: usize,
+    /// Set if it is in `changed`.
+    is_changed: bool,
+}
+
+impl BrandQueue {
+    fn new(weight: usize) -> Self {
+        let by_key = BTreeMap::new();
+        Self { weight, credit: 0, turn: 0, by_key, len: 0, leavable: 0, held: 0, is_changed: false }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.len + self.held > 0
+    }
+
+    /// Returns the number of waiting requests, without those for keys that no link opens.
+    fn waiting(&self, lost: &[KeyId]) -> usize {
+        let of_lost = lost.iter().filter_map(|key| self.by_key.get(&Some(*key)));
+        self.len + self.held - of_lost.map(VecDeque::len).sum::<usize>()
+    }
+
+    fn front(&self, key: Option<KeyId>) -> Option<QueuedRequest> {
+        self.by_key.get(&key)?.front().copied()
+    }
+
+    /// Returns the newest request that may leave.
+    fn newest_leavable(&self) -> Option<RequestId> {
+        let newest = |queue: &VecDeque<QueuedRequest>| {
+            queue.iter().rev().find(|request| request.may_leave).map(|request| request.id)
+        };
+        self.by_key.values().filter_map(newest).max()
+    }
+}
+
+/// End of its brand's queue at which a request is put.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum QueueEnd {
+    Front,
+    Back,
+}
+
+impl FairQueue {
+    /// Makes an empty queue with a weight for each brand. A brand without a weight has the least of
+    /// them.
+    pub(super) fn new(weights: &[usize]) -> Self {
+        let brands: Vec<_> = weights.iter().map(|weight| BrandQueue::new((*weight).max(1))).collect();
+        Self {
+            unit: brands.iter().map(|brand| brand.weight).min().unwrap_or(1),
+            brands,
+            lines: BTreeMap::new(),
+            next_turn: 0,
+            busy_weight: 0,
+            held: 0,
+            changed: Vec::new(),
+        }
+    }
+
+    /// Returns the number of waiting requests of all brands, without those for keys that no link
+    /// opens.
+    pub(super) fn waiting(&self, lost: &[KeyId]) -> usize {
+        let counted = self.lines.iter().filter(|(key, _)| !key.is_some_and(|key| lost.contains(&key)));
+        counted.map(|(_, line)| line.len).sum::<usize>() + self.held
+    }
+
+    /// Returns the same number for one brand.
+    pub(super) fn waiting_of(&self, brand: BrandIndex, lost: &[KeyId]) -> usize {
+        self.brands.get(brand.0).map_or(0, |queue| queue.waiting(lost))
+    }
+
+    /// Returns the share of a brand, with one more request of it.
+    pub(super) fn share_of(&self, brand: BrandIndex, queue_max: usize) -> FairShare {
+        let queue = self.brands.get(brand.0);
+        let weight = queue.map_or(self.unit, |queue| queue.weight);
+        let comes_new = if queue.is_some_and(BrandQueue::is_busy) { 0 } else { weight };
+        FairShare { weight, busy_weight: self.busy_weight + comes_new, queue_max }
+    }
+
+    /// Returns the request that leaves a full queue so that a brand may have one more.
+    ///
+    /// This is the newest request of the brand furthest above its share, and never a brand's last
+    /// one. Returns `None` if the brand has its share, or no request may leave.
+    pub(super) fn leaves_for(
+        &self,
+        brand: BrandIndex,
+        queue_max: usize,
+        lost: &[KeyId],
+    ) -> Option<RequestId> {
+        let share = self.share_of(brand, queue_max);
+        if !share.allows_one_more(self.waiting_of(brand, lost)) {
+            return None;
+        }
+        let waiting = self.brands.iter().filter(|queue| queue.leavable > 0);
+        let waiting = waiting.map(|queue| (queue.waiting(lost), queue));
+        let above = waiting.filter(|(waiting, queue)| {
+            *waiting > 1 && FairShare { weight: queue.weight, ..share }.is_exceeded_by(*waiting)
+        });
+        let by_weight = |(a, one): &(usize, &BrandQueue), (b, other): &(usize, &BrandQueue)| {
+            a.saturating_mul(other.weight).cmp(&b.saturating_mul(one.weight))
+        };
+        above.max_by(by_weight)?.1.newest_leavable()
+    }
+
+    /// Takes out the next request that some link takes. Returns it with the link.
+    pub(super) fn take_next<L: Copy>(
+        &mut self,
+        link_for: impl Fn(Option<KeyId>) -> Option<L>,
+    ) -> Option<(RequestId, L)> {
+        let open: Vec<(Option<KeyId>, L)> =
+            self.lines.keys().filter_map(|key| Some((*key, link_for(*key)?))).collect();
+        loop {
+            let turns = open.iter().filter_map(|(key, _)| self.lines.get(key)?.turns.first());
+            let (_, brand) = *turns.min()?;
+            let queue = self.brands.get_mut(brand.0)?;
+            let fronts = open.iter().filter_map(|(key, link)| Some((queue.front(*key)?, *key, *link)));
+            let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
+            match queue.credit.checked_sub(front.cost.saturating_mul(self.unit)) {
+                Some(left) => {
+                    queue.credit = left;
+                    self.remove(brand, key, front.id);
+                    return Some((front.id, link));
+                }
+                None => self.end_turn(brand),
+            }
+        }
+    }
+
+    /// Puts a brand at the end of each of its lines.
+    fn end_turn(&mut self, brand: BrandIndex) {
+        let turn = self.new_turn();
+        let Some(queue) = self.brands.get_mut(brand.0) else { return };
+        for key in queue.by_key.keys() {
+            if let Some(line) = self.lines.get_mut(key) {
+                line.turns.remove(&(queue.turn, brand));
+                line.turns.insert((turn, brand));
+            }
+        }
+        queue.turn = turn;
+        queue.credit += queue.weight;
+    }
+
+    fn new_turn(&mut self) -> u64 {
+        self.next_turn += 1;
+        self.next_turn
+    }
+
+    /// Puts a request into the queue of its brand.
+    pub(super) fn push(
+        &mut self,
+        end: QueueEnd,
+        brand: BrandIndex,
+        key: Option<KeyId>,
+        request: QueuedRequest,
+    ) {
+        if self.is_in_no_line(brand) {
+            let turn = self.new_turn();
+            self.change(brand, |queue| (queue.turn, queue.credit) = (turn, queue.weight));
+        }
+        self.change(brand, |queue| {
+            queue.len += 1;
+            queue.leavable += usize::from(request.may_leave);
+            let requests = queue.by_key.entry(key).or_default();
+            match end {
+                QueueEnd::Front => requests.push_front(request),
+                QueueEnd::Back => requests.push_back(request),
+            }
+        });
+        let Some(queue) = self.brands.get(brand.0) else { return };
+        let line = self.lines.entry(key).or_default();
+        line.len += 1;
+        line.turns.insert((queue.turn, brand));
+    }
+
+    fn is_in_no_line(&self, brand: BrandIndex) -> bool {
+        self.brands.get(brand.0).is_none_or(|queue| queue.len == 0)
+    }
+
+    /// Takes out a request, if it is in the queue.
+    pub(super) fn remove(&mut self, brand: BrandIndex, key: Option<KeyId>, id: RequestId) {
+        let Some(queue) = self.brands.get_mut(brand.0) else { return };
+        let Some(requests) = queue.by_key.get_mut(&key) else { return };
+        // The first request is removed most often, and the last one second most often.
+        let at = match requests.back() {
+            Some(last) if last.id == id && requests.len() > 1 => Some(requests.len() - 1),
+            _ => requests.iter().position(|known| known.id == id),
+        };
+        let Some(removed) = at.and_then(|at| requests.remove(at)) else { return };
+        let was_last = requests.is_empty();
+        let turn = (queue.turn, brand);
+        self.change(brand, |queue| {
+            queue.len -= 1;
+            queue.leavable -= usize::from(removed.may_leave);
+            if was_last {
+                queue.by_key.remove(&key);
+            }
+            if queue.len == 0 {
+                queue.credit = 0;
+            }
+        });
+        let Some(line) = self.lines.get_mut(&key) else { return };
+        line.len -= 1;
+        if was_last {
+            line.turns.remove(&turn);
+        }
+        if line.len == 0 {
+            self.lines.remove(&key);
+        }
+    }
+
+    /// Counts a request of a brand that waits elsewhere: to be sealed again, or for the end of
+    /// another request.
+    pub(super) fn hold(&mut self, brand: BrandIndex) {
+        self.held += 1;
+        self.change(brand, |queue| queue.held += 1);
+    }
+
+    /// Stops counting a request that waited elsewhere.
+    pub(super) fn release(&mut self, brand: BrandIndex) {
+        self.held -= 1;
+        self.change(brand, |queue| queue.held -= 1);
+    }
+
+    /// Changes a brand's queue, and keeps the state that depends on it.
+    fn change(&mut self, brand: BrandIndex, change: impl FnOnce(&mut BrandQueue)) {
+        if self.brands.len() <= brand.0 {
+            let unit = self.unit;
+            self.brands.resize_with(brand.0 + 1, || BrandQueue::new(unit));
+        }
+        let Some(queue) = self.brands.get_mut(brand.0) else { return };
+        let was_busy = queue.is_busy();
+        change(queue);
+        match (was_busy, queue.is_busy()) {
+            (false, true) => self.busy_weight += queue.weight,
+            (true, false) => self.busy_weight -= queue.weight,
+            (true, true) | (false, false) => {}
+        }
+        if !std::mem::replace(&mut queue.is_changed, true) {
+            self.changed.push(brand);
+        }
+    }
+
+    /// Returns a brand whose number of waiting requests may have changed since it was last
+    /// returned.
+    pub(super) fn poll_changed(&mut self) -> Option<BrandIndex> {
+        let brand = self.changed.pop()?;
+        if let Some(queue) = self.brands.get_mut(brand.0) {
+            queue.is_changed = false;
+        }
+        Some(brand)
+    }
+
+    /// Marks all brands as changed. The caller found that other keys are now opened by no link, so
+    /// other requests count as waiting.
+    pub(super) fn mark_all_changed(&mut self) {
+        for (index, queue) in self.brands.iter_mut().enumerate() {
+            if !std::mem::replace(&mut queue.is_changed, true) {
+                self.changed.push(BrandIndex(index));
+            }
+        }
+    }
+
+    /// Returns the keys that requests wait for.
+    pub(super) fn keys(&self) -> impl Iterator<Item = KeyId> {
+        self.lines.keys().filter_map(|key| *key)
+    }
+
+    /// Returns all requests that wait for a key, the oldest first. With `None`, returns those that
+    /// are not sealed.
+    pub(super) fn of_key(&self, key: Option<KeyId>) -> Vec<RequestId> {
+        let brands = self.lines.get(&key).into_iter().flat_map(|line| &line.turns);
+        let queues = brands.filter_map(|(_, brand)| self.brands.get(brand.0)?.by_key.get(&key));
+        let mut ids: Vec<RequestId> = queues.flatten().map(|request| request.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+#[cfg(test)]
+mod tests;

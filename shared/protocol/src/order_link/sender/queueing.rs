@@ -1,0 +1,149 @@
+//! Queueing of requests: their number, the room for one more of a class, and the choice of the next
+//! request and its link.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::fair_queue::QueueEnd;
+use super::super::link::Link;
+use super::super::request::RequestState;
+use super::{BrandIndex, LinkId, Output, RequestClass, RequestId, Sender};
+use crate::seal::KeyId;
+
+impl Sender {
+    /// Returns the requests of a class that wait to be sent, to be sealed again, or for the end of
+    /// another request.
+    ///
+    /// Requests that no link opens are not counted, so that they take no room from others. They
+    /// wait for a link at most until settling is given up.
+    pub fn queued(&self, class: RequestClass) -> usize {
+        self.queues.of(class).waiting(&self.lost_keys())
+    }
+
+    /// Returns true if the queue of a class has room for one more request of a brand.
+    pub fn has_room(&self, class: RequestClass, brand: BrandIndex) -> bool {
+        let (queue, max, lost) = (self.queues.of(class), self.limits.max_of(class), self.lost_keys());
+        queue.waiting(&lost) < max
+            || queue.share_of(brand, max).allows_one_more(queue.waiting_of(brand, &lost))
+    }
+
+    /// Returns a brand whose number of waiting requests of this class may have changed since this
+    /// last returned it, with that number.
+    pub fn poll_waiting(&mut self, class: RequestClass) -> Option<(BrandIndex, usize)> {
+        let brand = self.queues.of_mut(class).poll_changed()?;
+        Some((brand, self.queues.of(class).waiting_of(brand, &self.lost_keys())))
+    }
+
+    /// Makes room in the queue of a class for one more request of a brand. If necessary, another
+    /// brand's newest request leaves. Returns false if the queue is full and the brand has its
+    /// share.
+    pub(super) fn makes_room(&mut self, brand: BrandIndex, class: RequestClass) -> bool {
+        let (queue, max, lost) = (self.queues.of(class), self.limits.max_of(class), self.lost_keys());
+        if queue.waiting(&lost) < max {
+            return true;
+        }
+        let Some(leaves) = queue.leaves_for(brand, max, &lost) else { return false };
+        self.outputs.push_back(Output::PushedOut { request: leaves });
+        self.forget(leaves);
+        true
+    }
+
+    /// Returns the keys that requests wait for and that no link opens. There is nearly never one.
+    fn lost_keys(&self) -> Vec<KeyId> {
+        let keys = self.queues.of(RequestClass::Write).keys();
+        keys.filter(|key| self.is_opened_nowhere(*key)).collect()
+    }
+
+    /// Handles a change of the links, of their openness or of their keys.
+    pub(super) fn links_changed(&mut self, now: Duration) {
+        self.keys_version += 1;
+        self.note_reach(now);
+        for key in self.lost_keys() {
+            for id in self.queues.of(RequestClass::Write).of_key(Some(key)) {
+                let brand = self.requests.get(&id).map(|request| request.brand);
+                if let Some(brand) = brand
+                    && self.has_sealed_again(id)
+                {
+                    self.queues.of_mut(RequestClass::Write).remove(brand, Some(key), id);
+                }
+            }
+        }
+        self.queues.of_mut(RequestClass::Write).mark_all_changed();
+        self.send_queued(now);
+    }
+
+    /// Returns true if no link opens this key, but some link opens another one.
+    fn is_opened_nowhere(&self, key: KeyId) -> bool {
+        let mut others = false;
+        for link in self.links.values().filter(|link| link.open) {
+            if link.keys.contains(&key) {
+                return false;
+            }
+            others |= !link.keys.is_empty();
+        }
+        others
+    }
+
+    /// Returns an order that no link opens to its caller for sealing. Returns false if it has no
+    /// caller.
+    fn has_sealed_again(&mut self, id: RequestId) -> bool {
+        let waited_for = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
+        let Some(request) = waited_for else { return false };
+        request.place = RequestState::Sealing(None);
+        self.queues.of_mut(request.class()).hold(request.brand);
+        self.outputs.push_back(Output::SealAgain { request: id });
+        self.set_timer(id);
+        true
+    }
+
+    /// Puts a request into the queue, unless it must be sealed again first.
+    fn queue_at(&mut self, end: QueueEnd, id: RequestId) {
+        let lost = self.requests.get(&id).and_then(|request| request.sealed_to);
+        let is_lost = lost.is_some_and(|key| self.is_opened_nowhere(key));
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.place = RequestState::Queued;
+        let (class, brand, key, queued) =
+            (request.class(), request.brand, request.sealed_to, request.queued(id));
+        if !(is_lost && self.has_sealed_again(id)) {
+            self.queues.of_mut(class).push(end, brand, key, queued);
+        }
+        self.set_timer(id);
+    }
+
+    pub(super) fn queue_back(&mut self, id: RequestId) {
+        self.queue_at(QueueEnd::Back, id);
+    }
+
+    /// Takes a request off its link and puts it at the head of its brand's queue, because it is the
+    /// oldest.
+    pub(super) fn requeue(&mut self, id: RequestId) {
+        if self.take_off_link(id) {
+            self.queue_at(QueueEnd::Front, id);
+        }
+    }
+
+    /// Sends waiting requests, brand by brand, to links that have room and the key.
+    pub(super) fn send_queued(&mut self, now: Duration) {
+        let next = |sender: &mut Self| {
+            sender.queues.take_next(|class, key| link_for(&sender.links, now, class, key))
+        };
+        while let Some((id, link)) = next(self) {
+            if let Some(request) = self.requests.get_mut(&id) {
+                request.down_on.clear();
+            }
+            self.send(now, id, link);
+        }
+    }
+}
+
+/// Returns the least loaded link with room for the class whose agent opens the key. Links of an
+/// agent that cannot commit come last.
+fn link_for(
+    links: &BTreeMap<LinkId, Link>,
+    now: Duration,
+    class: RequestClass,
+    key: Option<KeyId>,
+) -> Option<LinkId> {
+    let free = links.iter().filter(|(_, link)| link.takes(class, key));
+    free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
+}

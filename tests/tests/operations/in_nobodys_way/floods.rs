@@ -1,0 +1,175 @@
+//! One brand's launch is that brand's launch: its flood fills the cloud agent's queue or the data centre's, and no order of another
+//! brand is refused or waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bridge_tests::testkit::dba::Dba;
+use bridge_tests::testkit::plan::OrderStep;
+use bridge_tests::testkit::site::Site;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::{ON_ONE_CONNECTION, requests_under_way};
+use crate::common::{Shop, configure, postgres, site_on, until};
+
+/// Each batch of orders takes as long as this.
+const SLOW_COMMITS: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$; \
+    CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+
+/// So many orders of one brand come at once.
+const FLOOD: usize = 2_000;
+
+/// The other brand's orders: so many together, as often.
+const TOGETHER: usize = 4;
+const ROUNDS: usize = 10;
+
+#[tokio::test]
+async fn one_brands_flood_has_no_order_of_another_brand_refused() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a", "b"]).await?;
+    configure(&site.cloud_dir().join("bridge-cloud.toml"), "orders.queue_max", 16)?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.window_max", 8)?;
+    let _bridge = site.start().await?;
+    Dba::connect(site.database()).await?.execute(SLOW_COMMITS).await?;
+
+    let (mut a, mut b) = (Shop::open(&site, "a"), Shop::open(&site, "b"));
+    let flood = Arc::new(Flood::default());
+    let mut buyers = flood.begin(&site, &mut a, FLOOD).await?;
+    until("the flood fills the queue", async || {
+        while let Some(buyer) = buyers.try_join_next() {
+            buyer??;
+        }
+        Ok(flood.refused.load(Ordering::Relaxed) > 0)
+    })
+    .await?;
+    for round in 0..ROUNDS {
+        let mut orders = JoinSet::new();
+        for _ in 0..TOGETHER {
+            let (order, mut shop) = (b.order(&[(0, 1), (1, 1)]), Shop::open(&site, "b"));
+            orders.spawn(async move { shop.place(&order.key, order.body).await });
+        }
+        while let Some(answer) = orders.join_next().await {
+            let answer = answer??;
+            ensure!(answer.status == 201, "round {round} is answered {}: {}", answer.status, answer.json());
+        }
+    }
+    let refused = flood.refused.load(Ordering::Relaxed);
+    flood.is_over.store(true, Ordering::Relaxed);
+    while let Some(buyer) = buyers.join_next().await {
+        buyer??;
+    }
+    ensure!(
+        flood.refused.load(Ordering::Relaxed) > refused,
+        "the flood was over before the other brand's orders"
+    );
+    let orders = (ROUNDS * TOGETHER) as i64;
+    b.close(&site, orders, [orders, orders, 0]).await
+}
+
+/// Orders that wait at the data centre, in batches of four.
+const WAITING: usize = 400;
+
+#[tokio::test]
+async fn another_brands_order_waits_for_no_flood_at_the_committers() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a", "b"]).await?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.committers", 1)?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.batch_max", 4)?;
+    let _bridge = site.start().await?;
+    Dba::connect(site.database()).await?.execute(SLOW_COMMITS).await?;
+
+    let (mut a, mut b) = (Shop::open(&site, "a"), Shop::open(&site, "b"));
+    let flood = Arc::new(Flood::default());
+    let mut buyers = flood.begin(&site, &mut a, WAITING).await?;
+    until("the flood waits for its commit", async || {
+        while let Some(buyer) = buyers.try_join_next() {
+            buyer??;
+        }
+        Ok(requests_under_way(&[site.idc.admin]).await? >= WAITING as u64 / 2)
+    })
+    .await?;
+    let before = flood.placed.load(Ordering::Relaxed);
+    let answer = b.place_new(&[(0, 1)]).await?;
+    ensure!(answer.status == 201, "the order is answered {}: {}", answer.status, answer.json());
+    let meanwhile = flood.placed.load(Ordering::Relaxed) - before;
+    ensure!(meanwhile < WAITING / 8, "{meanwhile} orders of the flood came before it");
+    flood.is_over.store(true, Ordering::Relaxed);
+    while let Some(buyer) = buyers.join_next().await {
+        buyer??;
+    }
+    b.close(&site, 1, [1, 0, 0]).await
+}
+
+/// What became of the flood.
+#[derive(Default)]
+struct Flood {
+    placed: AtomicUsize,
+    refused: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Flood {
+    /// So many buyers at once, each with an order of its own.
+    async fn begin(
+        self: &Arc<Self>,
+        site: &Site,
+        shop: &mut Shop,
+        buyers: usize,
+    ) -> Result<JoinSet<Result<()>>> {
+        let mut begun = JoinSet::new();
+        for _ in 0..buyers / ON_ONE_CONNECTION {
+            let stream = TcpStream::connect(site.storefront).await?;
+            let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            for _ in 0..ON_ONE_CONNECTION {
+                let (order, token) = (shop.order(&[(0, 1)]), shop.token().to_owned());
+                begun.spawn(buy(client.clone(), shop.orders(), token, order, self.clone()));
+            }
+        }
+        Ok(begun)
+    }
+}
+
+/// Places an order until it is taken, again when the answer says so; refused it is only because its brand has its share.
+async fn buy(
+    mut client: SendRequest<Full<Bytes>>,
+    path: String,
+    token: String,
+    order: OrderStep,
+    flood: Arc<Flood>,
+) -> Result<()> {
+    loop {
+        client.ready().await?;
+        let request = Request::post(format!("http://bridge{path}"))
+            .header("authorization", format!("Bearer {token}"))
+            .header("idempotency-key", &order.key)
+            .header("content-type", "application/json")
+            .body(Full::new(order.body.clone()))?;
+        let (head, body) = client.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        if [201, 202, 409].contains(&head.status.as_u16()) {
+            flood.placed.fetch_add(usize::from(head.status == 201), Ordering::Relaxed);
+            return Ok(());
+        }
+        let problem: Value = serde_json::from_slice(&body)?;
+        ensure!(head.status == 503 && problem["type"] == "/problems/busy", "{} {problem}", head.status);
+        flood.refused.fetch_add(1, Ordering::Relaxed);
+        let after = head.headers.get("retry-after").context("no time to come back")?.to_str()?.parse()?;
+        if flood.is_over.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(after)).await;
+    }
+}
