@@ -228,8 +228,8 @@ impl Committers {
     }
 
     /// Takes the next batch of a committer: as many requests as fit. Brands take turns, and each
-    /// brand's requests are in the order of admission. Requests that need a row of another committer
-    /// stay. `set_apart` keeps the requests that need a held row, and returns the others.
+    /// brand's requests are in the order of admission. Requests that need a row of another
+    /// committer stay. `set_apart` keeps the requests that need a held row, and returns the others.
     pub(super) fn take_batch(
         &mut self,
         committer: usize,

@@ -1,8 +1,9 @@
 //! Requests that wait, separately for each brand. Brands take turns by deficit round robin.
 //!
-//! Sans-IO. A brand's turn lasts while its credit pays for its next request. When the turn ends, the brand goes to the end, and its
-//! credit grows by its weight. So each brand with waiting requests gets its share by weight, however many the others have, and a
-//! brand that is alone gets everything.
+//! Sans-IO. A brand's turn lasts while its credit pays for its next request. When the turn ends,
+//! the brand goes to the end, and its credit grows by its weight. So each brand with waiting
+//! requests gets its share by weight, however many the others have, and a brand that is alone gets
+//! everything.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -60,14 +61,14 @@ struct BrandLine<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Room<T> {
     Free,
-    /// This request of another brand leaves for it.
+    /// This request of another brand is removed to make room.
     Instead(T),
-    /// As many wait as may, and the brand has its share of them.
+    /// The queue is full, and the brand has its share of it.
     Full,
 }
 
 impl<T: Waiting> BrandTurns<T> {
-    /// Makes an empty one.
+    /// Creates an empty queue.
     pub(super) fn new(weights: BrandWeights) -> Self {
         Self { weights, lines: HashMap::new(), turns: VecDeque::new(), len: 0, busy_weight: 0 }
     }
@@ -97,7 +98,8 @@ impl<T: Waiting> BrandTurns<T> {
         self.len += 1;
     }
 
-    /// Returns a brand's line. If it has none, it gets one with this credit, and its turn where `enter` puts it.
+    /// Returns a brand's line. If it has none, it gets one with this credit, and its turn where
+    /// `enter` puts it.
     fn line_of(
         &mut self,
         brand: &Brand,
@@ -152,8 +154,8 @@ impl<T: Waiting> BrandTurns<T> {
         drained
     }
 
-    /// Makes room for one more request of a brand among at most this many. If necessary, the newest request of the brand furthest
-    /// above its share leaves, but never a brand's only one.
+    /// Makes room for one more request of a brand among at most this many. If necessary, the newest
+    /// request of the brand furthest above its share leaves, but never a brand's only one.
     pub(super) fn make_room(&mut self, brand: &Brand, max: usize) -> Room<T> {
         if self.len < max {
             return Room::Free;
@@ -270,7 +272,8 @@ mod tests {
             }
             push(&mut turns, name, 1, number..number + 1);
         }
-        // First the flood's newest; then, as long as both have more than their shares, whoever is further above.
+        // The flood's newest request leaves first. While two brands exceed their shares, the one
+        // that exceeds it more loses a request.
         assert_eq!(left, [17, 16, 15, 14, 23, 13, 22]);
         assert_eq!(turns.make_room(&brand("a"), 8), Room::Full, "it has its share");
         assert_eq!(turns.iter().count(), 8);

@@ -1,5 +1,5 @@
-//! A crowd that asks how its orders stand costs no order its place: none of its own brand and none of another one, and no question
-//! of another brand either.
+//! A crowd of callers that ask for the state of their orders. It must not take the place of an
+//! order of any brand, nor of a question of another brand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,10 +19,10 @@ use tokio::task::JoinSet;
 use super::{ON_ONE_CONNECTION, SLOW_LOOK_UPS};
 use crate::common::{Shop, configure, order_at, postgres, site_on, until};
 
-/// So many ask at a time, again and again.
+/// Callers that ask at the same time, again and again.
 const ASKERS: usize = 400;
 
-/// Each brand's orders beside them.
+/// Orders of each brand while the crowd asks.
 const ORDERS: usize = 10;
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_crowd_that_asks_costs_no_order_its_place() -> Result<()> {
         }
     }
     let [answered_beside, _] = crowd.so_far();
-    // What waits behind the whole queue comes after some hundred answers.
+    // An order behind the whole queue of questions would wait for some hundred answers.
     ensure!(answered_beside - answered < 2 * ORDERS, "{answered} to {answered_beside} were answered first");
     let answer = b.get(&paths[1]).await?;
     ensure!(answer.status == 200, "another brand's question is answered {}", answer.status);
@@ -82,7 +82,7 @@ async fn a_crowd_that_asks_costs_no_order_its_place() -> Result<()> {
     b.close(&site, 1 + orders, [orders, 1, 0]).await
 }
 
-/// What became of the questions.
+/// Counts of the crowd's answers.
 #[derive(Default)]
 struct Crowd {
     answered: AtomicUsize,
@@ -91,13 +91,14 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Answered and refused.
+    /// Returns the numbers of answered and of refused questions.
     fn so_far(&self) -> [usize; 2] {
         [&self.answered, &self.refused].map(|count| count.load(Ordering::Relaxed))
     }
 }
 
-/// Asks how an order stands until the crowd is over; refused it is only because its brand has its share.
+/// Asks for the state of an order until the crowd is over. A question may be refused only with
+/// `busy`, because its brand has its share.
 async fn ask_without_end(
     mut client: SendRequest<Empty<Bytes>>,
     path: String,
@@ -117,7 +118,7 @@ async fn ask_without_end(
         let problem: Value = serde_json::from_slice(&body)?;
         ensure!(head.status == 503 && problem["type"] == "/problems/busy", "{} {problem}", head.status);
         crowd.refused.fetch_add(1, Ordering::Relaxed);
-        let after = head.headers.get("retry-after").context("no time to come back")?.to_str()?.parse()?;
+        let after = head.headers.get("retry-after").context("no retry-after")?.to_str()?.parse()?;
         tokio::time::sleep(Duration::from_secs(after)).await;
     }
     Ok(())

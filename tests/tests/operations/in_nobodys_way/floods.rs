@@ -1,5 +1,5 @@
-//! One brand's launch is that brand's launch: its flood fills the cloud agent's queue or the data centre's, and no order of another
-//! brand is refused or waits for it.
+//! A flood of one brand fills the queue of the cloud agent or of the IDC agent. No order of another
+//! brand may be refused or wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,15 +21,15 @@ use tokio::task::JoinSet;
 use super::{ON_ONE_CONNECTION, requests_under_way};
 use crate::common::{Shop, configure, postgres, site_on, until};
 
-/// Each batch of orders takes as long as this.
+/// Makes each batch of orders take 50 ms.
 const SLOW_COMMITS: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
     $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$; \
     CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH STATEMENT EXECUTE FUNCTION slow()";
 
-/// So many orders of one brand come at once.
+/// Orders of one brand that come at the same time.
 const FLOOD: usize = 2_000;
 
-/// The other brand's orders: so many together, as often.
+/// Orders of the other brand: this many at the same time, in this many rounds.
 const TOGETHER: usize = 4;
 const ROUNDS: usize = 10;
 
@@ -77,7 +77,7 @@ async fn one_brands_flood_has_no_order_of_another_brand_refused() -> Result<()> 
     b.close(&site, orders, [orders, orders, 0]).await
 }
 
-/// Orders that wait at the data centre, in batches of four.
+/// Orders that wait at the IDC agent, which commits four in a batch.
 const WAITING: usize = 400;
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn another_brands_order_waits_for_no_flood_at_the_committers() -> Result<(
     b.close(&site, 1, [1, 0, 0]).await
 }
 
-/// What became of the flood.
+/// Counts of the flood's answers.
 #[derive(Default)]
 struct Flood {
     placed: AtomicUsize,
@@ -121,7 +121,7 @@ struct Flood {
 }
 
 impl Flood {
-    /// So many buyers at once, each with an order of its own.
+    /// Starts this many buyers, each with its own order.
     async fn begin(
         self: &Arc<Self>,
         site: &Site,
@@ -142,7 +142,8 @@ impl Flood {
     }
 }
 
-/// Places an order until it is taken, again when the answer says so; refused it is only because its brand has its share.
+/// Places an order, and sends it again after `Retry-After` until it is accepted. It may be refused
+/// only with `busy`, because its brand has its share.
 async fn buy(
     mut client: SendRequest<Full<Bytes>>,
     path: String,
@@ -166,7 +167,7 @@ async fn buy(
         let problem: Value = serde_json::from_slice(&body)?;
         ensure!(head.status == 503 && problem["type"] == "/problems/busy", "{} {problem}", head.status);
         flood.refused.fetch_add(1, Ordering::Relaxed);
-        let after = head.headers.get("retry-after").context("no time to come back")?.to_str()?.parse()?;
+        let after = head.headers.get("retry-after").context("no retry-after")?.to_str()?.parse()?;
         if flood.is_over.load(Ordering::Relaxed) {
             return Ok(());
         }
