@@ -27,7 +27,7 @@ mod faults;
 /// What somebody else holds.
 mod held;
 
-/// A connection with a transaction open on it.
+/// A connection in use.
 mod open;
 
 /// Transactions: how one begins, is tried again, and ends.
@@ -58,6 +58,7 @@ pub use held::HeldItem;
 pub(crate) use held::{HeldRows, Key, Touched};
 pub(crate) use kept::KeptConnection;
 pub use migrate::Applied;
+pub(crate) use open::QuestionConnection;
 pub use pools::Database;
 pub(crate) use pools::on_database;
 pub(crate) use row::{AnyRow, row};

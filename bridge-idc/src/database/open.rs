@@ -1,7 +1,7 @@
-//! A pool's connection with a transaction open on it, of one database.
+//! A pool's connection in use, of one database: with a transaction open on it, or for questions outside of one.
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Database as Driver, Executor, SqlSafeStr};
+use sqlx::{Database as Driver, Executor, Pool, SqlSafeStr};
 
 /// A pool's connection with a transaction open on it.
 ///
@@ -45,6 +45,36 @@ where
 impl<D: Driver> Drop for Open<D> {
     fn drop(&mut self) {
         if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// A pool's connection for questions outside a transaction. It is closed unless it is given back: the pool would wait without limit
+/// for what is still to come on a line that is dead.
+pub(crate) struct QuestionConnection<D: Driver> {
+    connection: PoolConnection<D>,
+    is_answered: bool,
+}
+
+impl<D: Driver> QuestionConnection<D> {
+    pub(crate) async fn of(pool: &Pool<D>) -> sqlx::Result<Self> {
+        Ok(Self { connection: pool.acquire().await?, is_answered: false })
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut D::Connection {
+        &mut self.connection
+    }
+
+    /// Whatever was asked is answered.
+    pub(crate) fn give_back(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl<D: Driver> Drop for QuestionConnection<D> {
+    fn drop(&mut self) {
+        if !self.is_answered {
             self.connection.close_on_drop();
         }
     }

@@ -229,12 +229,40 @@ async fn a_lost_commit_overtaken_by_another_agent_gets_that_agents_outcome() {
     assert_eq!(shop.stock(&other, "A").await, (99, 1));
 }
 
-/// What befalls one COMMIT.
+/// Whoever looked orders up on a line that falls silent is told so in the end, and its connection is another one's again.
+#[tokio::test]
+async fn a_look_up_on_a_silent_line_ends_and_others_are_answered() {
+    let cluster = Postgres::start().await.unwrap();
+    let url = create(&cluster, "silent").await;
+    let relay = Relay::start(&url).await;
+    let own = connect(&LedgerUrl::Postgres(url)).await;
+    own.migrate().await.unwrap();
+    let shop = Shop::open(&own, "acme", &[("A", 100)]).await;
+    let order = shop.place("k", &[("A", 1)]);
+    commit_one(&own, order.clone()).await;
+
+    let ledger = Ledger::connect(&relay.url, None, 1).await.unwrap();
+    relay.plant(Fault::Silent);
+    let look_up = || ledger.look_up(&shop.brand, crate::shop::order_of(&order), None);
+    let ended = tokio::time::timeout(PATIENCE, look_up()).await.expect("it waits for ever");
+    assert!(relay.has_struck() && matches!(ended, Err(LedgerError::Unavailable(_))), "{ended:?}");
+    for _ in 0..2 {
+        let state = look_up().await.expect("the one connection is not given back").unwrap();
+        assert_eq!(state.state, "placed");
+    }
+}
+
+/// Longer than a database that does not answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What befalls one COMMIT, or one question about orders.
 #[derive(Clone, Copy)]
 enum Fault {
     CutBefore,
     CutAfter,
     Swallow,
+    /// Nothing passes any more, and neither end is told.
+    Silent,
     /// The server's end is cut before it; the agent's once the test says so.
     Overtaken,
 }
@@ -246,7 +274,7 @@ struct Gate {
     cut: Notify,
 }
 
-/// A line to PostgreSQL that can fail at a COMMIT.
+/// A line to PostgreSQL that can fail at a COMMIT, or at a question about orders.
 struct Relay {
     url: LedgerUrl,
     fault: Arc<Mutex<Option<Fault>>>,
@@ -293,8 +321,9 @@ async fn pass(
         tokio::select! {
             read = client.read(&mut up) => {
                 let bytes = &up[..read?];
-                let commits = bytes.windows(7).any(|window| window == b"COMMIT\0");
-                let fault = if commits { planted.lock().unwrap().take() } else { None };
+                let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+                let is_met = has(b"COMMIT\0") || has(b"-- How orders stand");
+                let fault = if is_met { planted.lock().unwrap().take() } else { None };
                 match fault {
                     _ if bytes.is_empty() => return Ok(()),
                     Some(Fault::CutBefore) => return Ok(()),
@@ -305,6 +334,7 @@ async fn pass(
                         return Ok(());
                     }
                     Some(Fault::Swallow) => {}
+                    Some(Fault::Silent) => std::future::pending::<()>().await,
                     Some(Fault::Overtaken) => {
                         drop(server);
                         gate.struck.notify_one();

@@ -49,16 +49,16 @@ row! {
 /// What is asked of a database.
 pub(super) trait Questions {
     /// The orders that there are, in any order.
-    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>>;
+    async fn orders(&mut self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>>;
 
     /// The lines of these orders; those of one order in their order.
-    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>>;
+    async fn lines(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>>;
 }
 
 /// How these orders stand, each in the place of its question. The position and the time are those of the outcome that placed or
 /// rejected it.
 pub(super) async fn look_up(
-    database: &impl Questions,
+    database: &mut impl Questions,
     questions: &[Question],
 ) -> Result<Vec<Option<State>>, LedgerError> {
     let found = database.orders(questions).await?;

@@ -8,7 +8,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::look_up::{self, Question};
 use super::{Ledger, LedgerError};
-use crate::database::{on_database, row};
+use crate::database::{QuestionConnection, on_database, row, soon};
 use crate::payments::Payment;
 use crate::payments::store::{self, NotDone, Sums};
 use crate::vault::PersonalAtRest;
@@ -66,9 +66,20 @@ impl Ledger {
     /// Looks up many orders in two statements. Each answer stands in the place of its question.
     ///
     /// # Errors
-    /// If the database does not answer; then none is answered.
+    /// If the database does not answer, or not in time; then none is answered.
     pub async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
-        on_database!(self.database, database => look_up::look_up(database, questions).await)
+        // Boxed: all databases' states together are too large to be moved about inside every caller's.
+        let looking_up = Box::pin(async {
+            on_database!(self.database, database => {
+                let mut asking = QuestionConnection::of(&database.pool).await?;
+                let states = look_up::look_up(asking.connection(), questions).await;
+                if !matches!(states, Err(LedgerError::Unavailable(_))) {
+                    asking.give_back();
+                }
+                states
+            })
+        });
+        soon(looking_up).await
     }
 
     /// An order's personal data as ciphertext, and whose order it is.
