@@ -238,6 +238,8 @@ pub struct OrderCore {
     away: bool,
     /// How many batches had begun when it was last seen not to work: what those come to does not say that it works.
     away_after: u64,
+    /// Of the batches that it has done, the one that began last.
+    worked: u64,
     /// Set while the database is to be asked whether it works.
     asks: bool,
     /// Requests that wait, or are in a batch, and that an earlier batch may have committed.
@@ -268,6 +270,7 @@ impl OrderCore {
             asked: Vec::new(),
             away: false,
             away_after: 0,
+            worked: 0,
             asks: false,
             doubtful: 0,
             outputs: VecDeque::new(),

@@ -69,15 +69,17 @@ impl OrderCore {
         let Onward { committed, unknown, again, elsewhere } = onward;
         self.answer_committed(committed, now);
         // The connection of somebody who waits may have been ended for that alone: whether the database works is seen by the
-        // batches that wait for nothing.
+        // batches that wait for nothing. Nor does one that took too long tell, if another that began after it has come through.
         let waited = awaited.is_some();
+        let tells = !waited && number > self.worked;
         if let Some(awaited) = awaited {
             self.held.end_turn(awaited, again, elsewhere);
         }
-        if !unknown.is_empty() || (outage && !waited) {
+        if !unknown.is_empty() || (outage && tells) {
             (self.away, self.away_after) = (true, self.begun);
-        } else if !waited && number > self.away_after {
-            self.away = false;
+        } else if !waited && !outage {
+            self.worked = self.worked.max(number);
+            self.away &= number <= self.away_after;
         }
         for (pending, ticket) in unknown.into_iter().rev() {
             match ticket {
