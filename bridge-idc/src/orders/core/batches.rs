@@ -81,12 +81,7 @@ impl OrderCore {
             self.worked = self.worked.max(number);
             self.away &= number <= self.away_after;
         }
-        for (pending, ticket) in unknown.into_iter().rev() {
-            match ticket {
-                Some(ticket) => self.committers.put_back(Queued { pending, ticket }),
-                None => self.committers.admit_first(pending, now),
-            }
-        }
+        self.try_again(unknown, now);
         if self.away {
             // What only waited has had no effect, and its callers can be told so at once.
             for pending in self.committers.drain_without_effect() {
@@ -95,6 +90,23 @@ impl OrderCore {
             }
         }
         self.answer_asked();
+    }
+
+    /// Queues requests of which nobody can tell. Those that keep what they need come before all others. Those that come from a queue
+    /// of what somebody holds need it from now on, and so come behind whoever needs it already: in another order two of them could
+    /// each wait for what the other one needs.
+    fn try_again(&mut self, unknown: Vec<(Pending, Option<Ticket>)>, now: UnixMicros) {
+        let mut kept = Vec::new();
+        for (pending, ticket) in unknown {
+            match ticket {
+                Some(ticket) => kept.push(Queued { pending, ticket }),
+                None => {
+                    let needs = self.committers.needs_of(&pending.request);
+                    self.committers.admit(pending, needs, now);
+                }
+            }
+        }
+        kept.into_iter().rev().for_each(|queued| self.committers.put_back(queued));
     }
 
     /// One request of a batch has ended so.

@@ -151,13 +151,6 @@ impl Committers {
         self.queues[ticket.committer].waiting.push_back(Queued { pending, ticket });
     }
 
-    /// Queues one before all others that nobody needs anything of.
-    pub(super) fn admit_first(&mut self, pending: Pending, since: UnixMicros) {
-        let needs = self.needs_of(&pending.request);
-        let ticket = self.ticket(&pending, needs, since);
-        self.put_back(Queued { pending, ticket });
-    }
-
     /// Queues one again that turned out to need this stock as well, which another committer may have.
     pub(super) fn admit_again(&mut self, queued: Queued, brand: &Brand, sku: &Sku) {
         let Queued { pending, ticket } = queued;
