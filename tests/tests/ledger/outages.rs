@@ -408,6 +408,32 @@ async fn a_failing_statement_fails_its_request_alone_and_leaves_nothing() {
     assert!(outage.is_none(), "others may do better: {outage:?}");
 }
 
+/// Moves no stock of one brand's, without a word, and counts how often it is asked to.
+const NOT_MOVED: &str = "CREATE SEQUENCE tries; CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    IF (SELECT brand FROM skus WHERE sku_id = NEW.sku_id) <> 'acme' THEN RETURN NEW; END IF; \
+    PERFORM nextval('tries'); RETURN NULL; END $$; \
+    CREATE TRIGGER planted BEFORE UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION planted()";
+
+#[tokio::test]
+async fn a_brand_whose_stock_never_moves_costs_others_few_tries() {
+    let database = database::postgres("never_moves").await;
+    let acme = Shop::open(&database.ledger, "acme", &[("A", 1_000)]).await;
+    let best = Shop::open(&database.ledger, "best", &[("A", 1_000)]).await;
+    database.run(NOT_MOVED, "").await;
+    let place = |n: usize| {
+        let shop = if n.is_multiple_of(2) { &acme } else { &best };
+        shop.place(&n.to_string(), &[("A", 1)])
+    };
+    let BatchEnd { ends, outage } = database.ledger.commit(&batch((0..200).map(place).collect()), None).await;
+    assert!(outage.is_none(), "{outage:?}");
+    for (n, end) in ends.iter().enumerate() {
+        let is_done = matches!(end, RequestEnd::Committed(_));
+        assert_eq!(is_done, !n.is_multiple_of(2), "request {n}: {end:?}");
+    }
+    let tries = database.count("SELECT last_value FROM tries").await;
+    assert!(tries <= 150, "its stock was to be moved {tries} times");
+}
+
 /// Fails every order of one brand.
 const ONE_BRAND_S: &str = "CREATE OR REPLACE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
     IF NEW.brand = 'acme' THEN RAISE EXCEPTION 'planted' USING ERRCODE = '$STATE'; END IF; \

@@ -24,7 +24,7 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
     awaited: Option<&Awaited>,
 ) -> BatchEnd {
     let ends = batch.requests.iter().map(|_| None).collect();
-    let mut halving = Halving { batch, awaited, ends, denied: Vec::new(), outage: None };
+    let mut halving = Halving { batch, awaited, ends, alone: Vec::new(), denied: Vec::new(), outage: None };
     let mut waiting: Vec<Vec<usize>> = vec![(0..batch.requests.len()).collect()];
     while let Some(places) = waiting.pop() {
         let Some(places) = halving.worth_trying(places) else { continue };
@@ -51,6 +51,8 @@ struct Halving<'a> {
     awaited: Option<&'a Awaited>,
     /// One a place; `None` where it has not come to.
     ends: Vec<Option<RequestEnd>>,
+    /// The places of requests that the database did not do alone.
+    alone: Vec<usize>,
     /// What the database did not do of a request alone, by its place.
     denied: Vec<(usize, SqlState)>,
     outage: Option<LedgerError>,
@@ -98,8 +100,8 @@ impl Halving<'_> {
 
     /// Whether the rest of this brand need not be tried.
     fn is_out(&self, brand: &Brand) -> bool {
-        let denied = self.denied.iter().filter(|(place, _)| self.brand(*place) == brand).count();
-        denied >= DENIED_MAX && !self.has_committed(brand)
+        let alone = self.alone.iter().filter(|place| self.brand(**place) == brand).count();
+        alone >= DENIED_MAX && !self.has_committed(brand)
     }
 
     /// Whether a part of what failed may do better alone. What somebody holds is looked for only where nobody else waits
@@ -129,6 +131,9 @@ impl Halving<'_> {
                 }
                 _ => RequestEnd::NotCommitted,
             };
+            if matches!(end, RequestEnd::NotCommitted) {
+                self.alone.push(*place);
+            }
             self.ends[*place] = Some(end);
         }
         if !error.may_be_one_request_s() && !matches!(error, LedgerError::Held(_)) {
