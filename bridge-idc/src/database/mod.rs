@@ -28,7 +28,7 @@ mod faults;
 /// Items that another session holds.
 mod held;
 
-/// A connection with an open transaction.
+/// A connection in use.
 mod open;
 
 /// Begins, retries and ends transactions.
@@ -59,6 +59,7 @@ pub use held::HeldItem;
 pub(crate) use held::{HeldRows, Key, Touched};
 pub(crate) use kept::KeptConnection;
 pub use migrate::Applied;
+pub(crate) use open::QuestionConnection;
 pub use pools::Database;
 pub(crate) use pools::on_database;
 pub(crate) use row::{AnyRow, row};

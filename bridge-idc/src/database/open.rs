@@ -1,7 +1,8 @@
-//! A pool's connection with an open transaction, for one kind of database.
+//! A pool's connection in use, for one kind of database: with an open transaction, or for reads
+//! outside of a transaction.
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Database as Driver, Executor, SqlSafeStr};
+use sqlx::{Database as Driver, Executor, Pool, SqlSafeStr};
 
 /// A pool's connection with an open transaction.
 ///
@@ -46,6 +47,36 @@ where
 impl<D: Driver> Drop for Open<D> {
     fn drop(&mut self) {
         if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// A pool's connection for reads outside a transaction. It is closed unless it is given back,
+/// because the pool would wait without limit for an answer on a dead connection.
+pub(crate) struct QuestionConnection<D: Driver> {
+    connection: PoolConnection<D>,
+    is_answered: bool,
+}
+
+impl<D: Driver> QuestionConnection<D> {
+    pub(crate) async fn of(pool: &Pool<D>) -> sqlx::Result<Self> {
+        Ok(Self { connection: pool.acquire().await?, is_answered: false })
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut D::Connection {
+        &mut self.connection
+    }
+
+    /// Gives the connection back to the pool. Every read on it must have been answered.
+    pub(crate) fn give_back(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl<D: Driver> Drop for QuestionConnection<D> {
+    fn drop(&mut self) {
+        if !self.is_answered {
             self.connection.close_on_drop();
         }
     }

@@ -265,6 +265,8 @@ pub struct OrderCore {
     /// Value of `begun` when the database last failed. The end of a batch with this number or a
     /// lower one does not prove that the database works.
     away_after: u64,
+    /// Start number of the latest batch that was committed.
+    worked: u64,
     /// True if the next batch must test the database, even if it is empty.
     asks: bool,
     /// Number of requests in doubt, in a queue or in a batch: an earlier batch may have committed
@@ -302,6 +304,7 @@ impl OrderCore {
             asked: Vec::new(),
             away: false,
             away_after: 0,
+            worked: 0,
             asks: false,
             doubtful: 0,
             outputs: VecDeque::new(),

@@ -232,12 +232,40 @@ async fn a_lost_commit_overtaken_by_another_agent_gets_that_agents_outcome() {
     assert_eq!(shop.stock(&other, "A").await, (99, 1));
 }
 
-/// A fault at one COMMIT.
+/// A look-up on a silent line ends with an error, and its connection is usable again.
+#[tokio::test]
+async fn a_look_up_on_a_silent_line_ends_and_others_are_answered() {
+    let cluster = Postgres::start().await.unwrap();
+    let url = create(&cluster, "silent").await;
+    let relay = Relay::start(&url).await;
+    let own = connect(&LedgerUrl::Postgres(url)).await;
+    own.migrate().await.unwrap();
+    let shop = Shop::open(&own, "acme", &[("A", 100)]).await;
+    let order = shop.place("k", &[("A", 1)]);
+    commit_one(&own, order.clone()).await;
+
+    let ledger = Ledger::connect(&relay.url, None, 1).await.unwrap();
+    relay.plant(Fault::Silent);
+    let look_up = || ledger.look_up(&shop.brand, crate::shop::order_of(&order), None);
+    let ended = tokio::time::timeout(PATIENCE, look_up()).await.expect("it waits for ever");
+    assert!(relay.has_struck() && matches!(ended, Err(LedgerError::Unavailable(_))), "{ended:?}");
+    for _ in 0..2 {
+        let state = look_up().await.expect("the one connection is not given back").unwrap();
+        assert_eq!(state.state, "placed");
+    }
+}
+
+/// Longer than the agent waits for a database that does not answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A fault at one COMMIT, or at one look-up of orders.
 #[derive(Clone, Copy)]
 enum Fault {
     CutBefore,
     CutAfter,
     Swallow,
+    /// Lets nothing pass any more, and tells neither end.
+    Silent,
     /// Cuts the server's side before the COMMIT, and the agent's side when the test says so.
     Overtaken,
 }
@@ -249,7 +277,7 @@ struct Gate {
     cut: Notify,
 }
 
-/// A connection to PostgreSQL that can fail at a COMMIT.
+/// A connection to PostgreSQL that can fail at a COMMIT, or at a look-up of orders.
 struct Relay {
     url: LedgerUrl,
     fault: Arc<Mutex<Option<Fault>>>,
@@ -297,8 +325,9 @@ async fn pass(
         tokio::select! {
             read = client.read(&mut up) => {
                 let bytes = &up[..read?];
-                let commits = bytes.windows(7).any(|window| window == b"COMMIT\0");
-                let fault = if commits { planted.lock().unwrap().take() } else { None };
+                let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+                let is_met = has(b"COMMIT\0") || has(b"-- How orders stand");
+                let fault = if is_met { planted.lock().unwrap().take() } else { None };
                 match fault {
                     _ if bytes.is_empty() => return Ok(()),
                     Some(Fault::CutBefore) => return Ok(()),
@@ -309,6 +338,7 @@ async fn pass(
                         return Ok(());
                     }
                     Some(Fault::Swallow) => {}
+                    Some(Fault::Silent) => std::future::pending::<()>().await,
                     Some(Fault::Overtaken) => {
                         drop(server);
                         gate.struck.notify_one();
@@ -386,6 +416,32 @@ async fn a_failing_statement_fails_its_request_alone_and_leaves_nothing() {
     let BatchEnd { ends, outage } = database.ledger.commit(&batch(requests), None).await;
     assert!(ends.iter().all(|end| matches!(end, RequestEnd::NotCommitted)), "{ends:?}");
     assert!(outage.is_none(), "other brands may still succeed: {outage:?}");
+}
+
+/// Trigger that silently keeps the stock of one brand, and counts the attempts to change it.
+const NOT_MOVED: &str = "CREATE SEQUENCE tries; CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    IF (SELECT brand FROM skus WHERE sku_id = NEW.sku_id) <> 'acme' THEN RETURN NEW; END IF; \
+    PERFORM nextval('tries'); RETURN NULL; END $$; \
+    CREATE TRIGGER planted BEFORE UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION planted()";
+
+#[tokio::test]
+async fn a_brand_whose_stock_never_moves_costs_others_few_tries() {
+    let database = database::postgres("never_moves").await;
+    let acme = Shop::open(&database.ledger, "acme", &[("A", 1_000)]).await;
+    let best = Shop::open(&database.ledger, "best", &[("A", 1_000)]).await;
+    database.run(NOT_MOVED, "").await;
+    let place = |n: usize| {
+        let shop = if n.is_multiple_of(2) { &acme } else { &best };
+        shop.place(&n.to_string(), &[("A", 1)])
+    };
+    let BatchEnd { ends, outage } = database.ledger.commit(&batch((0..200).map(place).collect()), None).await;
+    assert!(outage.is_none(), "{outage:?}");
+    for (n, end) in ends.iter().enumerate() {
+        let is_done = matches!(end, RequestEnd::Committed(_));
+        assert_eq!(is_done, !n.is_multiple_of(2), "request {n}: {end:?}");
+    }
+    let tries = database.count("SELECT last_value FROM tries").await;
+    assert!(tries <= 150, "its stock was to be moved {tries} times");
 }
 
 /// Trigger that fails every order of one brand.

@@ -70,22 +70,20 @@ impl OrderCore {
         let Onward { committed, unknown, again, elsewhere } = onward;
         self.answer_committed(committed, now);
         // A batch that waits for a lock may lose its connection because of the wait alone. Only
-        // batches that wait for no lock tell if the database works.
+        // batches that wait for no lock tell if the database works. A batch that took too long does
+        // not tell it either, if a batch that began later has been committed.
         let waited = awaited.is_some();
+        let tells = !waited && number > self.worked;
         if let Some(awaited) = awaited {
             self.held.end_turn(awaited, again, elsewhere);
         }
-        if !unknown.is_empty() || (outage && !waited) {
+        if !unknown.is_empty() || (outage && tells) {
             (self.away, self.away_after) = (true, self.begun);
-        } else if !waited && number > self.away_after {
-            self.away = false;
+        } else if !waited && !outage {
+            self.worked = self.worked.max(number);
+            self.away &= number <= self.away_after;
         }
-        for (pending, ticket) in unknown.into_iter().rev() {
-            match ticket {
-                Some(ticket) => self.committers.put_back(Queued { pending, ticket }),
-                None => self.committers.admit_first(pending, now),
-            }
-        }
+        self.try_again(unknown, now);
         if self.away {
             // Requests that only waited have had no effect, so they are refused at once.
             for pending in self.committers.drain_without_effect() {
@@ -94,6 +92,23 @@ impl OrderCore {
             }
         }
         self.answer_asked();
+    }
+
+    /// Queues requests in doubt again. Requests that still have their claims come before all
+    /// others. Requests from the queue of a held row get their claims only now. So they come behind
+    /// the requests that need the same rows; otherwise two of them could wait for each other.
+    fn try_again(&mut self, unknown: Vec<(Pending, Option<Ticket>)>, now: UnixMicros) {
+        let mut kept = Vec::new();
+        for (pending, ticket) in unknown {
+            match ticket {
+                Some(ticket) => kept.push(Queued { pending, ticket }),
+                None => {
+                    let needs = self.committers.needs_of(&pending.request);
+                    self.committers.admit(pending, needs, now);
+                }
+            }
+        }
+        kept.into_iter().rev().for_each(|queued| self.committers.put_back(queued));
     }
 
     /// Handles the end of one request of a batch.

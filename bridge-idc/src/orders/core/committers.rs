@@ -188,13 +188,6 @@ impl Committers {
         self.queues[ticket.committer].waiting.push(Queued { pending, ticket });
     }
 
-    /// Queues a request before all others. No other request needs the same rows.
-    pub(super) fn admit_first(&mut self, pending: Pending, since: UnixMicros) {
-        let needs = self.needs_of(&pending.request);
-        let ticket = self.ticket(&pending, needs, since);
-        self.put_back(Queued { pending, ticket });
-    }
-
     /// Queues a request again that turned out to need this stock, which another committer may hold.
     pub(super) fn admit_again(&mut self, queued: Queued, brand: &Brand, sku: &Sku) {
         let Queued { pending, ticket } = queued;

@@ -2,10 +2,14 @@
 //! together into the next look-up.
 //!
 //! A few hundred questions then cost the database two statements, instead of two statements for
-//! each question.
+//! each question. If the database refuses them together, each brand's questions are looked up
+//! apart, and then halves of one brand's questions. So a failure of one brand or order leaves the
+//! others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::wire::order::{Refusal, State};
 use tokio::sync::{Mutex, mpsc};
@@ -22,6 +26,22 @@ const LOOK_UPS_MAX: usize = 2;
 
 /// Most questions of one look-up.
 const QUESTIONS_MAX: usize = AT_ONCE / LOOK_UPS_MAX;
+
+/// Number of questions of one brand that the database refuses alone, with none answered, after
+/// which the rest of that brand's questions is not looked up.
+const REFUSED_MAX: usize = 3;
+
+/// Look-up of orders, for the ledger and for tests.
+trait LookUp {
+    /// Looks up many orders. Each answer has the place of its question.
+    async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError>;
+}
+
+impl LookUp for Ledger {
+    async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
+        Ledger::look_up_all(self, questions).await
+    }
+}
 
 /// Starts the look-ups and returns the sender of their questions. An [`Input::LookedUp`] answers
 /// each question. The look-ups end when the sender is dropped.
@@ -44,7 +64,7 @@ async fn look_up(
     let mut gathered = Vec::new();
     while asked.lock().await.recv_many(&mut gathered, QUESTIONS_MAX).await > 0 {
         let (tokens, questions): (Vec<Token>, Vec<Question>) = gathered.drain(..).unzip();
-        let answers = answers(&ledger, &questions).await;
+        let answers = answers(ledger.as_ref(), &questions).await;
         for (token, found) in tokens.into_iter().zip(answers) {
             if results.send(Input::LookedUp { token, found }).await.is_err() {
                 return;
@@ -53,25 +73,186 @@ async fn look_up(
     }
 }
 
-/// Returns an answer for each question. If the database refuses the questions together, asks each
-/// one alone, because the database may refuse a single brand.
-async fn answers(ledger: &Ledger, questions: &[Question]) -> Vec<Result<Option<State>, Refusal>> {
-    match ledger.look_up_all(questions).await {
-        Ok(states) => states.into_iter().map(Ok).collect(),
-        Err(error) if questions.len() > 1 && error.may_be_one_request_s() => {
-            let mut answers = Vec::with_capacity(questions.len());
-            for Question { brand, order, key } in questions {
-                let found = ledger.look_up(brand, *order, *key).await;
-                answers.push(found.map_err(|error| refusal(&error)));
-            }
-            answers
+/// Returns an answer for each question. If the database refuses questions together, looks up parts
+/// of them, because it may refuse a single brand or order. If it does not answer at all, does not
+/// look up again.
+async fn answers(ledger: &impl LookUp, questions: &[Question]) -> Vec<Result<Option<State>, Refusal>> {
+    let answers = questions.iter().map(|_| None).collect();
+    let mut asking = Asking { questions, answers, refused: Vec::new(), gone: None };
+    let mut waiting: Vec<Vec<usize>> = vec![(0..questions.len()).collect()];
+    while let Some(mut places) = waiting.pop() {
+        places.retain(|place| asking.is_worth_asking(*place));
+        if places.is_empty() {
+            continue;
         }
-        Err(error) => vec![Err(refusal(&error)); questions.len()],
+        let together: Vec<Question> = places.iter().map(|place| questions[*place].clone()).collect();
+        match ledger.look_up_all(&together).await {
+            Ok(states) => {
+                let found = places.into_iter().zip(states);
+                found.for_each(|(place, state)| asking.answers[place] = Some(state));
+            }
+            Err(error) if places.len() > 1 && error.may_be_one_request_s() => {
+                let (first, second) = asking.split(places);
+                waiting.extend([second, first]);
+            }
+            Err(error) => asking.failed(places, &error),
+        }
+    }
+    asking.end()
+}
+
+/// Progress of the look-up of some questions. A place is an index into `questions`.
+struct Asking<'a> {
+    questions: &'a [Question],
+    /// State of each order; `None` if the database did not answer.
+    answers: Vec<Option<Option<State>>>,
+    /// Places of questions that the database refused alone.
+    refused: Vec<usize>,
+    /// Refusal of all open questions, set once the database does not answer.
+    gone: Option<Refusal>,
+}
+
+impl Asking<'_> {
+    fn brand(&self, place: usize) -> &Brand {
+        &self.questions[place].brand
+    }
+
+    /// Returns true if the database may answer this question.
+    fn is_worth_asking(&self, place: usize) -> bool {
+        self.gone.is_none() && !self.is_out(self.brand(place))
+    }
+
+    /// Returns true if the rest of this brand's questions is not looked up.
+    fn is_out(&self, brand: &Brand) -> bool {
+        let refused = self.refused.iter().filter(|place| self.brand(**place) == brand).count();
+        let is_answered = || {
+            let mut answers = self.answers.iter().enumerate();
+            answers.any(|(place, answer)| answer.is_some() && self.brand(place) == brand)
+        };
+        refused >= REFUSED_MAX && !is_answered()
+    }
+
+    /// Splits questions into two parts: each with half of the brands, or each with half of one
+    /// brand's questions.
+    fn split(&self, mut places: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
+        let brands: BTreeSet<&Brand> = places.iter().map(|place| self.brand(*place)).collect();
+        if brands.len() > 1 {
+            let first: BTreeSet<&Brand> = brands.iter().take(brands.len() / 2).copied().collect();
+            return places.into_iter().partition(|place| first.contains(self.brand(*place)));
+        }
+        let second = places.split_off(places.len() / 2);
+        (places, second)
+    }
+
+    /// Handles a failed look-up whose parts would fail too.
+    fn failed(&mut self, mut places: Vec<usize>, error: &LedgerError) {
+        tracing::error!(questions = places.len(), %error, "look orders up");
+        if error.may_be_one_request_s() {
+            self.refused.append(&mut places);
+        } else {
+            self.gone = Some(refusal(error));
+        }
+    }
+
+    fn end(self) -> Vec<Result<Option<State>, Refusal>> {
+        let refusal = self.gone.unwrap_or(Refusal::DatabaseDown);
+        self.answers.into_iter().map(|answer| answer.ok_or(refusal)).collect()
     }
 }
 
 fn refusal(error: &LedgerError) -> Refusal {
-    tracing::error!(%error, "look orders up");
     // Either all connections are busy or the database is gone. The next commit finds out which.
     if error.is_for_want_of_a_connection() { Refusal::Busy } else { Refusal::DatabaseDown }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use bridge_protocol::domain::{OrderId, UnixMicros};
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::orders::store::SqlState;
+
+    /// Refuses look-ups with a question of this brand, or about an order with this last byte.
+    /// Counts the look-ups.
+    struct Refusing {
+        brand: &'static str,
+        order: u8,
+        /// True if another session locks the tables after the first refusal.
+        is_locked: bool,
+        asked: Cell<usize>,
+    }
+
+    impl LookUp for Refusing {
+        async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
+            self.asked.set(self.asked.get() + 1);
+            let state = |code: &str| SqlState { code: code.to_owned(), constraint: None, denied: None };
+            if self.is_locked && self.asked.get() > 1 {
+                return Err(LedgerError::Held(state("55P03")));
+            }
+            let is_bad = |question: &Question| {
+                question.brand.as_str() == self.brand || question.order.as_bytes()[15] == self.order
+            };
+            if questions.iter().any(is_bad) {
+                return Err(LedgerError::Denied(state("42501")));
+            }
+            let state = |question: &Question| {
+                let order = Bytes::copy_from_slice(question.order.as_bytes());
+                Some(State { order, ..State::default() })
+            };
+            Ok(questions.iter().map(state).collect())
+        }
+    }
+
+    fn refusing(brand: &'static str, order: u8) -> Refusing {
+        Refusing { brand, order, is_locked: false, asked: Cell::new(0) }
+    }
+
+    /// Returns this many questions of each of three brands in turn, each about its own order.
+    fn questions(of_each: u8) -> Vec<Question> {
+        let question = |number: u8| {
+            let brand = Brand::new(["tea", "shoes", "hats"][usize::from(number % 3)]).unwrap();
+            Question { brand, order: OrderId::new(UnixMicros::new(1), [number; 10]), key: None }
+        };
+        (0..3 * of_each).map(question).collect()
+    }
+
+    /// Returns the places of the questions without an answer, and the number of look-ups.
+    async fn refused(ledger: &Refusing, questions: &[Question]) -> (Vec<usize>, usize) {
+        let answers = answers(ledger, questions).await;
+        assert_eq!(answers.len(), questions.len());
+        let mut refused = Vec::new();
+        for (place, (answer, question)) in answers.into_iter().zip(questions).enumerate() {
+            match answer {
+                Ok(state) => assert_eq!(state.unwrap().order, question.order.as_bytes().as_slice()),
+                Err(_) => refused.push(place),
+            }
+        }
+        (refused, ledger.asked.get())
+    }
+
+    #[tokio::test]
+    async fn a_brand_that_is_denied_costs_the_others_few_look_ups() {
+        let (refused, asked) = refused(&refusing("shoes", 255), &questions(80)).await;
+        let of_shoes: Vec<usize> = (0..240).filter(|place| place % 3 == 1).collect();
+        assert_eq!(refused, of_shoes);
+        assert!(asked <= 20, "asked {asked} times");
+    }
+
+    #[tokio::test]
+    async fn one_order_that_cannot_be_read_fails_alone() {
+        let (refused, asked) = refused(&refusing("", 100), &questions(80)).await;
+        assert_eq!(refused, [100]);
+        assert!(asked <= 20, "asked {asked} times");
+    }
+
+    #[tokio::test]
+    async fn tables_that_somebody_locks_in_between_are_asked_no_more() {
+        let ledger = Refusing { is_locked: true, ..refusing("shoes", 255) };
+        let answers = answers(&ledger, &questions(80)).await;
+        assert!(answers.iter().all(|answer| *answer == Err(Refusal::DatabaseDown)));
+        assert_eq!(ledger.asked.get(), 2);
+    }
 }

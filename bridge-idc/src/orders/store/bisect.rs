@@ -25,7 +25,7 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
     awaited: Option<&Awaited>,
 ) -> BatchEnd {
     let ends = batch.requests.iter().map(|_| None).collect();
-    let mut halving = Halving { batch, awaited, ends, denied: Vec::new(), outage: None };
+    let mut halving = Halving { batch, awaited, ends, alone: Vec::new(), denied: Vec::new(), outage: None };
     let mut waiting: Vec<Vec<usize>> = vec![(0..batch.requests.len()).collect()];
     while let Some(places) = waiting.pop() {
         let Some(places) = halving.worth_trying(places) else { continue };
@@ -52,7 +52,9 @@ struct Halving<'a> {
     awaited: Option<&'a Awaited>,
     /// The end of each request; `None` while it has none.
     ends: Vec<Option<RequestEnd>>,
-    /// Requests that the database rejected alone: their place, and the SQL state.
+    /// Places of requests that the database did not carry out alone.
+    alone: Vec<usize>,
+    /// Errors of requests that the database did not carry out alone, by place.
     denied: Vec<(usize, SqlState)>,
     outage: Option<LedgerError>,
 }
@@ -101,8 +103,8 @@ impl Halving<'_> {
 
     /// Returns true if the rest of this brand's requests must not be tried.
     fn is_out(&self, brand: &Brand) -> bool {
-        let denied = self.denied.iter().filter(|(place, _)| self.brand(*place) == brand).count();
-        denied >= DENIED_MAX && !self.has_committed(brand)
+        let alone = self.alone.iter().filter(|place| self.brand(**place) == brand).count();
+        alone >= DENIED_MAX && !self.has_committed(brand)
     }
 
     /// Returns true if a part of a failed batch may succeed alone. After a lock time-out, this
@@ -134,6 +136,9 @@ impl Halving<'_> {
                 }
                 _ => RequestEnd::NotCommitted,
             };
+            if matches!(end, RequestEnd::NotCommitted) {
+                self.alone.push(*place);
+            }
             self.ends[*place] = Some(end);
         }
         if !error.may_be_one_request_s() && !matches!(error, LedgerError::Held(_)) {

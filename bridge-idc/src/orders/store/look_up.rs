@@ -50,16 +50,16 @@ row! {
 /// The statements of a look-up.
 pub(super) trait Questions {
     /// Returns the orders that exist, in any order.
-    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>>;
+    async fn orders(&mut self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>>;
 
     /// Returns the lines of these orders. The lines of one order are in their order.
-    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>>;
+    async fn lines(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>>;
 }
 
 /// Returns the state of each order, at the index of its question. Position and time are those of
 /// the outcome that placed or rejected the order.
 pub(super) async fn look_up(
-    database: &impl Questions,
+    database: &mut impl Questions,
     questions: &[Question],
 ) -> Result<Vec<Option<State>>, LedgerError> {
     let found = database.orders(questions).await?;

@@ -9,7 +9,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::look_up::{self, Question};
 use super::{Ledger, LedgerError};
-use crate::database::{on_database, row};
+use crate::database::{QuestionConnection, on_database, row, soon};
 use crate::payments::Payment;
 use crate::payments::store::{self, NotDone, Sums};
 use crate::vault::PersonalAtRest;
@@ -74,9 +74,21 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// Fails as a whole if the database does not answer or a row is corrupt.
+    /// Fails as a whole if the database does not answer in time or a row is corrupt.
     pub async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
-        on_database!(self.database, database => look_up::look_up(database, questions).await)
+        // Boxed because the futures of all databases together are too large for every caller's
+        // future.
+        let looking_up = Box::pin(async {
+            on_database!(self.database, database => {
+                let mut asking = QuestionConnection::of(&database.pool).await?;
+                let states = look_up::look_up(asking.connection(), questions).await;
+                if !matches!(states, Err(LedgerError::Unavailable(_))) {
+                    asking.give_back();
+                }
+                states
+            })
+        });
+        soon(looking_up).await
     }
 
     /// Returns an order's brand and its personal data as ciphertext.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use crate::database::{Database, postgres, sqlite};
+use crate::held::until_one_waits;
 use crate::shop::{Shop, answers, batch, is_placed, order_id};
 
 /// Upper limit of each wait. A condition normally ends the wait long before.
@@ -268,6 +269,27 @@ async fn an_import_that_waited_in_vain_names_the_locked_table_and_holder() {
         assert_eq!(looked.is_err(), table == "skus", "{table}");
         holder.close().await.unwrap();
     }
+}
+
+/// A session reads a table for a long time, and maintenance waits to lock that table. All later
+/// sessions then wait as well.
+#[tokio::test]
+async fn an_import_behind_a_lock_that_waits_itself_names_the_table() {
+    let database = postgres("whole_table_to_be").await;
+    let ledger = &database.ledger;
+    ledger.import_stock(&stock_file(5), WAIT, |_| ()).await.unwrap();
+    let reader = shell(&database, "SELECT FROM skus").await;
+    let lock = shell(&database, "LOCK TABLE skus IN ACCESS EXCLUSIVE MODE");
+    let import = async {
+        until_one_waits(&database).await;
+        let ended = ledger.import_stock(&stock_file(20), Duration::ZERO, |_| ()).await;
+        reader.close().await.unwrap();
+        ended.unwrap_err().to_string()
+    };
+    let (holder, said) = tokio::join!(lock, import);
+    let named = "somebody else holds the table skus as a whole (process ";
+    assert!(said.starts_with(named) && said.contains("program dba-shell), and kept it"), "{said}");
+    holder.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -375,3 +375,119 @@ proptest! {
         }
     }
 }
+
+/// A step of the property test with a database that fails at times.
+#[derive(Debug, Clone)]
+enum DoubtStep {
+    /// Queues an order with one of few keys.
+    Place {
+        key: u8,
+        skus: Vec<u8>,
+    },
+    Cancel {
+        order: u8,
+    },
+    /// Queues an order in doubt that waited for a held row.
+    Doubtful {
+        key: u8,
+        skus: Vec<u8>,
+    },
+    Take(usize),
+    /// Ends the batch of a committer, with the end of each request.
+    End(usize, Vec<RequestStep>),
+}
+
+#[derive(Debug, Clone)]
+enum RequestStep {
+    Ends,
+    /// Its outcome is unknown.
+    Unknown,
+    /// It turned out to need this stock too.
+    Needs(u8),
+}
+
+fn doubt_step() -> impl Strategy<Value = DoubtStep> {
+    let skus = || prop::collection::btree_set(0..4_u8, 1..3).prop_map(Vec::from_iter);
+    let ends = prop_oneof![
+        4 => Just(RequestStep::Ends),
+        1 => Just(RequestStep::Unknown),
+        1 => (0..4_u8).prop_map(RequestStep::Needs),
+    ];
+    prop_oneof![
+        4 => (0..4_u8, skus()).prop_map(|(key, skus)| DoubtStep::Place { key, skus }),
+        1 => any::<u8>().prop_map(|order| DoubtStep::Cancel { order }),
+        2 => (0..4_u8, skus()).prop_map(|(key, skus)| DoubtStep::Doubtful { key, skus }),
+        3 => (0..4_usize).prop_map(DoubtStep::Take),
+        3 => ((0..4_usize), prop::collection::vec(ends, 5)).prop_map(|(committer, ends)| DoubtStep::End(committer, ends)),
+    ]
+}
+
+impl Committers {
+    /// Ends a batch as the order core does.
+    fn end_so(&mut self, batch: Vec<Queued>, ends: Vec<RequestStep>) {
+        let brand = Brand::new("shoes").unwrap();
+        let mut unknown = Vec::new();
+        for (mut queued, end) in batch.into_iter().zip(ends) {
+            let sku = |sku: u8| Sku::new(&format!("S{sku}")).unwrap();
+            match end {
+                RequestStep::Unknown => {
+                    queued.pending.doubtful = true;
+                    unknown.push(queued);
+                }
+                RequestStep::Needs(more) if !queued.ticket.needs.has_stock(&brand, &sku(more)) => {
+                    self.admit_again(queued, &brand, &sku(more));
+                }
+                RequestStep::Ends | RequestStep::Needs(_) => self.leave(queued.ticket),
+            }
+        }
+        if !unknown.is_empty() {
+            unknown.into_iter().rev().for_each(|queued| self.put_back(queued));
+            self.drain_without_effect();
+        }
+    }
+}
+
+proptest! {
+    /// Every request ends, also with keys used twice, requests in doubt, and needs that come up
+    /// late.
+    #[test]
+    fn everything_ends_whatever_is_in_doubt_or_needs_more(
+        count in 2..5_usize,
+        lines in 1..8_usize,
+        steps in prop::collection::vec(doubt_step(), 1..80),
+    ) {
+        let mut all = committers(count, 5, lines);
+        let mut under_way: Vec<Vec<Queued>> = (0..count).map(|_| Vec::new()).collect();
+        let mut number = 0_u8;
+        let mut keyed = |keyed: u8, skus: &[u8]| {
+            number += 1;
+            let skus: Vec<String> = skus.iter().map(|sku| format!("S{sku}")).collect();
+            let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
+            let request = place("shoes", number, &skus);
+            Request { key: key(&request.brand, keyed), ..request }
+        };
+        let end = |committer| DoubtStep::End(committer, vec![RequestStep::Ends; 5]);
+        let drain = (0..400).flat_map(|round| [end(round % count), DoubtStep::Take(round % count)]);
+        for step in steps.into_iter().chain(drain) {
+            match step {
+                DoubtStep::Place { key, skus } => drop(all.queue(keyed(key, &skus))),
+                DoubtStep::Cancel { order } => drop(all.queue(cancel("shoes", 9, order % 80))),
+                DoubtStep::Doubtful { key, skus } => {
+                    let request = keyed(key, &skus);
+                    let needs = all.needs_of(&request);
+                    all.admit(Pending { token: token(), request, doubtful: true }, needs, NOW);
+                    all.drain_without_effect();
+                }
+                DoubtStep::Take(committer) if committer < count && under_way[committer].is_empty() => {
+                    under_way[committer] = all.take_all_free(committer);
+                }
+                DoubtStep::End(committer, ends) if committer < count => {
+                    all.end_so(std::mem::take(&mut under_way[committer]), ends);
+                }
+                DoubtStep::Take(_) | DoubtStep::End(..) => {}
+            }
+        }
+        prop_assert_eq!(all.len(), 0, "{:?}", all);
+        prop_assert!(all.claims.is_empty());
+    }
+}

@@ -168,6 +168,33 @@ fn a_batch_that_begins_before_an_outage_does_not_end_it() {
     assert!(!world.attempt().again);
 }
 
+/// A trigger of one shop may make its batch exceed the time limit of a working database.
+#[test]
+fn a_batch_that_takes_too_long_is_no_outage_beside_committed_ones() {
+    let mut world = world_of_two();
+    world.order("shoes", "k1", &["SHOE"]);
+    let slow = world.attempt();
+    for key in ["k2", "k3"] {
+        world.order(OTHER, key, &["SOCK"]);
+        let beside = world.attempt();
+        world.end_committed(&beside);
+        assert_eq!(world.receipt().0.brand.as_str(), OTHER);
+    }
+    world.order(OTHER, "k4", &["SOCK"]);
+    let beside = world.attempt();
+    world.order(OTHER, "k5", &["SOCK"]);
+    world.end_attempt(&slow, vec![RequestEnd::NotCommitted], true);
+    assert_eq!(world.refusal(), Refusal::DatabaseDown, "nothing of it is committed");
+    assert!(!world.agent.is_away(), "the database works for others");
+    world.end_committed(&beside);
+    assert_eq!(world.receipt().0.brand.as_str(), OTHER);
+    let next = world.attempt();
+    assert_eq!(next.batch.requests.len(), 1, "what waited is committed, and not refused");
+    world.end_attempt(&next, vec![RequestEnd::NotCommitted], true);
+    assert_eq!(world.refusal(), Refusal::DatabaseDown);
+    assert!(world.agent.is_away(), "since the last that came through, one began and failed");
+}
+
 #[test]
 fn a_stuck_batch_does_not_keep_the_others_from_asking_the_database() {
     let mut world = world_of_two();

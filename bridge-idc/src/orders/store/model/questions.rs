@@ -25,7 +25,8 @@ impl ModelDatabase {
         key: Option<KeyDigest>,
     ) -> Result<Option<State>, LedgerError> {
         let question = Question { brand: brand.clone(), order, key };
-        Ok(look_up::look_up(self, &[question]).await?.pop().flatten())
+        let mut database = self;
+        Ok(look_up::look_up(&mut database, &[question]).await?.pop().flatten())
     }
 
     async fn read<V>(&self, read: impl FnOnce(&Tables) -> V) -> sqlx::Result<V> {
@@ -35,8 +36,8 @@ impl ModelDatabase {
     }
 }
 
-impl Questions for ModelDatabase {
-    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>> {
+impl Questions for &ModelDatabase {
+    async fn orders(&mut self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>> {
         self.read(|tables| {
             let numbered = (1..).zip(questions);
             numbered.filter_map(|(number, question)| order(&tables.committed, number, question)).collect()
@@ -44,7 +45,7 @@ impl Questions for ModelDatabase {
         .await
     }
 
-    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>> {
+    async fn lines(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>> {
         self.read(|tables| orders.iter().flat_map(|order| lines(tables, *order)).collect()).await
     }
 }

@@ -9,7 +9,7 @@ use super::rows::{OfferRow, OutcomeRow, PlacedRows, PositionRow, SettledRow, Sta
 use super::statements::{Locking, Statements};
 use crate::database::postgres::arrays::column;
 use crate::database::postgres::held::{WAIT_FOR_STOCK, set_lock_timeout};
-use crate::database::postgres::{AWAITED_FOR, LOCK_TIMEOUT, Postgres};
+use crate::database::postgres::{AWAITED_FOR, LOCK_TIMEOUT};
 use crate::orders::planner::Awaited;
 
 impl Statements for PgConnection {
@@ -148,18 +148,18 @@ impl Statements for PgConnection {
     }
 }
 
-impl Questions for Postgres {
-    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
+impl Questions for PgConnection {
+    async fn orders(&mut self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
         sqlx::query_as(include_str!("look_up.sql"))
             .bind(column(questions, |question| question.brand.as_str()))
             .bind(column(questions, |question| question.order.as_uuid()))
             .bind(column(questions, |question| question.key.as_ref().map(|key| key.as_bytes().as_slice())))
-            .fetch_all(&self.pool)
+            .fetch_all(self)
             .await
     }
 
-    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
-        sqlx::query_as(include_str!("lines.sql")).bind(orders).fetch_all(&self.pool).await
+    async fn lines(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
+        sqlx::query_as(include_str!("lines.sql")).bind(orders).fetch_all(self).await
     }
 }
 

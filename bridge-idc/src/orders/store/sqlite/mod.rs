@@ -15,7 +15,6 @@ use super::rows::{
     UnitsRow,
 };
 use super::statements::{Locking, Statements};
-use crate::database::sqlite::Sqlite;
 use crate::database::sqlite::tables::{json, table};
 use crate::orders::planner::Awaited;
 
@@ -111,17 +110,17 @@ impl Statements for SqliteConnection {
     }
 }
 
-impl Questions for Sqlite {
-    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
+impl Questions for SqliteConnection {
+    async fn orders(&mut self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
         let questions = table(questions, |question| {
             let key = question.key.as_ref().map(|key| hex(key.as_bytes()));
             (question.brand.as_str(), hex(question.order.as_uuid().as_bytes()), key)
         })?;
-        sqlx::query_as(include_str!("look_up.sql")).bind(questions).fetch_all(&self.pool).await
+        sqlx::query_as(include_str!("look_up.sql")).bind(questions).fetch_all(self).await
     }
 
-    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
-        sqlx::query_as(include_str!("lines.sql")).bind(ids(orders)?).fetch_all(&self.pool).await
+    async fn lines(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
+        sqlx::query_as(include_str!("lines.sql")).bind(ids(orders)?).fetch_all(self).await
     }
 }
 
