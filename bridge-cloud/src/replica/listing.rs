@@ -96,10 +96,10 @@ impl SortKey {
     }
 }
 
-/// Limits of a page.
+/// Upper limits of one page of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct PageSize {
-    /// Most products.
+    /// Largest number of products.
     pub products: usize,
     /// Most bytes of their entries. The first product is always taken.
     pub bytes: usize,

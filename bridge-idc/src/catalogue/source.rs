@@ -215,7 +215,8 @@ impl Catalogue {
 fn continued(log: &[ChangeColumns], seq: i64, mark: i64) -> Option<&[ChangeColumns]> {
     let is_dense = log.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1);
     let follows = match (log.first(), seq) {
-        // Before the first change: every change since number 1 must still exist.
+        // Position 0 is before the first change. It can continue only if change number 1 still
+        // exists.
         (first, 0) => first.is_none_or(|first| first.seq == 1).then_some(log),
         (Some(first), _) => ((first.seq, first.mark) == (seq, mark)).then_some(&log[1..]),
         (None, _) => None,

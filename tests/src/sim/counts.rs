@@ -130,7 +130,7 @@ counts! {
     receipts_taken
     /// Comparisons of a ledger as a restore would leave it with the logs.
     put_backs
-    /// Requests about money that such a comparison leaves in doubt.
+    /// Payments and refunds whose outcome such a comparison cannot tell.
     unaccounted
     /// Orders whose money was settled by hand after a restore.
     settled_by_hand

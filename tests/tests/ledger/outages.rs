@@ -258,6 +258,9 @@ async fn a_look_up_on_a_silent_line_ends_and_others_are_answered() {
 /// Longer than the agent waits for a database that does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Statement that looks orders up.
+const LOOK_UP: &str = include_str!("../../../bridge-idc/src/orders/store/postgres/look_up.sql");
+
 /// A fault at one COMMIT, or at one look-up of orders.
 #[derive(Clone, Copy)]
 enum Fault {
@@ -326,7 +329,7 @@ async fn pass(
             read = client.read(&mut up) => {
                 let bytes = &up[..read?];
                 let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
-                let is_met = has(b"COMMIT\0") || has(b"-- How orders stand");
+                let is_met = has(b"COMMIT\0") || has(LOOK_UP.as_bytes());
                 let fault = if is_met { planted.lock().unwrap().take() } else { None };
                 match fault {
                     _ if bytes.is_empty() => return Ok(()),

@@ -1,15 +1,21 @@
-//! Requests that wait, separately for each brand. Brands take turns by deficit round robin.
+//! Requests that wait, separately for each brand. Brands take turns by self-clocked fair queueing.
 //!
-//! Sans-IO. A brand's turn lasts while its credit pays for its next request. When the turn ends,
-//! the brand goes to the end, and its credit grows by its weight. So each brand with waiting
-//! requests gets its share by weight, however many the others have, and a brand that is alone gets
-//! everything.
+//! Sans-IO. The first request of each brand has a place: the clock's reading when it became the
+//! first, plus its cost divided by its brand's weight. The least place goes next, and the clock
+//! then reads that place. So each brand with waiting requests gets its share by weight, however
+//! many the others have. A brand that is alone gets everything. A brand that comes new waits for at
+//! most one request of each other brand, whatever the weights are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::fair_share::FairShare;
+
+/// Places that a request of cost 1 takes from a brand of weight 1. It is a multiple of many
+/// weights, so the division loses little.
+const PLACES_PER_COST: u64 = 720_720;
 
 /// Weights of brands. A brand without one has 1.
 #[derive(Debug, Clone, Default)]
@@ -42,18 +48,30 @@ pub(super) struct BrandTurns<T> {
     weights: BrandWeights,
     /// Brands with waiting requests; none is empty.
     lines: HashMap<Brand, BrandLine<T>>,
-    /// The same brands. The first one has its turn.
-    turns: VecDeque<Brand>,
+    /// The same brands by the places of their first requests.
+    turns: BTreeMap<Place, Brand>,
+    /// Number of places given so far, and of those given to requests that were put back.
+    given: i64,
+    given_back: i64,
+    /// Place of the request that went last.
+    clock: u64,
     /// Requests of all brands.
     len: usize,
     /// Sum of the weights of the brands with waiting requests.
     busy_weight: usize,
 }
 
+/// A place, and a number that is different for each: among equal places the least number goes
+/// first. A request that was put back has a negative number.
+type Place = (u64, i64);
+
 #[derive(Debug)]
 struct BrandLine<T> {
     weight: usize,
-    credit: usize,
+    /// Place of its first request, as in `turns`.
+    place: Place,
+    /// Cost of its first requests that were put back: they have been paid for.
+    paid: usize,
     waiting: VecDeque<T>,
 }
 
@@ -70,7 +88,16 @@ pub(super) enum Room<T> {
 impl<T: Waiting> BrandTurns<T> {
     /// Creates an empty queue.
     pub(super) fn new(weights: BrandWeights) -> Self {
-        Self { weights, lines: HashMap::new(), turns: VecDeque::new(), len: 0, busy_weight: 0 }
+        Self {
+            weights,
+            lines: HashMap::new(),
+            turns: BTreeMap::new(),
+            given: 0,
+            given_back: 0,
+            clock: 0,
+            len: 0,
+            busy_weight: 0,
+        }
     }
 
     /// Returns the number of requests of all brands.
@@ -80,74 +107,93 @@ impl<T: Waiting> BrandTurns<T> {
 
     /// Returns the requests, one brand after the other.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.turns.iter().filter_map(|brand| self.lines.get(brand)).flat_map(|line| &line.waiting)
+        self.turns.values().filter_map(|brand| self.lines.get(brand)).flat_map(|line| &line.waiting)
     }
 
     /// Puts a request behind the others of its brand.
     pub(super) fn push(&mut self, request: T) {
-        let weight = self.weights.of(request.brand());
-        self.line_of(request.brand(), weight, VecDeque::push_back).waiting.push_back(request);
+        let place = self.place_of(request.cost(), self.weights.of(request.brand()));
+        self.line_of(request.brand(), place).waiting.push_back(request);
         self.len += 1;
     }
 
-    /// Puts back a request that was taken. It is its brand's next one again and has been paid for.
+    /// Puts back a request that was taken. It is the next one again, and costs its brand nothing
+    /// more.
     pub(super) fn put_back(&mut self, request: T) {
-        let line = self.line_of(request.brand(), 0, VecDeque::push_front);
-        line.credit += request.cost();
+        let brand = request.brand().clone();
+        let line = self.line_of(&brand, 0);
+        line.paid += request.cost();
         line.waiting.push_front(request);
         self.len += 1;
+        self.give_place(&brand);
     }
 
-    /// Returns a brand's line. If it has none, it gets one with this credit, and its turn where
-    /// `enter` puts it.
-    fn line_of(
-        &mut self,
-        brand: &Brand,
-        credit: usize,
-        enter: impl FnOnce(&mut VecDeque<Brand>, Brand),
-    ) -> &mut BrandLine<T> {
-        let weight = self.weights.of(brand);
-        if !self.lines.contains_key(brand) {
-            enter(&mut self.turns, brand.clone());
-            self.busy_weight += weight;
+    /// Returns the place of a request that becomes the first of its brand now.
+    fn place_of(&self, cost: usize, weight: usize) -> u64 {
+        let cost = u64::try_from(cost).unwrap_or(u64::MAX).saturating_mul(PLACES_PER_COST);
+        self.clock.saturating_add(cost / u64::try_from(weight).unwrap_or(1).max(1))
+    }
+
+    /// Returns the line of a brand. A brand without one gets a line with this place.
+    fn line_of(&mut self, brand: &Brand, place: u64) -> &mut BrandLine<T> {
+        match self.lines.entry(brand.clone()) {
+            Entry::Occupied(line) => line.into_mut(),
+            Entry::Vacant(line) => {
+                let weight = self.weights.of(brand);
+                self.busy_weight += weight;
+                self.given += 1;
+                let place = (place, self.given);
+                self.turns.insert(place, brand.clone());
+                line.insert(BrandLine { weight, place, paid: 0, waiting: VecDeque::new() })
+            }
         }
-        let new = || BrandLine { weight, credit, waiting: VecDeque::new() };
-        self.lines.entry(brand.clone()).or_insert_with(new)
+    }
+
+    /// Gives a brand the place of its first request, as if that had just become the first.
+    fn give_place(&mut self, brand: &Brand) {
+        let Some(line) = self.lines.get(brand) else { return };
+        let cost = line.waiting.front().map_or(0, Waiting::cost);
+        let place = if cost <= line.paid {
+            self.given_back += 1;
+            (self.clock, -self.given_back)
+        } else {
+            self.given += 1;
+            (self.place_of(cost, line.weight), self.given)
+        };
+        let Some(line) = self.lines.get_mut(brand) else { return };
+        self.turns.remove(&line.place);
+        line.place = place;
+        self.turns.insert(place, brand.clone());
     }
 
     /// Takes the next request.
     pub(super) fn pop(&mut self) -> Option<T> {
-        loop {
-            let line = self.lines.get_mut(self.turns.front()?)?;
-            let cost = line.waiting.front()?.cost();
-            let Some(left) = line.credit.checked_sub(cost) else {
-                line.credit += line.weight;
-                self.turns.rotate_left(1);
-                continue;
-            };
-            line.credit = left;
-            let request = line.waiting.pop_front()?;
-            self.len -= 1;
-            if line.waiting.is_empty() {
-                self.remove_line(request.brand());
-            }
-            return Some(request);
+        let ((place, _), brand) =
+            self.turns.first_key_value().map(|(place, brand)| (*place, brand.clone()))?;
+        self.clock = place;
+        let line = self.lines.get_mut(&brand)?;
+        let request = line.waiting.pop_front()?;
+        line.paid = line.paid.saturating_sub(request.cost());
+        self.len -= 1;
+        if line.waiting.is_empty() {
+            self.remove_line(&brand);
+        } else {
+            self.give_place(&brand);
         }
+        Some(request)
     }
 
     /// Removes the line of a brand without requests.
     fn remove_line(&mut self, brand: &Brand) {
         let Some(line) = self.lines.remove(brand) else { return };
         self.busy_weight -= line.weight;
-        if let Some(at) = self.turns.iter().position(|known| known == brand) {
-            self.turns.remove(at);
-        }
+        self.turns.remove(&line.place);
     }
 
     /// Takes all requests, one brand after the other.
     pub(super) fn drain(&mut self) -> Vec<T> {
         let mut drained = Vec::with_capacity(self.len);
-        for brand in std::mem::take(&mut self.turns) {
+        for brand in std::mem::take(&mut self.turns).into_values() {
             drained.extend(self.lines.remove(&brand).into_iter().flat_map(|line| line.waiting));
         }
         (self.len, self.busy_weight) = (0, 0);
@@ -166,7 +212,7 @@ impl<T: Waiting> BrandTurns<T> {
         if !share.allows_one_more(mine.map_or(0, |line| line.waiting.len())) {
             return Room::Full;
         }
-        let above = self.turns.iter().filter_map(|brand| self.lines.get_key_value(brand));
+        let above = self.turns.values().filter_map(|brand| self.lines.get_key_value(brand));
         let above = above.filter(|(_, line)| {
             let share = FairShare { weight: line.weight, ..share };
             line.waiting.len() > 1 && share.is_exceeded_by(line.waiting.len())
@@ -234,7 +280,7 @@ mod tests {
         let mut turns = turns(&[("b", 3)]);
         push(&mut turns, "a", 1, 10..14);
         push(&mut turns, "b", 1, 20..24);
-        assert_eq!(pop(&mut turns, 8), [10, 20, 21, 22, 11, 23, 12, 13]);
+        assert_eq!(pop(&mut turns, 8), [20, 21, 10, 22, 23, 11, 12, 13]);
     }
 
     #[test]
@@ -280,6 +326,19 @@ mod tests {
         assert_eq!(turns.drain().len(), 8);
         assert_eq!((turns.len(), turns.busy_weight), (0, 0));
         assert_eq!(turns.make_room(&brand("a"), 8), Room::Free);
+    }
+
+    #[test]
+    fn a_new_brand_waits_for_one_request_of_each_other_brand() {
+        for weight in [1, 1_000] {
+            let names: Vec<String> = (0..16).map(|number| format!("flood-{number}")).collect();
+            let weights = names.iter().map(|name| (name.as_str(), weight));
+            let mut turns = turns(&weights.chain([("quiet", weight)]).collect::<Vec<_>>());
+            names.iter().for_each(|name| push(&mut turns, name, 1, 0..200));
+            pop(&mut turns, 500);
+            push(&mut turns, "quiet", 1, 1_000..1_001);
+            assert!(pop(&mut turns, 17).contains(&1_000), "of weight {weight}");
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub enum Read {
     Page {
         /// Key after which to start; `None` for the first row.
         after: Option<EntityKey>,
-        /// Most rows.
+        /// Largest number of rows.
         rows_max: usize,
     },
     /// Latest state of rows that changed after a position.

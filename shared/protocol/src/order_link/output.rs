@@ -62,8 +62,8 @@ pub enum Output {
         answer: CallerAnswer,
     },
     /// Tell the caller that the queue is full, as with
-    /// [`Rejected::Full`](super::sender::Rejected::Full). This request was not sent. A request of a
-    /// brand below its share took its place.
+    /// [`Rejected::Full`](super::sender::Rejected::Full). This request had no effect: it is a
+    /// question, or was never sent. A request of a brand below its share took its place.
     PushedOut {
         /// The request.
         request: RequestId,

@@ -124,10 +124,14 @@ pub(super) enum RequestState {
 impl Request {
     /// Returns its entry for the queue.
     ///
-    /// It may leave a full queue if it was never sent, is not doubtful, and has a caller that can
-    /// be told.
+    /// It may leave a full queue if its caller can be told and it had no effect: a write that was
+    /// never sent and is not doubtful, or any question.
     pub(super) fn queued(&self, id: RequestId) -> QueuedRequest {
-        let may_leave = self.sent == 0 && !self.doubtful && self.caller_until.is_some();
+        let had_no_effect = match self.class() {
+            RequestClass::Write => self.sent == 0 && !self.doubtful,
+            RequestClass::Question => true,
+        };
+        let may_leave = had_no_effect && self.caller_until.is_some();
         QueuedRequest { id, cost: cost(&self.kind), may_leave }
     }
 

@@ -74,8 +74,8 @@ fn publish(disk: &Disk, home: &OpenedFolder, publication: &Publication) -> io::R
     home.check()?;
     disk.write(&[], &[(CHECKPOINT.to_owned(), publication.checkpoint.as_bytes())])?;
     home.check()?;
-    // The partial tiles are now beginnings of full ones. The checkpoint is published, so a folder
-    // that cannot be removed does no harm.
+    // The full tiles now replace these partial ones. The checkpoint is published, so a folder that
+    // cannot be removed does no harm.
     for (tile, _) in &publication.full {
         if let Err(error) = disk.remove_folder(&format!("{tile}.p")) {
             tracing::warn!(%error, %tile, "remove what was a tile's beginning from the audit log");

@@ -92,3 +92,17 @@ fn one_brands_crowd_leaves_room_for_another_brands_questions() {
     sender.handle_window(at(0), A, 32);
     assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 1 <- 5", "link 1 <- 2", "link 1 <- 6"]);
 }
+
+#[test]
+fn a_crowd_that_asks_about_unsettled_orders_leaves_room_as_well() {
+    let mut sender = Sender::with_weights(SenderLimits { questions_max: 4, ..limits() }, &[1, 1]);
+    sender.handle_link_up(at(0), A, 1, 0);
+    for number in 0..2 {
+        submit_of(&mut sender, SHOES, cancel(number)).unwrap();
+    }
+    for number in [0, 1, 0, 1] {
+        submit_of(&mut sender, SHOES, ask(number)).unwrap();
+    }
+    assert_eq!(ask_many(&mut sender, TEA, 10), 2);
+    assert_eq!(drain(&mut sender), ["6 pushed out", "5 pushed out"]);
+}
