@@ -279,8 +279,9 @@ impl LaneDriver {
         weights: &[usize],
         lane: Lane,
     ) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
-        // Room for one brand's flood and the shares of the others. If the owner stands still and many
-        // brands come one after the other, more requests have slots; the further ones are refused.
+        // Room for one brand's flood and the shares of the others. If the owner stands still and
+        // many brands come one after the other, more requests have slots; the further ones are
+        // refused.
         let max_of = |class| 2 * limits.max_of(class) + weights.len();
         let (submissions, submitted) = mpsc::channel(RequestClass::ALL.map(max_of).iter().sum());
         let (load, load_seen) = watch::channel(Load::default());

@@ -49,11 +49,11 @@ pub(super) struct BrandTurns<T> {
     /// Brands with waiting requests; none is empty.
     lines: HashMap<Brand, BrandLine<T>>,
     /// The same brands by the places of their first requests.
-    turns: BTreeMap<Place, Brand>,
+    turns: BTreeMap<TurnKey, Brand>,
     /// Number of places given so far, and of those given to requests that were put back.
     given: i64,
     given_back: i64,
-    /// Place of the request that went last.
+    /// TurnKey of the request that went last.
     clock: u64,
     /// Requests of all brands.
     len: usize,
@@ -63,13 +63,13 @@ pub(super) struct BrandTurns<T> {
 
 /// A place, and a number that is different for each: among equal places the least number goes
 /// first. A request that was put back has a negative number.
-type Place = (u64, i64);
+type TurnKey = (u64, i64);
 
 #[derive(Debug)]
 struct BrandLine<T> {
     weight: usize,
-    /// Place of its first request, as in `turns`.
-    place: Place,
+    /// TurnKey of its first request, as in `turns`.
+    place: TurnKey,
     /// Cost of its first requests that were put back: they have been paid for.
     paid: usize,
     waiting: VecDeque<T>,
