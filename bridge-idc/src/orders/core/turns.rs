@@ -53,7 +53,7 @@ pub(super) struct BrandTurns<T> {
     /// Number of places given so far, and of those given to requests that were put back.
     given: i64,
     given_back: i64,
-    /// TurnKey of the request that went last.
+    /// Place of the request that went last.
     clock: u64,
     /// Requests of all brands.
     len: usize,
@@ -68,7 +68,7 @@ type TurnKey = (u64, i64);
 #[derive(Debug)]
 struct BrandLine<T> {
     weight: usize,
-    /// TurnKey of its first request, as in `turns`.
+    /// Key of its first request in `turns`.
     place: TurnKey,
     /// Cost of its first requests that were put back: they have been paid for.
     paid: usize,
