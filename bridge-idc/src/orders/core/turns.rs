@@ -4,7 +4,7 @@
 //! first, plus its cost divided by its brand's weight. The least place goes next, and the clock
 //! then reads that place. So each brand with waiting requests gets its share by weight, however
 //! many the others have. A brand that is alone gets everything. A brand that comes new waits for at
-//! most one request of each other brand, whatever the weights are.
+//! most one request of each brand of the same weight, and for two of a brand of twice the weight.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
