@@ -103,7 +103,9 @@ async fn a_publication_interrupted_by_a_moved_folder_completes_on_its_return() {
         // The publication hangs after its tiles and before its checkpoint.
         hang_at(&config.dir.join("checkpoint.new"));
         log.append(&(0..300).map(entry).collect::<Vec<_>>()).await.unwrap();
-        while !config.dir.join("tile/entries/000").exists() {
+        // All tiles, because a tile that is written later would go to the folder's old path.
+        let tiles = ["entries/000", "0/000", "1/000.p/1"];
+        while !tiles.iter().all(|tile| config.dir.join("tile").join(tile).exists()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let away = move_away(&config.dir, instead);
