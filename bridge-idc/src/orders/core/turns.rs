@@ -212,16 +212,10 @@ impl<T: Waiting> BrandTurns<T> {
         if !share.allows_one_more(mine.map_or(0, |line| line.waiting.len())) {
             return Room::Full;
         }
-        let above = self.turns.values().filter_map(|brand| self.lines.get_key_value(brand));
-        let above = above.filter(|(_, line)| {
-            let share = FairShare { weight: line.weight, ..share };
-            line.waiting.len() > 1 && share.is_exceeded_by(line.waiting.len())
-        });
-        let furthest = above.max_by(|(_, one), (_, other)| {
-            let (mine, its) = (one.waiting.len(), other.waiting.len());
-            mine.saturating_mul(other.weight).cmp(&its.saturating_mul(one.weight))
-        });
-        let Some(furthest) = furthest.map(|(brand, _)| brand.clone()) else { return Room::Full };
+        let busy = self.turns.values().filter_map(|brand| self.lines.get_key_value(brand));
+        let furthest =
+            share.furthest_above(busy.map(|(brand, line)| (brand, line.weight, line.waiting.len())));
+        let Some(furthest) = furthest.cloned() else { return Room::Full };
         let leaves = self.lines.get_mut(&furthest).and_then(|line| line.waiting.pop_back());
         self.len -= usize::from(leaves.is_some());
         leaves.map_or(Room::Full, Room::Instead)

@@ -6,7 +6,6 @@
 //! apart, and then halves of one brand's questions. So a failure of one brand or order leaves the
 //! others.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bridge_protocol::domain::Brand;
@@ -15,7 +14,7 @@ use bridge_protocol::wire::order::{Refusal, State};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::orders::core::Input;
-use crate::orders::store::{Ledger, LedgerError, Question};
+use crate::orders::store::{Ledger, LedgerError, Question, split};
 
 /// Most questions that are in a look-up or wait for the next one. The core keeps the others.
 pub const AT_ONCE: usize = 512;
@@ -92,7 +91,7 @@ async fn answers(ledger: &impl LookUp, questions: &[Question]) -> Vec<Result<Opt
                 found.for_each(|(place, state)| asking.answers[place] = Some(state));
             }
             Err(error) if places.len() > 1 && error.may_be_one_request_s() => {
-                let (first, second) = asking.split(places);
+                let (first, second) = split(places, |place| asking.brand(place));
                 waiting.extend([second, first]);
             }
             Err(error) => asking.failed(places, &error),
@@ -130,18 +129,6 @@ impl Asking<'_> {
             answers.any(|(place, answer)| answer.is_some() && self.brand(place) == brand)
         };
         refused >= REFUSED_MAX && !is_answered()
-    }
-
-    /// Splits questions into two parts: each with half of the brands, or each with half of one
-    /// brand's questions.
-    fn split(&self, mut places: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
-        let brands: BTreeSet<&Brand> = places.iter().map(|place| self.brand(*place)).collect();
-        if brands.len() > 1 {
-            let first: BTreeSet<&Brand> = brands.iter().take(brands.len() / 2).copied().collect();
-            return places.into_iter().partition(|place| first.contains(self.brand(*place)));
-        }
-        let second = places.split_off(places.len() / 2);
-        (places, second)
     }
 
     /// Handles a failed look-up whose parts would fail too.

@@ -37,13 +37,28 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
                 halving.outage = Some(error);
             }
             Err(NotDone::Nothing(error)) if places.len() > 1 && halving.halves(&error) => {
-                let (first, second) = halving.split(places);
+                let (first, second) = split(places, |place| halving.brand(place));
                 waiting.extend([second, first]);
             }
             Err(NotDone::Nothing(error)) => halving.failed(&places, error),
         }
     }
     halving.end()
+}
+
+/// Splits places into two parts, the older half first: by brands if there are several, otherwise
+/// the places of the one brand. `brand` returns the brand at a place.
+pub(crate) fn split<'a>(
+    mut places: Vec<usize>,
+    brand: impl Fn(usize) -> &'a Brand,
+) -> (Vec<usize>, Vec<usize>) {
+    let brands: BTreeSet<&Brand> = places.iter().map(|place| brand(*place)).collect();
+    if brands.len() > 1 {
+        let first: BTreeSet<&Brand> = brands.iter().take(brands.len() / 2).copied().collect();
+        return places.into_iter().partition(|place| first.contains(brand(*place)));
+    }
+    let second = places.split_off(places.len() / 2);
+    (places, second)
 }
 
 /// Progress of a batch. A place is the index of a request in the batch.
@@ -80,18 +95,6 @@ impl Halving<'_> {
             }
             _ => places.iter().map(|place| self.batch.requests[*place].clone()).collect(),
         }
-    }
-
-    /// Splits by brands if there are several. Otherwise splits the requests of the one brand, the
-    /// older half first.
-    fn split(&self, mut places: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
-        let brands: BTreeSet<&Brand> = places.iter().map(|place| self.brand(*place)).collect();
-        if brands.len() > 1 {
-            let first: BTreeSet<&Brand> = brands.iter().take(brands.len() / 2).copied().collect();
-            return places.into_iter().partition(|place| first.contains(self.brand(*place)));
-        }
-        let second = places.split_off(places.len() / 2);
-        (places, second)
     }
 
     /// Returns true if the database has committed any request of this brand.

@@ -56,6 +56,7 @@ pub use crate::database::{Applied, COMMITTERS_MAX, LedgerError, NotReady, SqlSta
 use crate::database::{Begins, Database, LedgerUrl, Sessions, TELLS_SEQUENCER, Transaction};
 use crate::orders::planner::{Awaited, Request};
 
+pub(crate) use bisect::split;
 pub use look_up::Question;
 pub use read::{StockSum, Totals};
 pub(crate) use rows::{BrandRow, brand};

@@ -162,14 +162,8 @@ impl FairQueue {
             return None;
         }
         let waiting = self.brands.iter().filter(|queue| queue.leavable > 0);
-        let waiting = waiting.map(|queue| (queue.waiting(lost), queue));
-        let above = waiting.filter(|(waiting, queue)| {
-            *waiting > 1 && FairShare { weight: queue.weight, ..share }.is_exceeded_by(*waiting)
-        });
-        let by_weight = |(a, one): &(usize, &BrandQueue), (b, other): &(usize, &BrandQueue)| {
-            a.saturating_mul(other.weight).cmp(&b.saturating_mul(one.weight))
-        };
-        above.max_by(by_weight)?.1.newest_leavable()
+        let waiting = waiting.map(|queue| (queue, queue.weight, queue.waiting(lost)));
+        share.furthest_above(waiting)?.newest_leavable()
     }
 
     /// Takes out the next request that some link takes. Returns it with the link.

@@ -28,6 +28,18 @@ impl FairShare {
         waiting == 0 || !self.is_exceeded_by(waiting.saturating_add(1))
     }
 
+    /// Returns the brand that is furthest above its own share, by weight, if it has more than one
+    /// request. `brands` has each brand with its weight and its number of waiting requests.
+    pub fn furthest_above<B>(self, brands: impl Iterator<Item = (B, usize, usize)>) -> Option<B> {
+        let above = brands.filter(|(_, weight, waiting)| {
+            *waiting > 1 && Self { weight: *weight, ..self }.is_exceeded_by(*waiting)
+        });
+        let furthest = above.max_by(|(_, weight, waiting), (_, other_weight, other_waiting)| {
+            waiting.saturating_mul(*other_weight).cmp(&other_waiting.saturating_mul(*weight))
+        });
+        furthest.map(|(brand, ..)| brand)
+    }
+
     /// Returns true if this number of waiting requests is more than the share.
     pub fn is_exceeded_by(&self, waiting: usize) -> bool {
         waiting.saturating_mul(self.busy_weight) > self.weight.saturating_mul(self.queue_max)
