@@ -54,8 +54,8 @@ const QUESTIONS_MAX: usize = 1_024;
 /// still wait.
 const QUESTION_WAITS_MAX: Duration = Duration::from_secs(2);
 
-/// Requests that wait for held rows may fill one part in this many of the window. The rest stays
-/// for other requests.
+/// Requests that wait for held rows may fill one part in this many of the window, and brands within
+/// their shares once more. The rest stays for other requests.
 const HELD_SHARE: usize = 4;
 
 /// Limits of the core.
@@ -296,7 +296,7 @@ impl OrderCore {
                 BatchLimits { requests: limits.batch_max, lines: limits.batch_lines_max },
                 weights,
             ),
-            held: Queues::default(),
+            held: Queues::new(weights.clone()),
             batches: Vec::new(),
             begun: 0,
             questions: BrandTurns::new(weights.clone()),

@@ -174,14 +174,11 @@ impl OrderCore {
         }
     }
 
-    /// Moves a request to the queue of a held row. Refuses it if the queues are full, unless it is
-    /// in doubt.
+    /// Moves a request to the queue of a held row. If the queues are full, a request of the brand
+    /// furthest above its share is refused.
     fn hold(&mut self, awaited: Awaited, pending: Pending, now: UnixMicros) {
-        if pending.doubtful || self.held.len() < self.held_max() {
-            self.held.push(awaited, pending);
-        } else {
-            self.refuse_crowded(pending, now);
-        }
+        let crowded = self.held.push_if_room(awaited, pending, self.limits.held_max());
+        crowded.into_iter().for_each(|pending| self.refuse_crowded(pending, now));
     }
 
     fn refuse_crowded(&mut self, pending: Pending, now: UnixMicros) {
@@ -233,8 +230,7 @@ impl OrderCore {
             }
             match held.needed_by(&pending.request) {
                 None => return Some(pending),
-                Some(awaited) if held.len() < held_max => held.push(awaited, pending),
-                Some(_) => crowded.push(pending),
+                Some(awaited) => crowded.extend(held.push_if_room(awaited, pending, held_max)),
             }
             None
         };

@@ -28,7 +28,7 @@ impl FromIterator<(Brand, usize)> for BrandWeights {
 }
 
 impl BrandWeights {
-    fn of(&self, brand: &Brand) -> usize {
+    pub(super) fn of(&self, brand: &Brand) -> usize {
         self.0.get(brand).copied().unwrap_or(1).max(1)
     }
 }

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::{ON_ONE_CONNECTION, requests_under_way};
-use crate::common::{Shop, configure, postgres, site_on, until};
+use crate::common::{Shop, configure, metric, postgres, site_on, until};
 
 /// Makes each batch of orders take 50 ms.
 const SLOW_COMMITS: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
@@ -109,6 +109,57 @@ async fn another_brands_order_waits_for_no_flood_at_the_committers() -> Result<(
     while let Some(buyer) = buyers.join_next().await {
         buyer??;
     }
+    b.close(&site, 1, [1, 0, 0]).await
+}
+
+/// Transactions of a DBA that hold a row of stock, one of each brand.
+const HELD: [&str; 2] = [
+    "BEGIN; SELECT s.* FROM stock s JOIN skus k USING (sku_id) \
+    WHERE k.brand = 'a' AND k.sku = 'SHOE-270' FOR UPDATE",
+    "BEGIN; SELECT s.* FROM stock s JOIN skus k USING (sku_id) \
+    WHERE k.brand = 'b' AND k.sku = 'SHOE-270' FOR UPDATE",
+];
+
+/// Two orders may wait for held rows, and orders of one brand wait already.
+#[tokio::test]
+async fn orders_that_wait_for_a_held_row_refuse_no_other_brand_with_another() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a", "b"]).await?;
+    configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "2s")?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.window_max", 8)?;
+    let bridge = site.start().await?;
+    let mut held = Vec::new();
+    for transaction in HELD {
+        let mut dba = Dba::connect(site.database()).await?;
+        dba.execute(transaction).await?;
+        held.push(dba);
+    }
+    let (mut a, mut b) = (Shop::open(&site, "a"), Shop::open(&site, "b"));
+    let mut flood = JoinSet::new();
+    for _ in 0..4 {
+        let (order, mut shop) = (a.order(&[(0, 1)]), Shop::open(&site, "a"));
+        flood.spawn(async move { shop.place(&order.key, order.body).await });
+    }
+    until("the queues of held rows are full", async || {
+        let metrics = bridge.idc.metrics().await?;
+        Ok(metric(&metrics, "bridge_queue_depth{queue=\"held\"}")? == 2
+            && metric(&metrics, "bridge_queue_limit{queue=\"held\"}")? == 2)
+    })
+    .await?;
+    let answer = b.place_new(&[(0, 1)]).await?;
+    ensure!(answer.status == 202, "the order is answered {}: {}", answer.status, answer.json());
+    let mut answers = Vec::new();
+    while let Some(answer) = flood.join_next().await {
+        answers.push(answer??.status);
+    }
+    answers.sort_unstable();
+    ensure!(answers == [202, 202, 503, 503], "the flood is answered {answers:?}");
+    for mut dba in held {
+        dba.execute("COMMIT").await?;
+    }
+    let place = answer.header("location").context("no Location")?.to_owned();
+    ensure!(b.resolved(&place).await?["state"] == "placed");
     b.close(&site, 1, [1, 0, 0]).await
 }
 
