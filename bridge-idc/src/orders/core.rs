@@ -17,6 +17,9 @@ mod batches;
 /// Requests that wait for a held row.
 mod held;
 
+/// Questions that wait for a look-up.
+mod questions;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +36,9 @@ use rand::Rng;
 use self::batches::BatchUnderWay;
 use self::committers::{BatchLimits, Committers, Needs};
 use self::held::Queues;
+use self::questions::Questions;
 pub use self::turns::BrandWeights;
-use self::turns::{BrandTurns, Room, Waiting};
+use self::turns::Waiting;
 use crate::orders::audit_gate::{AuditGate, AuditRound};
 use crate::orders::log_entry;
 use crate::orders::open::{self, OpenFailure, Opening};
@@ -168,6 +172,8 @@ struct Pending {
 #[derive(Debug, Clone)]
 struct PendingQuestion {
     token: Token,
+    /// Link on which it came.
+    link: LinkId,
     brand: Brand,
     order: OrderId,
     key: Option<KeyDigest>,
@@ -252,7 +258,7 @@ pub struct OrderCore {
     /// Number of batches begun so far.
     begun: u64,
     /// Questions that wait for a look-up.
-    questions: BrandTurns<PendingQuestion>,
+    questions: Questions,
     /// Questions in a look-up. The flag is true if a write about the order was under way when the
     /// look-up began. That write may have been committed after the database looked.
     looked_up: HashMap<Token, (PendingQuestion, bool)>,
@@ -299,7 +305,7 @@ impl OrderCore {
             held: Queues::new(weights.clone()),
             batches: Vec::new(),
             begun: 0,
-            questions: BrandTurns::new(weights.clone()),
+            questions: Questions::new(weights.clone()),
             looked_up: HashMap::new(),
             asked: Vec::new(),
             away: false,
@@ -386,12 +392,9 @@ impl OrderCore {
                     }
                 }
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
-                    match self.questions.make_room(&brand, QUESTIONS_MAX) {
-                        Room::Free => {}
-                        Room::Instead(question) => self.refuse(question.token, Refusal::Busy),
-                        Room::Full => return self.refuse(token, Refusal::Busy),
-                    }
-                    self.questions.push(PendingQuestion { token, brand, order, key, since: now });
+                    let question = PendingQuestion { token, link, brand, order, key, since: now };
+                    let refused = self.questions.push_if_room(question, QUESTIONS_MAX);
+                    refused.into_iter().for_each(|question| self.refuse(question.token, Refusal::Busy));
                 }
                 // Payments have a lane of their own.
                 Received::Deliver(
@@ -458,6 +461,9 @@ impl OrderCore {
             Input::LinkDown(link) => {
                 self.receiver.handle_link_down(link);
                 self.opener.forget(link);
+                for question in self.questions.remove_link(link) {
+                    self.receiver.abandon(question.token);
+                }
                 for held in self.unopened.handle_link_down(link) {
                     match held {
                         // The order counts as lost on the line. The cloud agent sends it again on

@@ -251,9 +251,26 @@ impl<T: Waiting> BrandTurns<T> {
         let furthest =
             share.furthest_above(busy.map(|(brand, line)| (brand, line.weight, line.waiting.len())));
         let Some(furthest) = furthest.cloned() else { return Room::Full };
-        let leaves = self.lines.get_mut(&furthest).and_then(|line| line.waiting.pop_back());
-        self.len -= usize::from(leaves.is_some());
-        leaves.map_or(Room::Full, Room::Instead)
+        self.remove_last_of(&furthest).map_or(Room::Full, Room::Instead)
+    }
+
+    /// Removes the newest request of the brand with the most for its weight.
+    pub(super) fn remove_newest(&mut self) -> Option<T> {
+        let busy = self.turns.values().filter_map(|brand| self.lines.get_key_value(brand));
+        let (most, _) = busy.max_by(|(_, one), (_, other)| {
+            (one.waiting.len() * other.weight).cmp(&(other.waiting.len() * one.weight))
+        })?;
+        self.remove_last_of(&most.clone())
+    }
+
+    fn remove_last_of(&mut self, brand: &Brand) -> Option<T> {
+        let line = self.lines.get_mut(brand)?;
+        let last = line.waiting.pop_back()?;
+        self.len -= 1;
+        if line.waiting.is_empty() {
+            self.remove_line(brand);
+        }
+        Some(last)
     }
 }
 
