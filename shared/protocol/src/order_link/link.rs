@@ -1,10 +1,12 @@
 //! State of one link in the sender: its lanes, its window, and the keys that its agent opens.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::fair_share::{BrandIndex, FairShare};
 use super::request::RequestClass;
 use crate::domain::OrderId;
 use crate::seal::KeyId;
@@ -27,6 +29,8 @@ pub(super) struct Link {
     pub(super) in_flight: usize,
     /// Number of these that are questions.
     questions: usize,
+    /// Number of these questions of each brand; never 0.
+    questions_of: HashMap<BrandIndex, usize>,
     /// True if the link takes new requests. It does not while the peer is silent or draining.
     pub(super) open: bool,
     /// Sealing keys that its agent opens.
@@ -50,6 +54,7 @@ impl Link {
             window: window as usize,
             in_flight: 0,
             questions: 0,
+            questions_of: HashMap::new(),
             open: true,
             keys: Vec::new(),
             away_until: None,
@@ -67,21 +72,48 @@ impl Link {
         self.in_flight < self.window
             && match class {
                 RequestClass::Write => true,
-                // One question may always go, because a window may be as small as 1.
-                RequestClass::Question => self.questions < (self.window / QUESTION_PART).max(1),
+                RequestClass::Question => self.questions < self.questions_max(),
             }
     }
 
+    /// Returns the most questions that the queue sends on the link. One may always go, because a
+    /// window may be as small as 1.
+    pub(super) fn questions_max(&self) -> usize {
+        (self.window / QUESTION_PART).max(1)
+    }
+
+    /// Returns true if its agent accepts a question that another agent has answered with "not
+    /// found". Such a question cannot wait in the queue, which serves any link. So its brand's
+    /// share of the questions' part lets it in although the part is full, until twice as many are
+    /// on the link.
+    pub(super) fn has_room_further(&self, brand: BrandIndex, share: FairShare) -> bool {
+        let mine = self.questions_of.get(&brand).copied().unwrap_or(0);
+        self.in_flight < self.window
+            && self.questions < 2 * self.questions_max()
+            && share.allows_one_more(mine)
+    }
+
     /// Counts a request that is sent on the link.
-    pub(super) fn begin(&mut self, class: RequestClass) {
+    pub(super) fn begin(&mut self, class: RequestClass, brand: BrandIndex) {
         self.in_flight += 1;
-        self.questions += usize::from(class == RequestClass::Question);
+        if class == RequestClass::Question {
+            self.questions += 1;
+            *self.questions_of.entry(brand).or_default() += 1;
+        }
     }
 
     /// Stops counting a request that was on the link.
-    pub(super) fn end(&mut self, class: RequestClass) {
+    pub(super) fn end(&mut self, class: RequestClass, brand: BrandIndex) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.questions = self.questions.saturating_sub(usize::from(class == RequestClass::Question));
+        if class == RequestClass::Question
+            && let Entry::Occupied(mut of_brand) = self.questions_of.entry(brand)
+        {
+            self.questions -= 1;
+            *of_brand.get_mut() -= 1;
+            if *of_brand.get() == 0 {
+                of_brand.remove();
+            }
+        }
     }
 
     /// Returns true if its agent said a moment ago that it cannot commit.

@@ -426,14 +426,18 @@ impl Sender {
             // The answer is to an earlier copy. The last one is not answered yet.
             return true;
         }
-        let (order, early, class) = (request.order, request.early, request.class());
+        let (order, early, class, brand) = (request.order, request.early, request.class(), request.brand);
         let is_final = !request.doubtful || request.key.is_none();
         let Request { unknown_on, down_on, .. } = &*request;
         let others = self.links.iter();
         let others =
             others.filter(|(id, link)| link.open && !unknown_on.contains(id) && !down_on.contains(id));
-        if let Some((other, link)) = others.min_by_key(|(_, link)| (!link.has_room(class), link.in_flight)) {
-            let (other, has_room) = (*other, link.has_room(class));
+        let has_room = |link: &Link| {
+            let share = || self.queues.of(class).share_of(brand, link.questions_max());
+            link.has_room(class) || (class == RequestClass::Question && link.has_room_further(brand, share()))
+        };
+        if let Some((other, link)) = others.min_by_key(|(_, link)| (!has_room(link), link.in_flight)) {
+            let (other, has_room) = (*other, has_room(link));
             if has_room {
                 self.take_off_link(id);
                 self.send(now, id, other);
@@ -517,7 +521,7 @@ impl Sender {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
         request.sent = request.sent.saturating_add(1);
-        link.begin(request.class());
+        link.begin(request.class(), request.brand);
         let index = lane_of(request.order, link.lanes.len());
         let mut bare = false;
         if let Some(lane) = link.lanes.get_mut(index) {
@@ -563,7 +567,7 @@ impl Sender {
         let Some(request) = self.requests.get(&id) else { return false };
         let RequestState::InFlight { link, .. } = request.place else { return false };
         if let Some(link) = self.links.get_mut(&link) {
-            link.end(request.class());
+            link.end(request.class(), request.brand);
         }
         true
     }
