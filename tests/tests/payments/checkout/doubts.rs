@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bridge_tests::testkit::dba::Dba;
 use bridge_tests::testkit::http::Client;
 use bridge_tests::testkit::sandbox::{Mischief, Webhooks};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -168,7 +168,7 @@ async fn an_operators_decision_beside_a_hanging_agent_holds_and_leaves_nothing()
     shell.execute("PRAGMA busy_timeout = 1000").await?;
 
     let agent = at.bridge.idc.pid().context("the agent has ended")?;
-    kill_process(agent, Signal::STOP)?;
+    stop_outside_its_transactions(agent, &mut shell).await?;
     let early = resolve("TOO_EARLY");
     let mut command = Box::pin(at.site.idc_command(&early));
     let said = loop {
@@ -195,6 +195,30 @@ async fn an_operators_decision_beside_a_hanging_agent_holds_and_leaves_nothing()
     );
     ensure!(at.audited("payment-committed").await? == ["unknown", "not_paid"]);
     at.agree().await
+}
+
+/// Stops an agent while it does not hold the lock of an SQLite ledger. It takes this lock every
+/// second to renew its lease of the catalogue, and a stopped agent would keep it.
+async fn stop_outside_its_transactions(agent: Pid, shell: &mut Dba) -> Result<()> {
+    until("the agent is stopped outside its transactions", async || {
+        kill_process(agent, Signal::STOP)?;
+        until("all threads are stopped", async || {
+            for thread in std::fs::read_dir(format!("/proc/{}/task", agent.as_raw_nonzero()))? {
+                let status = std::fs::read_to_string(thread?.path().join("status"))?;
+                if !status.contains("State:\tT") {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await?;
+        let is_free = shell.execute("BEGIN IMMEDIATE; ROLLBACK").await.is_ok();
+        if !is_free {
+            kill_process(agent, Signal::CONT)?;
+        }
+        Ok(is_free)
+    })
+    .await
 }
 
 #[tokio::test]
