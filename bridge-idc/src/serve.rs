@@ -198,7 +198,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
     let (keys_of, kept_metrics) = (ledger.clone(), metrics.runtime.clone());
     let (driver, results) =
-        OrderDriver::new(agent, ledger, audit.clone(), metrics, load, payment_driver, keys_seen);
+        OrderDriver::new(agent, ledger, audit.clone(), metrics, load, payment_driver, keys_seen, &shutdown);
     let agent = driver.inputs();
     let readiness = Readiness { load: load_told, head: head_told, audit: audit.clone(), agent, failing };
     let readiness = readiness.keep_reporting(told, shutdown.clone());

@@ -19,6 +19,7 @@ use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{Refusal, ToIdc};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
+use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::LogRateLimit;
 use bridge_runtime::telemetry::shared::{OrderOutcome, Queue};
 use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
@@ -98,6 +99,7 @@ pub struct OrderDriver {
 
 impl OrderDriver {
     /// Creates a driver without links. Also returns the receiver of the database's results.
+    #[expect(clippy::too_many_arguments, reason = "each is one part of the agent, put together in one place")]
     pub fn new(
         core: OrderCore,
         ledger: Arc<Ledger>,
@@ -106,9 +108,10 @@ impl OrderDriver {
         load: watch::Sender<DriverState>,
         payments: PaymentDriver,
         keys: watch::Receiver<Arc<Keyring>>,
+        shutdown: &Shutdown,
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
-        let look_ups = look_ups::start(&ledger, &results);
+        let look_ups = look_ups::start(&ledger, &results, shutdown);
         let links = HashMap::new();
         let (traces, rejections) = (Traces::new(TRACES), LogRateLimit::new(REJECTIONS_LOGGED));
         let denied = Denied::default();

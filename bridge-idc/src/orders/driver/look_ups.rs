@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::wire::order::{Refusal, State};
+use bridge_runtime::shutdown::Shutdown;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::orders::core::Input;
@@ -33,7 +34,10 @@ const REFUSED_MAX: usize = 3;
 /// Look-up of orders, for the ledger and for tests.
 trait LookUp {
     /// Looks up many orders. Each answer has the place of its question.
-    async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError>;
+    fn look_up_all(
+        &self,
+        questions: &[Question],
+    ) -> impl Future<Output = Result<Vec<Option<State>>, LedgerError>> + Send;
 }
 
 impl LookUp for Ledger {
@@ -43,20 +47,36 @@ impl LookUp for Ledger {
 }
 
 /// Starts the look-ups and returns the sender of their questions. An [`Input::LookedUp`] answers
-/// each question. The look-ups end when the sender is dropped.
-pub(super) fn start(ledger: &Arc<Ledger>, results: &mpsc::Sender<Input>) -> mpsc::Sender<(Token, Question)> {
-    let (asks, asked) = mpsc::channel(AT_ONCE);
-    let asked = Arc::new(Mutex::new(asked));
+/// each question. The look-ups end when the sender is dropped. If one of them ends before, for
+/// example with a panic, the agent ends.
+pub(super) fn start(
+    ledger: &Arc<Ledger>,
+    results: &mpsc::Sender<Input>,
+    shutdown: &Shutdown,
+) -> mpsc::Sender<(Token, Question)> {
     // Look-ups use at most half of the shared connections. The rest stays for payments, the feed
     // and webhooks.
-    for _ in 0..(ledger.shared_connections() / 2).clamp(1, LOOK_UPS_MAX) {
-        tokio::spawn(look_up(ledger.clone(), asked.clone(), results.clone()));
+    let at_once = (ledger.shared_connections() / 2).clamp(1, LOOK_UPS_MAX);
+    start_many(at_once, ledger, results, shutdown)
+}
+
+fn start_many<L: LookUp + Send + Sync + 'static>(
+    at_once: usize,
+    ledger: &Arc<L>,
+    results: &mpsc::Sender<Input>,
+    shutdown: &Shutdown,
+) -> mpsc::Sender<(Token, Question)> {
+    let (asks, asked) = mpsc::channel(AT_ONCE);
+    let asked = Arc::new(Mutex::new(asked));
+    for _ in 0..at_once {
+        let look_up = look_up(ledger.clone(), asked.clone(), results.clone());
+        tokio::spawn(shutdown.core("the look-ups of orders", look_up));
     }
     asks
 }
 
 async fn look_up(
-    ledger: Arc<Ledger>,
+    ledger: Arc<impl LookUp>,
     asked: Arc<Mutex<mpsc::Receiver<(Token, Question)>>>,
     results: mpsc::Sender<Input>,
 ) {
@@ -154,9 +174,12 @@ fn refusal(error: &LedgerError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use bridge_protocol::domain::{OrderId, UnixMicros};
+    use bridge_protocol::order_link::LinkId;
+    use bridge_protocol::order_link::receiver::{Received, Receiver};
+    use bridge_protocol::wire::order::{Ask, ToIdc, to_idc};
     use bytes::Bytes;
 
     use super::*;
@@ -169,14 +192,14 @@ mod tests {
         order: u8,
         /// True if another session locks the tables after the first refusal.
         is_locked: bool,
-        asked: Cell<usize>,
+        asked: AtomicUsize,
     }
 
     impl LookUp for Refusing {
         async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
-            self.asked.set(self.asked.get() + 1);
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
             let state = |code: &str| SqlState { code: code.to_owned(), constraint: None, denied: None };
-            if self.is_locked && self.asked.get() > 1 {
+            if self.is_locked && asked > 1 {
                 return Err(LedgerError::Held(state("55P03")));
             }
             let is_bad = |question: &Question| {
@@ -194,7 +217,7 @@ mod tests {
     }
 
     fn refusing(brand: &'static str, order: u8) -> Refusing {
-        Refusing { brand, order, is_locked: false, asked: Cell::new(0) }
+        Refusing { brand, order, is_locked: false, asked: AtomicUsize::new(0) }
     }
 
     /// Returns this many questions of each of three brands in turn, each about its own order.
@@ -217,7 +240,7 @@ mod tests {
                 Err(_) => refused.push(place),
             }
         }
-        (refused, ledger.asked.get())
+        (refused, ledger.asked.load(Ordering::Relaxed))
     }
 
     #[tokio::test]
@@ -240,6 +263,48 @@ mod tests {
         let ledger = Refusing { is_locked: true, ..refusing("shoes", 255) };
         let answers = answers(&ledger, &questions(80)).await;
         assert!(answers.iter().all(|answer| *answer == Err(Refusal::DatabaseDown)));
-        assert_eq!(ledger.asked.get(), 2);
+        assert_eq!(ledger.asked.load(Ordering::Relaxed), 2);
+    }
+
+    /// Panics at the first look-up.
+    struct Panicking;
+
+    impl LookUp for Panicking {
+        async fn look_up_all(&self, _questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
+            panic!("planted")
+        }
+    }
+
+    /// Returns the token of a question. Look-ups pass it on and do not read it.
+    fn token() -> Token {
+        let order = Bytes::copy_from_slice(questions(1)[0].order.as_bytes());
+        let kind = Some(to_idc::Kind::Ask(Ask { brand: "tea".into(), order, key: None }));
+        let message = ToIdc { request: 1, kind, sequence: 1, trace: None };
+        match Receiver::new(8).handle_message(LinkId(1), 0, message) {
+            Received::Deliver(token, _) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The test runs itself again in another process, which must end: without look-ups, every
+    /// question would be refused for ever.
+    #[tokio::test]
+    async fn look_ups_that_panic_end_the_process_with_1() {
+        const AS_THE_PROCESS: &str = "BRIDGE_TEST_LOSES_ITS_LOOK_UPS";
+        if std::env::var_os(AS_THE_PROCESS).is_some() {
+            let (shutdown, (results, mut ended)) = (Shutdown::new(), mpsc::channel(1));
+            let asks = start_many(1, &Arc::new(Panicking), &results, &shutdown);
+            drop(results);
+            asks.send((token(), questions(1).remove(0))).await.unwrap();
+            let agent = async {
+                assert!(ended.recv().await.is_none(), "the look-up did not panic");
+                tokio::task::yield_now().await;
+            };
+            return shutdown.through(agent).await;
+        }
+        let name = "orders::driver::look_ups::tests::look_ups_that_panic_end_the_process_with_1";
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        let ended = process.args(["--exact", name]).env(AS_THE_PROCESS, "1").output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     }
 }
