@@ -45,6 +45,8 @@ pub(super) struct FairQueue {
     busy_weight: usize,
     /// Requests of all brands that count here but are in no line.
     held: usize,
+    /// Requests that were let in above the limit and are not settled.
+    extras: usize,
     /// Brands whose number of waiting requests changed since it was last read.
     changed: Vec<BrandIndex>,
 }
@@ -104,6 +106,19 @@ impl BrandQueue {
     }
 }
 
+/// Room for one more request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// The limit is not reached.
+    Free,
+    /// This request of another brand leaves.
+    Instead(RequestId),
+    /// No request may leave. The brand is below its share, so it is let in above the limit.
+    Above,
+    /// The queue is full, and the brand has its share of it.
+    Full,
+}
+
 /// End of its brand's queue at which a request is put.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum QueueEnd {
@@ -123,6 +138,7 @@ impl FairQueue {
             next_turn: 0,
             busy_weight: 0,
             held: 0,
+            extras: 0,
             changed: Vec::new(),
         }
     }
@@ -140,30 +156,49 @@ impl FairQueue {
     }
 
     /// Returns the share of a brand, with one more request of it.
-    pub(super) fn share_of(&self, brand: BrandIndex, queue_max: usize) -> FairShare {
+    fn share_of(&self, brand: BrandIndex, queue_max: usize) -> FairShare {
         let queue = self.brands.get(brand.0);
         let weight = queue.map_or(self.unit, |queue| queue.weight);
         let comes_new = if queue.is_some_and(BrandQueue::is_busy) { 0 } else { weight };
         FairShare { weight, busy_weight: self.busy_weight + comes_new, queue_max }
     }
 
-    /// Returns the request that leaves a full queue so that a brand may have one more.
+    /// Returns the room for one more request of a brand.
     ///
-    /// This is the newest request of the brand furthest above its share, and never a brand's last
-    /// one. Returns `None` if the brand has its share, or no request may leave.
-    pub(super) fn leaves_for(
-        &self,
-        brand: BrandIndex,
-        queue_max: usize,
-        lost: &[KeyId],
-    ) -> Option<RequestId> {
+    /// In a full queue, the newest request of the brand furthest above its share leaves for a brand
+    /// below its share, but never a brand's last one. If none may leave, the request is let in
+    /// above the limit.
+    pub(super) fn room_for(&self, brand: BrandIndex, queue_max: usize, lost: &[KeyId]) -> Room {
+        if self.waiting(lost) < queue_max {
+            return Room::Free;
+        }
         let share = self.share_of(brand, queue_max);
         if !share.allows_one_more(self.waiting_of(brand, lost)) {
-            return None;
+            return Room::Full;
         }
         let waiting = self.brands.iter().filter(|queue| queue.leavable > 0);
         let waiting = waiting.map(|queue| (queue, queue.weight, queue.waiting(lost)));
-        share.furthest_above(waiting)?.newest_leavable()
+        match share.furthest_above(waiting).and_then(BrandQueue::newest_leavable) {
+            Some(leaves) => Room::Instead(leaves),
+            None if self.extras < self.extras_max(queue_max) => Room::Above,
+            None => Room::Full,
+        }
+    }
+
+    /// Returns the most requests above the limit: the sum of all brands' shares. A share is a part
+    /// of the limit, or one request if that part is smaller.
+    fn extras_max(&self, queue_max: usize) -> usize {
+        queue_max.saturating_add(self.brands.len())
+    }
+
+    /// Counts a request that is let in above the limit.
+    pub(super) fn add_extra(&mut self) {
+        self.extras += 1;
+    }
+
+    /// Stops counting a settled request that was let in above the limit.
+    pub(super) fn remove_extra(&mut self) {
+        self.extras -= 1;
     }
 
     /// Takes out the next request that some link takes. Returns it with the link.

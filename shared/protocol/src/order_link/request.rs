@@ -75,6 +75,8 @@ pub(super) struct Request {
     pub(super) key: Option<KeyDigest>,
     /// Mark of its body.
     pub(super) body: BodyMark,
+    /// Set if it was let in above the limit of its queue.
+    pub(super) is_extra: bool,
     /// Key that a sealed order is sealed to.
     pub(super) sealed_to: Option<KeyId>,
     /// Time at which the caller is told `Unknown` or `NotSent`; `None` after that.

@@ -42,6 +42,10 @@ use crate::wire::order::{Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
 const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// The sender's limits.
+///
+/// A brand below its share of a full queue is let in. If no request may leave for it, the queue
+/// becomes longer than its limit, by at most the sum of all brands' shares: once more the limit,
+/// and one request for each brand. Requests that come back from a lost link wait beside them.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderLimits {
     /// Most writes of all brands that wait to be sent.
@@ -168,9 +172,7 @@ impl Sender {
             return Err(Rejected::InProgress);
         }
         let earlier = earlier.map(|(id, earlier)| (id, earlier.doubtful || earlier.is_out()));
-        if !self.makes_room(brand, RequestClass::of(&kind)) {
-            return Err(Rejected::Full);
-        }
+        let is_extra = self.make_room(RequestClass::of(&kind), brand).ok_or(Rejected::Full)?;
         let mut doubtful = self.is_asked_too_early(order, &kind);
         let early = matches!(kind, to_idc::Kind::Cancel(_)) && self.unsettled.is_placing(order);
         if let Some((id, is_doubtful)) = earlier {
@@ -190,6 +192,7 @@ impl Sender {
             kind,
             key,
             body,
+            is_extra,
             caller_until: Some(caller_until),
             settle_until,
             place: RequestState::Queued,
@@ -583,6 +586,9 @@ impl Sender {
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
         let queue = self.queues.of_mut(request.class());
+        if request.is_extra {
+            queue.remove_extra();
+        }
         match request.place {
             RequestState::Queued => queue.remove(request.brand, request.sealed_to, id),
             RequestState::Sealing(_) | RequestState::Behind => queue.release(request.brand),

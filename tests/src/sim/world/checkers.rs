@@ -32,9 +32,11 @@ impl World {
             if settling >= limits.settling_max {
                 cloud.overflowed_at = Some(self.now);
             }
-            let max_of = |class| limits.max_of(class) + windows;
-            let [writes_max, questions_max] = RequestClass::ALL.map(max_of);
-            let all_max = limits.queue_max + limits.questions_max + windows;
+            // For brands below their shares, a queue may be above its limit by the sum of all
+            // shares: the limit once more, and one request for each brand.
+            let max_of = |class| 2 * limits.max_of(class) + self.shop.brands().len();
+            let [writes_max, questions_max] = RequestClass::ALL.map(|class| max_of(class) + windows);
+            let all_max = RequestClass::ALL.map(max_of).iter().sum::<usize>() + windows;
             if writes > writes_max + beside
                 || questions > questions_max
                 || unsettled > all_max + beside

@@ -94,7 +94,11 @@ fn what_comes_back_is_the_first_of_its_brand() {
 #[test]
 fn the_brand_furthest_above_its_share_gives_up_its_newest() {
     let mut queue = FairQueue::new(&[1, 2, 1, 1]);
-    let leaves = |queue: &FairQueue, brand| queue.leaves_for(BrandIndex(brand), 8, &[]).map(|id| id.0);
+    let leaves = |queue: &FairQueue, brand| match queue.room_for(BrandIndex(brand), 8, &[]) {
+        Room::Instead(id) => Some(id.0),
+        Room::Full => None,
+        room => panic!("{room:?}"),
+    };
     // By weight, the first brand is furthest above its share: 3 of 1 against 5 of 2.
     for id in 10..13 {
         push(&mut queue, 0, NO_KEY, id, 1);
@@ -107,10 +111,11 @@ fn the_brand_furthest_above_its_share_gives_up_its_newest() {
     queue.remove(BrandIndex(0), NO_KEY, RequestId(12));
     push(&mut queue, 2, NO_KEY, 30, 1);
     assert_eq!(leaves(&queue, 3), Some(24), "now the second one is: 5 of 2 against 2 of 1");
-    // A brand's only request never leaves, even if it is more than its share.
+    // A brand's only request never leaves, even if it is more than its share. Another brand's is
+    // let in above the limit.
     let mut crowd = FairQueue::new(&[1; 9]);
     (0..8).for_each(|brand| push(&mut crowd, brand, NO_KEY, 100 + brand as u64, 1));
-    assert_eq!(leaves(&crowd, 8), None);
+    assert_eq!(crowd.room_for(BrandIndex(8), 8, &[]), Room::Above);
 }
 
 #[test]
@@ -121,9 +126,10 @@ fn what_may_not_leave_stays_and_an_older_request_leaves() {
         let doubtful = QueuedRequest { id: RequestId(id), cost: 1, may_leave: false };
         queue.push(QueueEnd::Back, BrandIndex(0), NO_KEY, doubtful);
     }
-    assert_eq!(queue.leaves_for(BrandIndex(1), 3, &[]), Some(RequestId(1)));
+    assert_eq!(queue.room_for(BrandIndex(1), 3, &[]), Room::Instead(RequestId(1)));
     queue.remove(BrandIndex(0), NO_KEY, RequestId(1));
-    assert_eq!(queue.leaves_for(BrandIndex(1), 2, &[]), None);
+    assert_eq!(queue.room_for(BrandIndex(1), 2, &[]), Room::Above);
+    assert_eq!(queue.room_for(BrandIndex(0), 2, &[]), Room::Full);
 }
 
 /// Random numbers from a seed (SplitMix64).

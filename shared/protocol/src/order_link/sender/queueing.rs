@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::fair_queue::QueueEnd;
+use super::super::fair_queue::{QueueEnd, Room};
 use super::super::link::Link;
 use super::super::request::RequestState;
 use super::{BrandIndex, LinkId, Output, RequestClass, RequestId, Sender};
@@ -22,9 +22,11 @@ impl Sender {
 
     /// Returns true if the queue of a class has room for one more request of a brand.
     pub fn has_room(&self, class: RequestClass, brand: BrandIndex) -> bool {
-        let (queue, max, lost) = (self.queues.of(class), self.limits.max_of(class), self.lost_keys());
-        queue.waiting(&lost) < max
-            || queue.share_of(brand, max).allows_one_more(queue.waiting_of(brand, &lost))
+        self.room_for(class, brand) != Room::Full
+    }
+
+    fn room_for(&self, class: RequestClass, brand: BrandIndex) -> Room {
+        self.queues.of(class).room_for(brand, self.limits.max_of(class), &self.lost_keys())
     }
 
     /// Returns a brand whose number of waiting requests of this class may have changed since this
@@ -35,17 +37,27 @@ impl Sender {
     }
 
     /// Makes room in the queue of a class for one more request of a brand. If necessary, another
-    /// brand's newest request leaves. Returns false if the queue is full and the brand has its
-    /// share.
-    pub(super) fn makes_room(&mut self, brand: BrandIndex, class: RequestClass) -> bool {
-        let (queue, max, lost) = (self.queues.of(class), self.limits.max_of(class), self.lost_keys());
-        if queue.waiting(&lost) < max {
-            return true;
+    /// brand's newest request leaves.
+    ///
+    /// Returns true if the request is one above the limit, and `None` if there is no room. Such a
+    /// request counts until it is settled, and so does one that takes its place. So there are never
+    /// more of them than the sum of all brands' shares.
+    pub(super) fn make_room(&mut self, class: RequestClass, brand: BrandIndex) -> Option<bool> {
+        let is_extra = match self.room_for(class, brand) {
+            Room::Free => false,
+            Room::Above => true,
+            Room::Instead(leaves) => {
+                let is_extra = self.requests.get(&leaves).is_some_and(|request| request.is_extra);
+                self.outputs.push_back(Output::PushedOut { request: leaves });
+                self.forget(leaves);
+                is_extra
+            }
+            Room::Full => return None,
+        };
+        if is_extra {
+            self.queues.of_mut(class).add_extra();
         }
-        let Some(leaves) = queue.leaves_for(brand, max, &lost) else { return false };
-        self.outputs.push_back(Output::PushedOut { request: leaves });
-        self.forget(leaves);
-        true
+        Some(is_extra)
     }
 
     /// Returns the keys that requests wait for and that no link opens. There is nearly never one.
