@@ -1,10 +1,16 @@
-//! Queue of requests to send. Each brand has its own queue, and brands take turns by deficit round
-//! robin.
+//! Queue of requests to send. Each brand has its own queue, and brands take turns by start-time
+//! fair queueing.
 //!
-//! A brand's turn lasts while its credit pays for its next request. When the turn ends, the brand
-//! goes to the end of the line, and its credit grows by its weight. So over any time each brand
-//! with waiting requests sends by its weight, independently of the other brands. A brand that is
-//! alone sends everything.
+//! Each brand has a time, and the brand with the earliest one sends next. A request moves its
+//! brand's time forward by its cost divided by the brand's weight, counted from the clock. The
+//! clock reads the time of the brand that sent last. So over any time each brand with waiting
+//! requests sends by its weight, independently of the other brands. A brand that comes new begins
+//! at the clock's reading, so it waits for at most one request of each other brand, however heavy
+//! they are. A brand that is alone sends everything.
+//!
+//! A brand pays after it has sent, and saves nothing while it waits. So neither a large request
+//! that is removed nor a time without a link makes a burst. What a brand has not paid yet stays
+//! with it when it has no requests, so it gains nothing by sending them one by one.
 //!
 //! A sealed order waits for a link whose agent opens its sealing key. So each brand has a queue for
 //! each key, and each key has a line of the brands that wait for it. All lines use the same order
@@ -14,18 +20,23 @@
 //! The search for the next request looks at the heads of these few lines, and never at all brands.
 //! A turn costs the same with a thousand brands as with ten, except for the depth of an ordered
 //! set.
+//!
+//! Start-time fair queueing: P. Goyal, H. Vin, H. Cheng, SIGCOMM 1996.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::fair_share::{BrandIndex, FairShare};
 use super::output::RequestId;
 use crate::seal::KeyId;
 
+/// Time that a request of cost 1 takes from a brand of weight 1. Weights are far below it.
+const TIME_PER_COST: u64 = 1_000_000;
+
 /// A waiting request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueuedRequest {
     pub(super) id: RequestId,
-    /// Credit that it takes from its brand: at least 1.
+    /// Work that it is for the data centre: at least 1.
     pub(super) cost: usize,
     /// Set if it may leave a full queue for a brand below its share.
     pub(super) may_leave: bool,
@@ -37,10 +48,16 @@ pub(super) struct FairQueue {
     brands: Vec<BrandQueue>,
     /// Lines by key; none is empty. `None` is for requests that are not sealed.
     lines: BTreeMap<Option<KeyId>, KeyLine>,
-    next_turn: u64,
-    /// Credit for a cost of 1. It is the least weight, so one turn of the lightest brand pays for a
-    /// small request.
+    /// Time of the brand that sent last.
+    clock: u64,
+    /// Latest time of any brand.
+    latest: u64,
+    /// Number of turns given so far.
+    turns_given: u64,
+    /// Least weight.
     unit: usize,
+    /// Requests in all lines.
+    len: usize,
     /// Sum of the weights of the brands with waiting requests.
     busy_weight: usize,
     /// Requests of all brands that count here but are in no line.
@@ -54,19 +71,26 @@ pub(super) struct FairQueue {
 /// Brands that wait for one key.
 #[derive(Debug, Default)]
 struct KeyLine {
-    /// Brands by their turns.
-    turns: BTreeSet<(u64, BrandIndex)>,
+    turns: BTreeMap<Turn, BrandIndex>,
     /// Number of requests of all these brands.
     len: usize,
+}
+
+/// Position of a brand in each of its lines; the least goes next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    at: u64,
+    /// Number of the turn. Among equal times, the brand that got its turn first goes first.
+    number: u64,
 }
 
 #[derive(Debug)]
 struct BrandQueue {
     weight: usize,
-    /// Credit left in this turn. A cost of 1 takes one unit of it.
-    credit: usize,
-    /// Its position in each of its lines.
-    turn: u64,
+    /// Its turn, or its next one if it is in no line.
+    turn: Turn,
+    /// Rest of the division by its weight, so that nothing is lost over time.
+    rest: u64,
     /// Queues by key; none is empty.
     by_key: BTreeMap<Option<KeyId>, VecDeque<QueuedRequest>>,
     len: usize,
@@ -79,8 +103,16 @@ struct BrandQueue {
 
 impl BrandQueue {
     fn new(weight: usize) -> Self {
-        let by_key = BTreeMap::new();
-        Self { weight, credit: 0, turn: 0, by_key, len: 0, leavable: 0, held: 0, is_changed: false }
+        Self {
+            weight,
+            turn: Turn::default(),
+            rest: 0,
+            by_key: BTreeMap::new(),
+            len: 0,
+            leavable: 0,
+            held: 0,
+            is_changed: false,
+        }
     }
 
     fn is_busy(&self) -> bool {
@@ -135,7 +167,10 @@ impl FairQueue {
             unit: brands.iter().map(|brand| brand.weight).min().unwrap_or(1),
             brands,
             lines: BTreeMap::new(),
-            next_turn: 0,
+            clock: 0,
+            latest: 0,
+            turns_given: 0,
+            len: 0,
             busy_weight: 0,
             held: 0,
             extras: 0,
@@ -208,40 +243,47 @@ impl FairQueue {
     ) -> Option<(RequestId, L)> {
         let open: Vec<(Option<KeyId>, L)> =
             self.lines.keys().filter_map(|key| Some((*key, link_for(*key)?))).collect();
-        loop {
-            let turns = open.iter().filter_map(|(key, _)| self.lines.get(key)?.turns.first());
-            let (_, brand) = *turns.min()?;
-            let queue = self.brands.get_mut(brand.0)?;
-            let fronts = open.iter().filter_map(|(key, link)| Some((queue.front(*key)?, *key, *link)));
-            let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
-            match queue.credit.checked_sub(front.cost.saturating_mul(self.unit)) {
-                Some(left) => {
-                    queue.credit = left;
-                    self.remove(brand, key, front.id);
-                    return Some((front.id, link));
-                }
-                None => self.end_turn(brand),
-            }
-        }
+        let turns = open.iter().filter_map(|(key, _)| self.lines.get(key)?.turns.first_key_value());
+        let (_, brand) = turns.min()?;
+        let brand = *brand;
+        let queue = self.brands.get(brand.0)?;
+        let fronts = open.iter().filter_map(|(key, link)| Some((queue.front(*key)?, *key, *link)));
+        let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
+        self.remove(brand, key, front.id);
+        self.end_turn(brand, front.cost);
+        Some((front.id, link))
     }
 
-    /// Puts a brand at the end of each of its lines.
-    fn end_turn(&mut self, brand: BrandIndex) {
-        let turn = self.new_turn();
+    /// Gives a brand that sent a request of this cost its next turn.
+    fn end_turn(&mut self, brand: BrandIndex, cost: usize) {
         let Some(queue) = self.brands.get_mut(brand.0) else { return };
+        let weight = u64::try_from(queue.weight).unwrap_or(u64::MAX);
+        let cost = u64::try_from(cost).unwrap_or(u64::MAX).saturating_mul(TIME_PER_COST);
+        let owed = cost.saturating_add(queue.rest);
+        queue.rest = owed % weight;
+        // A brand that no link could serve for a while is behind the clock. It goes first once.
+        self.clock = self.clock.max(queue.turn.at);
+        let at = self.clock.saturating_add(owed / weight);
+        self.latest = self.latest.max(at);
+        if self.len == 0 {
+            // Nobody waits, so nobody owes another brand anything.
+            self.clock = self.latest;
+        }
+        self.give_turn(brand, at);
+    }
+
+    /// Moves a brand in each of its lines.
+    fn give_turn(&mut self, brand: BrandIndex, at: u64) {
+        self.turns_given += 1;
+        let Some(queue) = self.brands.get_mut(brand.0) else { return };
+        let turn = Turn { at, number: self.turns_given };
+        let before = std::mem::replace(&mut queue.turn, turn);
         for key in queue.by_key.keys() {
             if let Some(line) = self.lines.get_mut(key) {
-                line.turns.remove(&(queue.turn, brand));
-                line.turns.insert((turn, brand));
+                line.turns.remove(&before);
+                line.turns.insert(turn, brand);
             }
         }
-        queue.turn = turn;
-        queue.credit += queue.weight;
-    }
-
-    fn new_turn(&mut self) -> u64 {
-        self.next_turn += 1;
-        self.next_turn
     }
 
     /// Puts a request into the queue of its brand.
@@ -252,10 +294,8 @@ impl FairQueue {
         key: Option<KeyId>,
         request: QueuedRequest,
     ) {
-        if self.is_in_no_line(brand) {
-            let turn = self.new_turn();
-            self.change(brand, |queue| (queue.turn, queue.credit) = (turn, queue.weight));
-        }
+        let begins = self.brands.get(brand.0).is_none_or(|queue| queue.len == 0);
+        self.len += 1;
         self.change(brand, |queue| {
             queue.len += 1;
             queue.leavable += usize::from(request.may_leave);
@@ -266,13 +306,14 @@ impl FairQueue {
             }
         });
         let Some(queue) = self.brands.get(brand.0) else { return };
+        let turn = queue.turn;
         let line = self.lines.entry(key).or_default();
         line.len += 1;
-        line.turns.insert((queue.turn, brand));
-    }
-
-    fn is_in_no_line(&self, brand: BrandIndex) -> bool {
-        self.brands.get(brand.0).is_none_or(|queue| queue.len == 0)
+        if begins {
+            self.give_turn(brand, self.clock.max(turn.at));
+        } else {
+            line.turns.insert(turn, brand);
+        }
     }
 
     /// Takes out a request, if it is in the queue.
@@ -286,15 +327,13 @@ impl FairQueue {
         };
         let Some(removed) = at.and_then(|at| requests.remove(at)) else { return };
         let was_last = requests.is_empty();
-        let turn = (queue.turn, brand);
+        let turn = queue.turn;
+        self.len -= 1;
         self.change(brand, |queue| {
             queue.len -= 1;
             queue.leavable -= usize::from(removed.may_leave);
             if was_last {
                 queue.by_key.remove(&key);
-            }
-            if queue.len == 0 {
-                queue.credit = 0;
             }
         });
         let Some(line) = self.lines.get_mut(&key) else { return };
@@ -367,8 +406,8 @@ impl FairQueue {
     /// Returns all requests that wait for a key, the oldest first. With `None`, returns those that
     /// are not sealed.
     pub(super) fn of_key(&self, key: Option<KeyId>) -> Vec<RequestId> {
-        let brands = self.lines.get(&key).into_iter().flat_map(|line| &line.turns);
-        let queues = brands.filter_map(|(_, brand)| self.brands.get(brand.0)?.by_key.get(&key));
+        let brands = self.lines.get(&key).into_iter().flat_map(|line| line.turns.values());
+        let queues = brands.filter_map(|brand| self.brands.get(brand.0)?.by_key.get(&key));
         let mut ids: Vec<RequestId> = queues.flatten().map(|request| request.id).collect();
         ids.sort_unstable();
         ids

@@ -162,7 +162,7 @@ pub(super) fn request_is_given_up(request: Option<&Request>, now: Duration) -> b
     request.is_none_or(|request| request.settle_until <= now)
 }
 
-/// Returns the credit that a request takes from its brand.
+/// Returns the cost of a request to its brand.
 ///
 /// Each line of an order is work for the database, and takes about 30 bytes of the clear terms. The
 /// sealed part is only carried and stored.
