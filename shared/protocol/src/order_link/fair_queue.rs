@@ -26,11 +26,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::fair_share::{BrandIndex, FairShare};
+use super::kept_map::{Keep, KeptMap};
 use super::output::RequestId;
 use crate::seal::KeyId;
 
 /// Time that a request of cost 1 takes from a brand of weight 1. Weights are far below it.
 const TIME_PER_COST: u64 = 1_000_000;
+
+/// Most requests for which an emptied queue keeps its memory.
+const KEPT_CAPACITY: usize = 64;
 
 /// A waiting request.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +50,8 @@ pub(super) struct QueuedRequest {
 #[derive(Debug)]
 pub(super) struct FairQueue {
     brands: Vec<BrandQueue>,
-    /// Lines by key; none is empty. `None` is for requests that are not sealed.
-    lines: BTreeMap<Option<KeyId>, KeyLine>,
+    /// Lines by key. `None` is for requests that are not sealed.
+    lines: KeptMap<Option<KeyId>, KeyLine>,
     /// Time of the brand that sent last.
     clock: u64,
     /// Latest time of any brand.
@@ -69,11 +73,21 @@ pub(super) struct FairQueue {
 }
 
 /// Brands that wait for one key.
-#[derive(Debug, Default)]
-struct KeyLine {
-    turns: BTreeMap<Turn, BrandIndex>,
-    /// Number of requests of all these brands.
-    len: usize,
+type KeyLine = BTreeMap<Turn, BrandIndex>;
+
+impl Keep for KeyLine {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// Requests of a brand for one key.
+type KeyQueue = VecDeque<QueuedRequest>;
+
+impl Keep for KeyQueue {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 /// Position of a brand in each of its lines; the least goes next.
@@ -91,8 +105,7 @@ struct BrandQueue {
     turn: Turn,
     /// Rest of the division by its weight, so that nothing is lost over time.
     rest: u64,
-    /// Queues by key; none is empty.
-    by_key: BTreeMap<Option<KeyId>, VecDeque<QueuedRequest>>,
+    by_key: KeptMap<Option<KeyId>, KeyQueue>,
     len: usize,
     /// Number of these that may leave.
     leavable: usize,
@@ -107,7 +120,7 @@ impl BrandQueue {
             weight,
             turn: Turn::default(),
             rest: 0,
-            by_key: BTreeMap::new(),
+            by_key: KeptMap::new(),
             len: 0,
             leavable: 0,
             held: 0,
@@ -121,20 +134,14 @@ impl BrandQueue {
 
     /// Returns the number of waiting requests, without those for keys that no link opens.
     fn waiting(&self, lost: &[KeyId]) -> usize {
-        let of_lost = lost.iter().filter_map(|key| self.by_key.get(&Some(*key)));
-        self.len + self.held - of_lost.map(VecDeque::len).sum::<usize>()
-    }
-
-    fn front(&self, key: Option<KeyId>) -> Option<QueuedRequest> {
-        self.by_key.get(&key)?.front().copied()
+        let of_lost = lost.iter().filter_map(|key| self.by_key.get(Some(*key)));
+        self.len + self.held - of_lost.map(KeyQueue::len).sum::<usize>()
     }
 
     /// Returns the newest request that may leave.
     fn newest_leavable(&self) -> Option<RequestId> {
-        let newest = |queue: &VecDeque<QueuedRequest>| {
-            queue.iter().rev().find(|request| request.may_leave).map(|request| request.id)
-        };
-        self.by_key.values().filter_map(newest).max()
+        let newest = |queue: &KeyQueue| queue.iter().rev().find(|request| request.may_leave).copied();
+        self.by_key.iter().filter_map(|(_, queue)| newest(queue)).map(|request| request.id).max()
     }
 }
 
@@ -166,7 +173,7 @@ impl FairQueue {
         Self {
             unit: brands.iter().map(|brand| brand.weight).min().unwrap_or(1),
             brands,
-            lines: BTreeMap::new(),
+            lines: KeptMap::new(),
             clock: 0,
             latest: 0,
             turns_given: 0,
@@ -181,8 +188,14 @@ impl FairQueue {
     /// Returns the number of waiting requests of all brands, without those for keys that no link
     /// opens.
     pub(super) fn waiting(&self, lost: &[KeyId]) -> usize {
-        let counted = self.lines.iter().filter(|(key, _)| !key.is_some_and(|key| lost.contains(&key)));
-        counted.map(|(_, line)| line.len).sum::<usize>() + self.held
+        let of_lost = lost.iter().flat_map(|key| self.queues_of(Some(*key)));
+        self.len + self.held - of_lost.map(KeyQueue::len).sum::<usize>()
+    }
+
+    /// Returns the brands' queues for a key.
+    fn queues_of(&self, key: Option<KeyId>) -> impl Iterator<Item = &KeyQueue> {
+        let brands = self.lines.get(key).into_iter().flat_map(KeyLine::values);
+        brands.filter_map(move |brand| self.brands.get(brand.0)?.by_key.get(key))
     }
 
     /// Returns the same number for one brand.
@@ -241,17 +254,16 @@ impl FairQueue {
         &mut self,
         link_for: impl Fn(Option<KeyId>) -> Option<L>,
     ) -> Option<(RequestId, L)> {
-        let open: Vec<(Option<KeyId>, L)> =
-            self.lines.keys().filter_map(|key| Some((*key, link_for(*key)?))).collect();
-        let turns = open.iter().filter_map(|(key, _)| self.lines.get(key)?.turns.first_key_value());
-        let (_, brand) = turns.min()?;
-        let brand = *brand;
-        let queue = self.brands.get(brand.0)?;
-        let fronts = open.iter().filter_map(|(key, link)| Some((queue.front(*key)?, *key, *link)));
+        let lines = self.lines.iter().filter(|(key, _)| link_for(*key).is_some());
+        let turns = lines.filter_map(|(_, line)| line.first_key_value());
+        let brand = turns.min().map(|(_, brand)| *brand)?;
+        let queues = self.brands.get(brand.0)?.by_key.iter();
+        let fronts = queues.filter_map(|(key, queue)| Some((queue.front()?, key, link_for(key)?)));
         let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
-        self.remove(brand, key, front.id);
-        self.end_turn(brand, front.cost);
-        Some((front.id, link))
+        let QueuedRequest { id, cost, .. } = *front;
+        self.remove(brand, key, id);
+        self.end_turn(brand, cost);
+        Some((id, link))
     }
 
     /// Gives a brand that sent a request of this cost its next turn.
@@ -278,11 +290,10 @@ impl FairQueue {
         let Some(queue) = self.brands.get_mut(brand.0) else { return };
         let turn = Turn { at, number: self.turns_given };
         let before = std::mem::replace(&mut queue.turn, turn);
-        for key in queue.by_key.keys() {
-            if let Some(line) = self.lines.get_mut(key) {
-                line.turns.remove(&before);
-                line.turns.insert(turn, brand);
-            }
+        for (key, _) in queue.by_key.iter() {
+            let line = self.lines.get_mut(key);
+            line.remove(&before);
+            line.insert(turn, brand);
         }
     }
 
@@ -299,7 +310,7 @@ impl FairQueue {
         self.change(brand, |queue| {
             queue.len += 1;
             queue.leavable += usize::from(request.may_leave);
-            let requests = queue.by_key.entry(key).or_default();
+            let requests = queue.by_key.get_mut(key);
             match end {
                 QueueEnd::Front => requests.push_front(request),
                 QueueEnd::Back => requests.push_back(request),
@@ -307,43 +318,32 @@ impl FairQueue {
         });
         let Some(queue) = self.brands.get(brand.0) else { return };
         let turn = queue.turn;
-        let line = self.lines.entry(key).or_default();
-        line.len += 1;
         if begins {
             self.give_turn(brand, self.clock.max(turn.at));
         } else {
-            line.turns.insert(turn, brand);
+            self.lines.get_mut(key).insert(turn, brand);
         }
     }
 
     /// Takes out a request, if it is in the queue.
     pub(super) fn remove(&mut self, brand: BrandIndex, key: Option<KeyId>, id: RequestId) {
         let Some(queue) = self.brands.get_mut(brand.0) else { return };
-        let Some(requests) = queue.by_key.get_mut(&key) else { return };
+        let requests = queue.by_key.get_mut(key);
         // The first request is removed most often, and the last one second most often.
         let at = match requests.back() {
             Some(last) if last.id == id && requests.len() > 1 => Some(requests.len() - 1),
             _ => requests.iter().position(|known| known.id == id),
         };
         let Some(removed) = at.and_then(|at| requests.remove(at)) else { return };
-        let was_last = requests.is_empty();
-        let turn = queue.turn;
+        if requests.is_empty() {
+            requests.shrink_to(KEPT_CAPACITY);
+            self.lines.get_mut(key).remove(&queue.turn);
+        }
         self.len -= 1;
         self.change(brand, |queue| {
             queue.len -= 1;
             queue.leavable -= usize::from(removed.may_leave);
-            if was_last {
-                queue.by_key.remove(&key);
-            }
         });
-        let Some(line) = self.lines.get_mut(&key) else { return };
-        line.len -= 1;
-        if was_last {
-            line.turns.remove(&turn);
-        }
-        if line.len == 0 {
-            self.lines.remove(&key);
-        }
     }
 
     /// Counts a request of a brand that waits elsewhere: to be sealed again, or for the end of
@@ -400,15 +400,13 @@ impl FairQueue {
 
     /// Returns the keys that requests wait for.
     pub(super) fn keys(&self) -> impl Iterator<Item = KeyId> {
-        self.lines.keys().filter_map(|key| *key)
+        self.lines.iter().filter_map(|(key, _)| key)
     }
 
     /// Returns all requests that wait for a key, the oldest first. With `None`, returns those that
     /// are not sealed.
     pub(super) fn of_key(&self, key: Option<KeyId>) -> Vec<RequestId> {
-        let brands = self.lines.get(&key).into_iter().flat_map(|line| line.turns.values());
-        let queues = brands.filter_map(|brand| self.brands.get(brand.0)?.by_key.get(&key));
-        let mut ids: Vec<RequestId> = queues.flatten().map(|request| request.id).collect();
+        let mut ids: Vec<RequestId> = self.queues_of(key).flatten().map(|request| request.id).collect();
         ids.sort_unstable();
         ids
     }

@@ -28,6 +28,9 @@ pub mod fair_share;
 /// Requests that the sender has not sent yet.
 mod fair_queue;
 
+/// Map that keeps its emptied values.
+mod kept_map;
+
 /// Queues of the sender's writes and questions.
 mod class_queues;
 
