@@ -17,6 +17,9 @@
 //! of turns. A request that no link takes blocks neither another key of its brand nor another
 //! brand, and does not lose its turn.
 //!
+//! A brand with little in flight may use the reserve in the links' windows, and the others may not.
+//! So each line has two parts, and the first of each part is looked at.
+//!
 //! The search for the next request looks at the heads of these few lines, and never at all brands.
 //! A turn costs the same with a thousand brands as with ten, except for the depth of an ordered
 //! set.
@@ -73,11 +76,35 @@ pub(super) struct FairQueue {
 }
 
 /// Brands that wait for one key.
-type KeyLine = BTreeMap<Turn, BrandIndex>;
+#[derive(Debug, Default)]
+struct KeyLine {
+    /// Brands that may use the reserve in the links' windows.
+    of_reserve: BTreeMap<Turn, BrandIndex>,
+    /// The others.
+    of_rest: BTreeMap<Turn, BrandIndex>,
+}
 
 impl Keep for KeyLine {
     fn is_empty(&self) -> bool {
-        self.is_empty()
+        self.of_reserve.is_empty() && self.of_rest.is_empty()
+    }
+}
+
+impl KeyLine {
+    fn part(&mut self, uses_reserve: bool) -> &mut BTreeMap<Turn, BrandIndex> {
+        if uses_reserve { &mut self.of_reserve } else { &mut self.of_rest }
+    }
+
+    /// Returns the first brand of those that `is_served` is true for: with true for the brands that
+    /// may use the reserve, and with false for the others.
+    fn first(&self, is_served: impl Fn(bool) -> bool) -> Option<(Turn, BrandIndex)> {
+        let parts = [(true, &self.of_reserve), (false, &self.of_rest)].into_iter();
+        let firsts = parts.filter_map(|(reserve, part)| Some((reserve, part.first_key_value()?)));
+        firsts.filter(|(reserve, _)| is_served(*reserve)).map(|(_, (turn, brand))| (*turn, *brand)).min()
+    }
+
+    fn brands(&self) -> impl Iterator<Item = &BrandIndex> {
+        self.of_reserve.values().chain(self.of_rest.values())
     }
 }
 
@@ -101,6 +128,8 @@ struct Turn {
 #[derive(Debug)]
 struct BrandQueue {
     weight: usize,
+    /// Set if it may use the reserve in the links' windows.
+    uses_reserve: bool,
     /// Its turn, or its next one if it is in no line.
     turn: Turn,
     /// Rest of the division by its weight, so that nothing is lost over time.
@@ -118,6 +147,7 @@ impl BrandQueue {
     fn new(weight: usize) -> Self {
         Self {
             weight,
+            uses_reserve: false,
             turn: Turn::default(),
             rest: 0,
             by_key: KeptMap::new(),
@@ -194,7 +224,7 @@ impl FairQueue {
 
     /// Returns the brands' queues for a key.
     fn queues_of(&self, key: Option<KeyId>) -> impl Iterator<Item = &KeyQueue> {
-        let brands = self.lines.get(key).into_iter().flat_map(KeyLine::values);
+        let brands = self.lines.get(key).into_iter().flat_map(KeyLine::brands);
         brands.filter_map(move |brand| self.brands.get(brand.0)?.by_key.get(key))
     }
 
@@ -249,18 +279,22 @@ impl FairQueue {
         self.extras -= 1;
     }
 
-    /// Takes out the next request that some link takes. Returns it with the link.
+    /// Takes out the next request that some link takes. Returns it with the link. `link_for` gets
+    /// the key, and true if the brand may use the reserve.
     pub(super) fn take_next<L: Copy>(
         &mut self,
-        link_for: impl Fn(Option<KeyId>) -> Option<L>,
+        link_for: impl Fn(Option<KeyId>, bool) -> Option<L>,
     ) -> Option<(RequestId, L)> {
-        let lines = self.lines.iter().filter(|(key, _)| link_for(*key).is_some());
-        let turns = lines.filter_map(|(_, line)| line.first_key_value());
-        let brand = turns.min().map(|(_, brand)| *brand)?;
-        let queues = self.brands.get(brand.0)?.by_key.iter();
-        let fronts = queues.filter_map(|(key, queue)| Some((queue.front()?, key, link_for(key)?)));
+        let lines = self.lines.iter();
+        let firsts = lines.filter_map(|(key, line)| line.first(|reserve| link_for(key, reserve).is_some()));
+        let (_, brand) = firsts.min()?;
+        let queue = self.brands.get(brand.0)?;
+        let open = |(key, requests): (_, &KeyQueue)| {
+            Some((*requests.front()?, key, link_for(key, queue.uses_reserve)?))
+        };
+        let fronts = queue.by_key.iter().filter_map(open);
         let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
-        let QueuedRequest { id, cost, .. } = *front;
+        let QueuedRequest { id, cost, .. } = front;
         self.remove(brand, key, id);
         self.end_turn(brand, cost);
         Some((id, link))
@@ -291,7 +325,7 @@ impl FairQueue {
         let turn = Turn { at, number: self.turns_given };
         let before = std::mem::replace(&mut queue.turn, turn);
         for (key, _) in queue.by_key.iter() {
-            let line = self.lines.get_mut(key);
+            let line = self.lines.get_mut(key).part(queue.uses_reserve);
             line.remove(&before);
             line.insert(turn, brand);
         }
@@ -321,7 +355,7 @@ impl FairQueue {
         if begins {
             self.give_turn(brand, self.clock.max(turn.at));
         } else {
-            self.lines.get_mut(key).insert(turn, brand);
+            self.lines.get_mut(key).part(queue.uses_reserve).insert(turn, brand);
         }
     }
 
@@ -337,13 +371,26 @@ impl FairQueue {
         let Some(removed) = at.and_then(|at| requests.remove(at)) else { return };
         if requests.is_empty() {
             requests.shrink_to(KEPT_CAPACITY);
-            self.lines.get_mut(key).remove(&queue.turn);
+            self.lines.get_mut(key).part(queue.uses_reserve).remove(&queue.turn);
         }
         self.len -= 1;
         self.change(brand, |queue| {
             queue.len -= 1;
             queue.leavable -= usize::from(removed.may_leave);
         });
+    }
+
+    /// Sets if a brand may use the reserve in the links' windows.
+    pub(super) fn set_uses_reserve(&mut self, brand: BrandIndex, uses_reserve: bool) {
+        let Some(queue) = self.brands.get_mut(brand.0) else { return };
+        if std::mem::replace(&mut queue.uses_reserve, uses_reserve) == uses_reserve {
+            return;
+        }
+        for (key, _) in queue.by_key.iter() {
+            let line = self.lines.get_mut(key);
+            line.part(!uses_reserve).remove(&queue.turn);
+            line.part(uses_reserve).insert(queue.turn, brand);
+        }
     }
 
     /// Counts a request of a brand that waits elsewhere: to be sealed again, or for the end of

@@ -22,7 +22,9 @@ pub(super) struct Link {
     /// has carried.
     pub(super) lanes: Vec<Lane>,
     /// Requests that the IDC agent accepts without an answer.
-    pub(super) window: usize,
+    window: usize,
+    /// Part of these that is kept for brands with little in flight.
+    reserve: usize,
     /// Requests on the link without an answer.
     pub(super) in_flight: usize,
     /// Number of these that are questions.
@@ -42,12 +44,13 @@ pub(super) struct Lane {
 }
 
 impl Link {
-    /// Makes a link without keys.
-    pub(super) fn new(lanes: u8, window: u32) -> Self {
+    /// Makes a link without keys and without a window.
+    pub(super) fn new(lanes: u8) -> Self {
         let lanes = (0..lanes.max(1)).map(|_| Lane::default()).collect();
         Self {
             lanes,
-            window: window as usize,
+            window: 0,
+            reserve: 0,
             in_flight: 0,
             questions: 0,
             open: true,
@@ -56,15 +59,27 @@ impl Link {
         }
     }
 
-    /// Returns true if it has room for one more request of this class that is sealed to this key,
-    /// or not sealed.
-    pub(super) fn takes(&self, class: RequestClass, key: Option<KeyId>) -> bool {
-        self.open && self.has_room(class) && key.is_none_or(|key| self.keys.contains(&key))
+    /// Sets its window, and the part of it that is the reserve.
+    pub(super) fn set_window(&mut self, window: usize, reserve: usize) {
+        (self.window, self.reserve) = (window, reserve);
     }
 
-    /// Returns true if its agent accepts one more request of this class.
-    pub(super) fn has_room(&self, class: RequestClass) -> bool {
-        self.in_flight < self.window
+    /// Returns the part of its window that is the reserve.
+    pub(super) fn reserve(&self) -> usize {
+        self.reserve
+    }
+
+    /// Returns true if it has room for one more request of this class that is sealed to this key,
+    /// or not sealed.
+    pub(super) fn takes(&self, class: RequestClass, key: Option<KeyId>, uses_reserve: bool) -> bool {
+        self.open && self.has_room(class, uses_reserve) && key.is_none_or(|key| self.keys.contains(&key))
+    }
+
+    /// Returns true if its agent accepts one more request of this class. `uses_reserve` tells if
+    /// its brand may use the reserve.
+    pub(super) fn has_room(&self, class: RequestClass, uses_reserve: bool) -> bool {
+        let kept = if uses_reserve { 0 } else { self.reserve };
+        self.in_flight < self.window - kept
             && match class {
                 RequestClass::Write => true,
                 // One question may always go, because a window may be as small as 1.

@@ -34,6 +34,9 @@ mod kept_map;
 /// Queues of the sender's writes and questions.
 mod class_queues;
 
+/// Part of the links' windows for brands with little in flight.
+mod reserve;
+
 /// The sender's state of a link.
 mod link;
 
@@ -45,5 +48,8 @@ pub mod receiver;
 
 /// Limits of each link in the receiver.
 mod shares;
+
+#[cfg(test)]
+mod dice;
 
 pub use crate::wire::lane::LinkId;

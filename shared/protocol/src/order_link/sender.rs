@@ -33,6 +33,7 @@ use super::link::{Link, lane_of};
 pub use super::output::{CallerAnswer, Output, RequestId};
 pub use super::request::{BodyMark, Rejected, RequestClass};
 use super::request::{Request, RequestState, request_is_given_up, sealed_to, write_key};
+use super::reserve::Reserve;
 use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
@@ -90,6 +91,7 @@ pub struct Sender {
     /// Time of the next check of each request, with exactly one entry for each.
     timers: BTreeSet<(Duration, RequestId)>,
     links: BTreeMap<LinkId, Link>,
+    reserve: Reserve,
     /// Time since when there is no link; `None` while there is one.
     cut_off_since: Option<Duration>,
     /// Counts the changes of [`Self::opened`].
@@ -116,6 +118,7 @@ impl Sender {
             unsettled: Unsettled::default(),
             timers: BTreeSet::new(),
             links: BTreeMap::new(),
+            reserve: Reserve::new(weights),
             cut_off_since: Some(Duration::ZERO),
             keys_version: 0,
             outputs: VecDeque::new(),
@@ -273,8 +276,9 @@ impl Sender {
     /// Takes a new link with this many order lanes and a window of unanswered requests. It gets
     /// sealed orders after the keys of its agent are known.
     pub fn handle_link_up(&mut self, now: Duration, link: LinkId, lanes: u8, window: u32) {
-        self.links.insert(link, Link::new(lanes, window));
+        self.links.insert(link, Link::new(lanes));
         self.links_changed(now);
+        self.handle_window(now, link, window);
     }
 
     /// Replaces the sealing keys that a link's agent opens.
@@ -283,14 +287,6 @@ impl Sender {
             link.keys = keys;
         }
         self.links_changed(now);
-    }
-
-    /// Sets a link's window of unanswered requests.
-    pub fn handle_window(&mut self, now: Duration, link: LinkId, window: u32) {
-        if let Some(link) = self.links.get_mut(&link) {
-            link.window = window as usize;
-        }
-        self.send_queued(now);
     }
 
     /// Closes a link to new requests while its peer is silent or draining (`open` is false), or
@@ -430,13 +426,16 @@ impl Sender {
             return true;
         }
         let (order, early, class) = (request.order, request.early, request.class());
+        let reserve = self.reserve.is_for(request.brand);
         let is_final = !request.doubtful || request.key.is_none();
         let Request { unknown_on, down_on, .. } = &*request;
         let others = self.links.iter();
         let others =
             others.filter(|(id, link)| link.open && !unknown_on.contains(id) && !down_on.contains(id));
-        if let Some((other, link)) = others.min_by_key(|(_, link)| (!link.has_room(class), link.in_flight)) {
-            let (other, has_room) = (*other, link.has_room(class));
+        if let Some((other, link)) =
+            others.min_by_key(|(_, link)| (!link.has_room(class, reserve), link.in_flight))
+        {
+            let (other, has_room) = (*other, link.has_room(class, reserve));
             if has_room {
                 self.take_off_link(id);
                 self.send(now, id, other);
@@ -470,10 +469,10 @@ impl Sender {
             return false;
         }
         request.down_on.push(link);
-        let class = request.class();
+        let (class, reserve) = (request.class(), self.reserve.is_for(request.brand));
         let Request { down_on, unknown_on, sealed_to, .. } = &*request;
         let others = self.links.iter().filter(|(id, link)| {
-            link.takes(class, *sealed_to)
+            link.takes(class, *sealed_to, reserve)
                 && !link.is_away(now)
                 && !down_on.contains(id)
                 && !unknown_on.contains(id)
@@ -521,6 +520,7 @@ impl Sender {
         let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
         request.sent = request.sent.saturating_add(1);
         link.begin(request.class());
+        self.queues.set_uses_reserve(request.brand, self.reserve.begin(request.brand));
         let index = lane_of(request.order, link.lanes.len());
         let mut bare = false;
         if let Some(lane) = link.lanes.get_mut(index) {
@@ -568,6 +568,7 @@ impl Sender {
         if let Some(link) = self.links.get_mut(&link) {
             link.end(request.class());
         }
+        self.queues.set_uses_reserve(request.brand, self.reserve.end(request.brand));
         true
     }
 

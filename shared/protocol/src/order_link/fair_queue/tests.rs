@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::super::dice::Dice;
 use super::*;
 
 const NO_KEY: Option<KeyId> = None;
@@ -18,7 +19,7 @@ fn push(queue: &mut FairQueue, brand: usize, key: Option<KeyId>, id: u64, cost: 
 
 /// Takes the next request, if links open only these keys.
 fn take(queue: &mut FairQueue, keys: &[Option<KeyId>]) -> Option<u64> {
-    queue.take_next(|key| keys.contains(&key).then_some(())).map(|(id, ())| id.0)
+    queue.take_next(|key, _reserve| keys.contains(&key).then_some(())).map(|(id, ())| id.0)
 }
 
 fn take_all(queue: &mut FairQueue, keys: &[Option<KeyId>]) -> Vec<u64> {
@@ -213,24 +214,6 @@ fn brands_that_are_always_busy_share_exactly_by_weight() {
                 "seed {seed}, step {step}, weights {weights:?}: {sent:?}"
             );
         }
-    }
-}
-
-/// Random numbers from a seed (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-
-    /// Returns the lightest weight, the heaviest one, or one between.
-    fn weight(&mut self) -> usize {
-        [1, 1_000, 1 + self.below(12), 1 + self.below(1_000)][self.below(4)]
     }
 }
 

@@ -66,10 +66,30 @@ impl Sender {
         keys.filter(|key| self.is_opened_nowhere(*key)).collect()
     }
 
+    /// Sets a link's window of unanswered requests.
+    pub fn handle_window(&mut self, now: Duration, link: LinkId, window: u32) {
+        if let Some(link) = self.links.get_mut(&link) {
+            let window = window as usize;
+            link.set_window(window, self.reserve.of_window(window));
+        }
+        self.update_reserve();
+        self.send_queued(now);
+    }
+
+    /// Computes the brands' shares of the reserve again, after a change of the links.
+    fn update_reserve(&mut self) {
+        let open = self.links.values().filter(|link| link.open);
+        self.reserve.set_size(open.map(Link::reserve).sum());
+        for brand in self.reserve.brands() {
+            self.queues.set_uses_reserve(brand, self.reserve.is_for(brand));
+        }
+    }
+
     /// Handles a change of the links, of their openness or of their keys.
     pub(super) fn links_changed(&mut self, now: Duration) {
         self.keys_version += 1;
         self.note_reach(now);
+        self.update_reserve();
         for key in self.lost_keys() {
             for id in self.queues.of(RequestClass::Write).of_key(Some(key)) {
                 let brand = self.requests.get(&id).map(|request| request.brand);
@@ -137,7 +157,8 @@ impl Sender {
     /// Sends waiting requests, brand by brand, to links that have room and the key.
     pub(super) fn send_queued(&mut self, now: Duration) {
         let next = |sender: &mut Self| {
-            sender.queues.take_next(|class, key| link_for(&sender.links, now, class, key))
+            let links = &sender.links;
+            sender.queues.take_next(|class, key, reserve| link_for(links, now, class, key, reserve))
         };
         while let Some((id, link)) = next(self) {
             if let Some(request) = self.requests.get_mut(&id) {
@@ -155,7 +176,8 @@ fn link_for(
     now: Duration,
     class: RequestClass,
     key: Option<KeyId>,
+    uses_reserve: bool,
 ) -> Option<LinkId> {
-    let free = links.iter().filter(|(_, link)| link.takes(class, key));
+    let free = links.iter().filter(|(_, link)| link.takes(class, key, uses_reserve));
     free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
 }

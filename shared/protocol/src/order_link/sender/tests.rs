@@ -9,8 +9,12 @@ mod keys;
 /// Questions beside writes.
 mod questions;
 
+/// The windows of links.
+mod windows;
+
 use bytes::Bytes;
 
+use super::super::dice::Dice;
 use super::*;
 use crate::domain::{PaymentId, UnixMicros};
 use crate::wire::order::{Ask, Cancel, Envelope, Settled};
