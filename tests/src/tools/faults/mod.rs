@@ -13,7 +13,6 @@ mod options;
 mod report;
 
 use std::io::Write as _;
-use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +40,7 @@ pub use fault::Fault;
 pub use options::Options;
 pub use report::{FaultResult, Report};
 
-/// Name of the phase without a fault, and of its brand.
+/// Name of the stretches without a fault. Each has a brand of its own.
 const CALM: &str = "calm";
 /// SKU that most orders of a plan need.
 const HOT_SKU: &str = "SKU-0";
@@ -82,11 +81,10 @@ pub async fn run(options: &Options) -> Result<Report> {
         tell("no disk is filled or hangs: this user may not mount one (root may)");
         faults.retain(|fault| !fault.is_of_a_disk());
     }
-    let beside: Vec<String> =
-        iter::once(CALM).chain(faults.iter().map(|fault| fault.name())).map(neighbour::brand).collect();
-    let brands = iter::once(CALM)
-        .chain(faults.iter().map(|fault| fault.name()))
-        .chain(beside.iter().map(String::as_str));
+    let stretches = stretches(&faults);
+    let names: Vec<String> = stretches.iter().map(Stretch::name).collect();
+    let beside: Vec<String> = names.iter().map(|name| neighbour::brand(name)).collect();
+    let brands = names.iter().chain(&beside).map(String::as_str);
     let brands: Vec<_> = brands.map(|brand| (brand, "KRW")).collect();
     let lack = wan::lacks();
     if let Some(lack) = lack {
@@ -94,13 +92,11 @@ pub async fn run(options: &Options) -> Result<Report> {
     }
     let setup = Setup { frames: true, wan: lack.is_none(), ..Setup::default() };
     let site = Site::set_up(dir.path(), programs, database, &brands, options.seed, setup).await?;
-    let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(faults.len() + 1)?;
-    let calm = Arc::new(plan(CALM, options, each));
-    let plans: Vec<Arc<Plan>> =
-        faults.iter().map(|fault| Arc::new(plan(fault.name(), options, each))).collect();
+    let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(stretches.len())?;
+    let plans: Vec<Arc<Plan>> = names.iter().map(|name| Arc::new(plan(name, options, each))).collect();
     let neighbours: Vec<Arc<Plan>> =
         beside.iter().map(|brand| Arc::new(neighbour::plan(brand, options.seed, each))).collect();
-    for plan in iter::once(&calm).chain(&plans).chain(&neighbours) {
+    for plan in plans.iter().chain(&neighbours) {
         site.import(plan).await?;
     }
     let configurations = [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")];
@@ -110,11 +106,15 @@ pub async fn run(options: &Options) -> Result<Report> {
     let gateway = TestGateway::open(&site, Rates::default()).await?;
     let mut bridge = site.start().await?;
     let mut report = Report { seed: options.seed, ..Report::default() };
-    let (first, neighbours) = neighbours.split_first().context("a neighbour for the calm")?;
-    tell(&format!("{CALM}: {} orders, to compare with", calm.places().count()));
-    report.calm = neighbour::with(first, &site, under_calm(&calm, options, &site)).await?;
-    for ((fault, plan), neighbour) in faults.into_iter().zip(&plans).zip(neighbours) {
-        tell(&format!("{}: {} orders", fault.name(), plan.places().count()));
+    let mut beside = Vec::new();
+    for (((stretch, name), plan), neighbour) in stretches.into_iter().zip(names).zip(&plans).zip(&neighbours)
+    {
+        tell(&format!("{name}: {} orders", plan.places().count()));
+        let Stretch::Fault(fault) = stretch else {
+            let orders = neighbour::with(neighbour, &site, under_calm(plan, options, &site)).await?;
+            beside.push((None, orders));
+            continue;
+        };
         let (site, gateway, bridge, cluster) = (&site, &gateway, &mut bridge, cluster.as_mut());
         let breaker = FaultInjector { fault, site, gateway, bridge, disks: &disks, cluster, times: 0 };
         let mut struck = None;
@@ -122,11 +122,12 @@ pub async fn run(options: &Options) -> Result<Report> {
             struck = Some(Box::pin(under_load(plan, options, breaker)).await?);
             Ok(())
         };
-        let beside = neighbour::with(neighbour, site, load).await?;
-        report.add(fault, FaultResult { beside, ..struck.context("a fault that ended")? });
+        beside.push((Some(fault), neighbour::with(neighbour, site, load).await?));
+        report.add(fault, struck.context("a fault that ended")?);
     }
+    report.take_neighbours(&beside);
     tell("searching memory, frames and files for the planted personal values");
-    let mut privacy = Search::of_plans(iter::once(&calm).chain(&plans).map(Arc::as_ref));
+    let mut privacy = Search::of_plans(plans.iter().map(Arc::as_ref));
     privacy.while_they_run(&site, &bridge).await?;
     for agent in [&mut bridge.cloud, &mut bridge.idc] {
         agent.terminate().await?;
@@ -137,6 +138,41 @@ pub async fn run(options: &Options) -> Result<Report> {
     tell("verifying and comparing both audit logs");
     report.audits = Audits::of(&site).await?;
     Ok(report)
+}
+
+/// A stretch of time of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stretch {
+    /// Nothing goes wrong. The number tells such stretches apart.
+    Calm(usize),
+    Fault(Fault),
+}
+
+impl Stretch {
+    fn name(&self) -> String {
+        match self {
+            Stretch::Calm(number) => format!("{CALM}-{number}"),
+            Stretch::Fault(fault) => fault.name().to_owned(),
+        }
+    }
+}
+
+/// Returns the stretches of a run. A fault that must not affect another brand has a calm one before
+/// it and one after it, because the machine's own speed changes from minute to minute.
+fn stretches(faults: &[Fault]) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut calms = 0..;
+    let mut calm = || Stretch::Calm(calms.next().unwrap_or_default() + 1);
+    for fault in faults {
+        if fault.spares_others() && !matches!(stretches.last(), Some(Stretch::Calm(_))) {
+            stretches.push(calm());
+        }
+        stretches.push(Stretch::Fault(*fault));
+        if fault.spares_others() {
+            stretches.push(calm());
+        }
+    }
+    stretches
 }
 
 /// Returns the plan of a fault's orders at the chosen rate. A tenth of its stock is scarce, so that
@@ -223,4 +259,16 @@ async fn under_load(
 
 fn tell(what: &str) {
     let _nobody_listens = writeln!(std::io::stderr(), "{what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_must_not_be_felt_lies_between_two_calm_stretches() {
+        let all = stretches(&[Fault::KillIdc, Fault::HeldRow, Fault::LookUps, Fault::KillCloud]);
+        let names: Vec<String> = all.iter().map(Stretch::name).collect();
+        assert_eq!(names, ["kill-idc", "calm-1", "held-row", "calm-2", "look-ups", "calm-3", "kill-cloud"]);
+    }
 }

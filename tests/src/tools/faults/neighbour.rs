@@ -12,12 +12,42 @@ use tokio::sync::{oneshot, watch};
 
 use super::load_of;
 use crate::testkit::generated;
+use crate::testkit::histogram::Histogram;
 use crate::testkit::load::{self, Outcome, replay_paced};
 use crate::testkit::plan::Plan;
 use crate::testkit::site::Site;
 
-/// The neighbour's orders per second: so few that only the fault can delay them.
-const RATE: u32 = 20;
+/// The neighbour's orders per second: so few that only the fault can delay them, and enough for a
+/// 99th percentile that no single order decides.
+const RATE: u32 = 50;
+
+/// The neighbour's orders in one or more stretches of time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NeighbourOrders {
+    /// Number of orders that were not placed by their first request.
+    pub(super) disturbed: u64,
+    pub(super) latency: Histogram,
+}
+
+impl NeighbourOrders {
+    /// Adds the orders of another stretch.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.disturbed += other.disturbed;
+        self.latency.merge(&other.latency);
+    }
+
+    /// Returns their number and quantiles.
+    pub(super) fn report(&self) -> NeighbourReport {
+        let micros =
+            |permille| u64::try_from(self.latency.quantile(permille).as_micros()).unwrap_or(u64::MAX);
+        NeighbourReport {
+            orders: self.latency.count(),
+            disturbed: self.disturbed,
+            p50_us: micros(500),
+            p99_us: micros(990),
+        }
+    }
+}
 
 /// Result of the neighbour's orders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,13 +73,13 @@ pub(super) fn plan(brand: &str, seed: u64, each: Duration) -> Plan {
     generated::spread(brand, seed, usize::try_from(orders).unwrap_or(usize::MAX))
 }
 
-/// Places its orders while `other` runs, and returns their result. They have their own thread;
+/// Places its orders while `other` runs, and returns them. They have their own thread;
 /// otherwise they would wait for the callers of a crowd, not for the agents.
 pub(super) async fn with(
     plan: &Arc<Plan>,
     site: &Site,
     other: impl Future<Output = Result<()>>,
-) -> Result<NeighbourReport> {
+) -> Result<NeighbourOrders> {
     let (callers, pace) = load_of(plan, RATE, site);
     // The load of the fault's own brand has the progress bar.
     let callers = load::Options { title: String::new(), ..callers };
@@ -66,9 +96,7 @@ pub(super) async fn with(
     let at_once =
         |settled: &&load::Settled| matches!(settled.outcome, Outcome::Placed { .. }) && settled.attempts == 1;
     let placed = told.settled.iter().filter(at_once).count() as u64;
-    let orders = told.settled.len() as u64;
-    let micros = |permille| u64::try_from(told.latency.quantile(permille).as_micros()).unwrap_or(u64::MAX);
-    Ok(NeighbourReport { orders, disturbed: orders - placed, p50_us: micros(500), p99_us: micros(990) })
+    Ok(NeighbourOrders { disturbed: told.settled.len() as u64 - placed, latency: told.latency })
 }
 
 impl NeighbourReport {

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::fault::Fault;
-use super::neighbour::NeighbourReport;
+use super::neighbour::{NeighbourOrders, NeighbourReport};
 use crate::testkit::audits::Audits;
 use crate::testkit::ledger_totals::LedgerTotals;
 use crate::testkit::load;
@@ -34,7 +34,7 @@ pub struct Report {
     pub privacy: Searched,
     /// Both audit logs.
     pub audits: Audits,
-    /// Result of another brand's orders without a fault.
+    /// Result of another brand's orders in all stretches without a fault.
     pub calm: NeighbourReport,
     /// Results by fault.
     pub by_fault: BTreeMap<Fault, FaultResult>,
@@ -64,6 +64,8 @@ pub struct FaultResult {
     pub unresolved: u64,
     /// Result of another brand's orders in the same time.
     pub beside: NeighbourReport,
+    /// Result of another brand's orders in the calm stretches before and after it.
+    pub calm: NeighbourReport,
     /// Differences between the ledger and the sum of the callers' answers.
     pub differences: Vec<String>,
 }
@@ -86,13 +88,13 @@ impl Report {
             && self.privacy.can_find()
             && !self.by_fault.is_empty()
             && self.by_fault.values().all(agrees)
-            && self.by_fault.iter().all(|(fault, struck)| self.spares_others(*fault, struck))
+            && self.by_fault.iter().all(|(fault, struck)| Self::spares_others(*fault, struck))
     }
 
     /// Returns true if a fault of one brand alone did not affect another brand: no order was
     /// refused or left open, and the 99th percentile is at most 1.5 times the one without a fault.
-    fn spares_others(&self, fault: Fault, struck: &FaultResult) -> bool {
-        let felt = struck.beside.disturbed > 0 || struck.beside.p99_in_hundredths_of(&self.calm) > 150;
+    fn spares_others(fault: Fault, struck: &FaultResult) -> bool {
+        let felt = struck.beside.disturbed > 0 || struck.beside.p99_in_hundredths_of(&struck.calm) > 150;
         !(fault.spares_others() && felt)
     }
 
@@ -105,6 +107,27 @@ impl Report {
         self.mischarged += struck.payments.doubled + struck.payments.differences.len() as u64;
         self.by_fault.insert(fault, struck);
     }
+}
+
+impl Report {
+    /// Takes another brand's orders in all stretches of the run, in their order. `None` is a calm
+    /// stretch. A fault is compared with the calm stretches directly before and after it.
+    pub(super) fn take_neighbours(&mut self, stretches: &[(Option<Fault>, NeighbourOrders)]) {
+        let is_calm = |stretch: &&(Option<Fault>, NeighbourOrders)| stretch.0.is_none();
+        self.calm = merged(stretches.iter().filter(is_calm));
+        for (at, (fault, beside)) in stretches.iter().enumerate() {
+            let Some(struck) = fault.and_then(|fault| self.by_fault.get_mut(&fault)) else { continue };
+            let around = [at.checked_sub(1), Some(at + 1)].into_iter().flatten();
+            struck.calm = merged(around.filter_map(|at| stretches.get(at)).filter(is_calm));
+            struck.beside = beside.report();
+        }
+    }
+}
+
+fn merged<'a>(stretches: impl Iterator<Item = &'a (Option<Fault>, NeighbourOrders)>) -> NeighbourReport {
+    let mut all = NeighbourOrders::default();
+    stretches.for_each(|(_, orders)| all.merge(orders));
+    all.report()
 }
 
 impl FaultResult {
@@ -137,6 +160,7 @@ impl FaultResult {
             oversold: unbalanced.sum(),
             unresolved: tally.unknown,
             beside: NeighbourReport::default(),
+            calm: NeighbourReport::default(),
             differences,
         }
     }
@@ -173,11 +197,13 @@ impl fmt::Display for Report {
             differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))?;
         }
         writeln!(f, "another brand's orders while nothing went wrong: {}", self.calm)?;
+        writeln!(f, "and beside a fault, compared with the time just before and after it:")?;
         for (fault, struck) in self.by_fault.iter().filter(|(fault, _)| fault.spares_others()) {
-            let felt = if self.spares_others(*fault, struck) { "" } else { ": TOO MUCH" };
-            let ratio = struck.beside.p99_in_hundredths_of(&self.calm);
+            let felt = if Self::spares_others(*fault, struck) { "" } else { ": TOO MUCH" };
+            let ratio = struck.beside.p99_in_hundredths_of(&struck.calm);
             let (name, whole, rest) = (fault.name(), ratio / 100, ratio % 100);
-            writeln!(f, "  beside {name}: {}, {whole}.{rest:02} times{felt}", struck.beside)?;
+            let (beside, calm) = (struck.beside, struck.calm);
+            writeln!(f, "  {name}: {beside}; calm: {calm}; {whole}.{rest:02} times{felt}")?;
         }
         let Audits { entries, agreed, differing, findings, .. } = &self.audits;
         writeln!(f, "audit logs: {entries} entries, {agreed} requests agree, {differing} differ")?;
@@ -216,6 +242,31 @@ mod tests {
             outcomes.iter().map(|outcome| Settled { outcome: outcome.clone(), replayed: false, attempts: 1 });
         let plan = Arc::new(generated::hot(1, outcomes.len()));
         load::Report { plan, settled: settled.collect(), latency: Histogram::default(), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_fault_is_compared_with_the_calm_around_it() {
+        let orders = |took| {
+            let mut latency = Histogram::default();
+            latency.record(Duration::from_millis(took));
+            NeighbourOrders { disturbed: 0, latency }
+        };
+        let mut report = Report::default();
+        for fault in [Fault::HeldRow, Fault::LookUps] {
+            report.by_fault.insert(fault, FaultResult::default());
+        }
+        let (held, look_ups) = (Some(Fault::HeldRow), Some(Fault::LookUps));
+        let stretches =
+            [(None, 10), (held, 30), (None, 20), (look_ups, 35), (None, 30), (Some(Fault::KillIdc), 900)];
+        report.take_neighbours(&stretches.map(|(fault, took)| (fault, orders(took))));
+        let ratio = |fault| {
+            let struck: &FaultResult = &report.by_fault[&fault];
+            (struck.calm.orders, Report::spares_others(fault, struck))
+        };
+        assert_eq!((ratio(Fault::HeldRow), ratio(Fault::LookUps)), ((2, true), (2, true)));
+        assert_eq!(report.calm.orders, 3);
+        report.take_neighbours(&[(held, 90), (None, 20)].map(|(fault, took)| (fault, orders(took))));
+        assert!(!Report::spares_others(Fault::HeldRow, &report.by_fault[&Fault::HeldRow]));
     }
 
     #[test]
