@@ -5,6 +5,7 @@
 //! show. The demo is set up through [`Site`] with the commands that an operator uses.
 
 mod demo_catalogue;
+mod first_build;
 mod launch;
 mod measure;
 mod options;
@@ -94,6 +95,8 @@ struct Show {
     cluster: Option<Postgres>,
     site: Site,
     bridge: Bridge,
+    /// Time of the build, if it was the first one.
+    first_build: Option<Duration>,
     shop: Shop,
     plans: [Arc<Plan>; 4],
     input: Input,
@@ -120,6 +123,10 @@ async fn play(options: &Options) -> Result<Show> {
     let (shop, plan, input) = shop::open(options)?;
     tell("building the agents");
     let programs = Programs::build()?;
+    let first_build = first_build::first_build()?;
+    if let Some(took) = first_build {
+        tell(&format!("built in {} s, counted from the moment the target folder was made", took.as_secs()));
+    }
     let dir = tempfile::Builder::new().prefix("bridge-demo-").tempdir().context("make a temporary folder")?;
 
     let orders = options.orders as usize;
@@ -178,6 +185,7 @@ async fn play(options: &Options) -> Result<Show> {
         cluster,
         site,
         bridge,
+        first_build,
         shop,
         plans,
         input,
@@ -293,6 +301,7 @@ impl Show {
             Findings {
                 input: self.input,
                 database: self.site.database().kind(),
+                first_build: self.first_build,
                 shop: self.shop,
                 launch: self.launch,
                 paid: self.paid,

@@ -27,6 +27,9 @@ pub struct Report {
     pub(super) database: &'static str,
     pub(super) seed: u64,
     pub(super) callers: u32,
+    /// Seconds from the moment at which cargo made the target folder until everything was built.
+    /// `None` if this is not the first demo from that folder.
+    pub(super) first_build_s: Option<u64>,
     /// Number of invoices, 0 for a made-up launch.
     pub(super) invoices: usize,
     pub(super) left_out: BTreeMap<&'static str, usize>,
@@ -111,6 +114,7 @@ pub(super) struct Batches {
 pub(super) struct Findings {
     pub(super) input: Input,
     pub(super) database: &'static str,
+    pub(super) first_build: Option<Duration>,
     pub(super) shop: Shop,
     pub(super) launch: Launch,
     pub(super) paid: Paid,
@@ -141,6 +145,7 @@ impl Report {
             database: found.database,
             seed: options.seed,
             callers: options.callers,
+            first_build_s: found.first_build.map(|took| took.as_secs()),
             invoices: input.invoices,
             left_out: input.left_out.into_iter().collect(),
             catalogue: Catalogue {
@@ -297,6 +302,7 @@ pub(super) mod tests {
         Findings {
             input: Input { source: "a made-up launch of 900 orders".to_owned(), ..Input::default() },
             database: "SQLite",
+            first_build: Some(Duration::from_secs(300)),
             shop: Shop { hot: vec![0, 1, 2], ..Shop::default() },
             launch: Launch {
                 course,
@@ -365,6 +371,7 @@ pub(super) mod tests {
         let keys: BTreeSet<_> = json.as_object().expect("an object").keys().map(String::as_str).collect();
         let promised = [
             "passed",
+            "first_build_s",
             "reads_per_s",
             "read_p50_ms",
             "read_p99_ms",

@@ -19,6 +19,9 @@ impl fmt::Display for Report {
             "\n{}, committed in {}, seed {}, {} callers",
             self.source, self.database, self.seed, self.callers
         )?;
+        if let Some(seconds) = self.first_build_s {
+            writeln!(f, "built in {seconds} s, counted from the moment the target folder was made")?;
+        }
         self.write_reads(f)?;
         self.write_orders(f)?;
         self.write_speed(f)?;
