@@ -75,12 +75,9 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     if let Some(note) = &few_files {
         tracing::warn!(note, "fewer connections are taken than the configuration asks for");
     }
+    owner::check(&config.agent.state_dir)?;
     std::fs::create_dir_all(&config.agent.state_dir)
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;
-
-    if let Err(theirs) = owner::check(&config.agent.state_dir) {
-        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
-    }
 
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));

@@ -82,11 +82,9 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         tracing::warn!(note, "connections to the database, or files of the audit log, may fail to open");
     }
     let state_dir = &config.agent.state_dir;
+    owner::check(state_dir)?;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
-    if let Err(theirs) = owner::check(state_dir) {
-        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
-    }
     let keys = CurrentKeys::load(&config.keys.dir)?;
     let (manifest, told) = manifest(&keys.now())?;
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;

@@ -6,9 +6,10 @@ use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::common::{PATIENCE, Shared, Shop, Stage, configure, metric, obstacles, order_at, site, until};
 use anyhow::{Context, Result, ensure};
@@ -513,6 +514,21 @@ async fn a_command_by_another_user_than_the_folders_owner_changes_nothing() -> R
     let (code, out, said) = call(&programs.idc, &show, &idc_config(&site)).await?;
     ensure!(code == 1 && out.is_empty() && said.contains("belongs to #4000000"), "{code} {out} {said}");
 
+    // An agent that is started once as root leaves nothing either.
+    bridge.cloud.kill9().await?;
+    for (program, config, dir) in [
+        (&programs.idc, idc_config(&site), site.idc_dir()),
+        (&programs.cloud, cloud_config(&site), site.cloud_dir()),
+    ] {
+        let state = dir.join("state");
+        chown(&state, Some(NOBODY_S), None)?;
+        let before = written(&state)?;
+        let (code, _, said) = call(program, &["serve"], &config).await?;
+        ensure!(code == 1 && said.contains("belongs to #4000000") && said.contains("chown"), "{code} {said}");
+        ensure!(written(&state)? == before, "an agent left a file that its folder's owner cannot open");
+        chown(&state, Some(0), None)?;
+    }
+
     // The command would have to create a new log key, in a folder that belongs to another user.
     chown(&log, Some(0), None)?;
     let theirs = dir.path().join("theirs");
@@ -615,6 +631,20 @@ fn files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
         Ok((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?))
     });
     entries.collect()
+}
+
+/// Returns the time of the last change of each file in a folder and its folders.
+fn written(dir: &Path) -> Result<BTreeMap<PathBuf, SystemTime>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        all.insert(entry.path(), metadata.modified()?);
+        if metadata.is_dir() {
+            all.extend(written(&entry.path())?);
+        }
+    }
+    Ok(all)
 }
 
 /// Runs a command with a configuration. Returns its exit code, standard output and standard error.
