@@ -49,7 +49,8 @@ pub(super) enum Command {
                       For a payment, `paid` says that the gateway's console shows the charge. If its order was cancelled meanwhile, the \
                       agent then refunds it by itself. For a refund, `paid` says that the money went back. If other refunds gave a part \
                       back meanwhile, --amount gives the rest that went back.\n\n\
-                      `not-paid` is refused while a request to the gateway may be on its way, and the command says until when. \
+                      `not-paid` is refused while a request may be on its way to the gateway or under way there, and the command says \
+                      until when. \
                       Look at the gateway's console after that time, and run the command again.\n\n\
                       The audit log records the operator, the reason and the payment before the ledger does.\n\n\
                       Examples:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 \\\n    \
@@ -130,7 +131,8 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             }
             let who = account::own();
             let operator = Operator { audit: &config.audit, who, reason: &reason, refund };
-            let verdict = OperatorDecision { moved, amount, reason: &reason };
+            let request_lasts = config.payments.limits.request_lasts();
+            let verdict = OperatorDecision { moved, amount, reason: &reason, request_lasts };
             let said = operator::resolve(&ledger, found.charge.order, id, verdict, &operator).await?;
             if let Some(error) = said.unlogged {
                 let text =
@@ -167,7 +169,7 @@ fn not_left(payment: &Payment, left: i64) -> String {
 fn on_its_way(refund: Option<RefundId>, until: UnixMicros) -> String {
     if refund.is_none() {
         return format!(
-            "a request to charge may be on its way to the gateway until {until}: look at the gateway's console after that, and \
+            "a request to charge may be on its way to the gateway, or under way there, until {until}: look at the gateway's console after that, and \
              run the command again if nothing was charged. Nothing was changed"
         );
     }

@@ -47,6 +47,14 @@ pub struct PaymentLimits {
     pub alarm_after: Duration,
 }
 
+impl PaymentLimits {
+    /// Returns the time for which a request to charge or refund counts as on its way: the gateway's
+    /// time-out and the grace period.
+    pub fn request_lasts(&self) -> Duration {
+        self.timeout + self.margin
+    }
+}
+
 /// Permission to send the gateway one request to charge or refund. While it lasts, no other agent
 /// sends one for the row, and nobody concludes that no money moved.
 #[derive(Debug, Clone, Copy)]
@@ -271,7 +279,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
     /// Begins a turn. It must begin before the ledger holds the row, so that it ends before the
     /// hold does.
     pub(super) fn turn(&self) -> GatewayTurn {
-        let hold = self.limits.timeout + self.limits.margin;
+        let hold = self.limits.request_lasts();
         GatewayTurn { hold, ask_by: self.site.now() + self.limits.margin }
     }
 

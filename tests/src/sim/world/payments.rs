@@ -585,11 +585,12 @@ impl World {
     ) {
         let idc = self.dice.index(self.idcs.len());
         let (ledger, outside) = (self.ledger.clone(), self.payment_world.outside.clone());
+        let request_lasts = self.payment_world.limits.request_lasts();
         self.counts.resolved_by_hand += 1;
         note!(self, "an operator says of {id}, refund {refund:?}: moved {moved}");
         self.begin_task(idc, Kind::Operator, async move {
             let reason = code("TICKET_4711");
-            let verdict = OperatorDecision { moved, amount, reason: &reason };
+            let verdict = OperatorDecision { moved, amount, reason: &reason, request_lasts };
             let operator =
                 Operator { audit: &outside, who: Word::of("uid:1000/op"), reason: &reason, refund };
             let said = operator::resolve(&ledger, order, id, verdict, &operator).await;
