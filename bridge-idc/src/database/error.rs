@@ -45,6 +45,12 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Makes the error of a pool that had no free connection in time.
+    #[cfg(test)]
+    pub(crate) fn for_want_of_a_connection() -> Self {
+        Self::Unavailable(sqlx::Error::PoolTimedOut)
+    }
+
     /// True if the pool had no free connection in time.
     pub fn is_for_want_of_a_connection(&self) -> bool {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))

@@ -53,6 +53,17 @@ impl Database {
         }
     }
 
+    /// True if every connection for reading is in use, so that a caller waits for another one to
+    /// end. False if a caller would get a free or a new connection, as far as the database answers.
+    pub(crate) fn is_every_connection_taken(&self) -> bool {
+        let (open, idle, most) = on_database!(*self, database => {
+            let pool = &database.pool;
+            (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+        });
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+        open.saturating_sub(idle) >= most
+    }
+
     /// True if the database has one writer at a time.
     pub(crate) fn has_one_writer(&self) -> bool {
         matches!(self, Self::Sqlite(_))

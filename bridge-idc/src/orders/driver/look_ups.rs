@@ -34,11 +34,18 @@ const REFUSED_MAX: usize = 3;
 trait LookUp {
     /// Looks up many orders. Each answer has the place of its question.
     async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError>;
+
+    /// True if every connection for look-ups is in use.
+    fn is_every_connection_taken(&self) -> bool;
 }
 
 impl LookUp for Ledger {
     async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
         Ledger::look_up_all(self, questions).await
+    }
+
+    fn is_every_connection_taken(&self) -> bool {
+        Ledger::is_every_connection_taken(self)
     }
 }
 
@@ -94,7 +101,10 @@ async fn answers(ledger: &impl LookUp, questions: &[Question]) -> Vec<Result<Opt
                 let (first, second) = split(places, |place| asking.brand(place));
                 waiting.extend([second, first]);
             }
-            Err(error) => asking.failed(places, &error),
+            Err(error) => {
+                let refusal = refusal(&error, ledger.is_every_connection_taken());
+                asking.failed(places, &error, refusal);
+            }
         }
     }
     asking.end()
@@ -131,13 +141,14 @@ impl Asking<'_> {
         refused >= REFUSED_MAX && !is_answered()
     }
 
-    /// Handles a failed look-up whose parts would fail too.
-    fn failed(&mut self, mut places: Vec<usize>, error: &LedgerError) {
+    /// Handles a failed look-up whose parts would fail too. If the database does not answer, the
+    /// refusal is that of all open questions.
+    fn failed(&mut self, mut places: Vec<usize>, error: &LedgerError, refusal: Refusal) {
         tracing::error!(questions = places.len(), %error, "look orders up");
         if error.may_be_one_request_s() {
             self.refused.append(&mut places);
         } else {
-            self.gone = Some(refusal(error));
+            self.gone = Some(refusal);
         }
     }
 
@@ -147,9 +158,11 @@ impl Asking<'_> {
     }
 }
 
-fn refusal(error: &LedgerError) -> Refusal {
-    // Either all connections are busy or the database is gone. The next commit finds out which.
-    if error.is_for_want_of_a_connection() { Refusal::Busy } else { Refusal::DatabaseDown }
+/// Returns the refusal for a look-up without an answer. The error is the same if no connection
+/// became free and if the database gave no new one.
+fn refusal(error: &LedgerError, is_every_connection_taken: bool) -> Refusal {
+    let is_busy = error.is_for_want_of_a_connection() && is_every_connection_taken;
+    if is_busy { Refusal::Busy } else { Refusal::DatabaseDown }
 }
 
 #[cfg(test)]
@@ -190,6 +203,33 @@ mod tests {
                 Some(State { order, ..State::default() })
             };
             Ok(questions.iter().map(state).collect())
+        }
+
+        fn is_every_connection_taken(&self) -> bool {
+            false
+        }
+    }
+
+    /// Gives no connection: because all are in use, or because the database is gone.
+    struct WithoutConnection {
+        is_every_connection_taken: bool,
+    }
+
+    impl LookUp for WithoutConnection {
+        async fn look_up_all(&self, _: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
+            Err(LedgerError::for_want_of_a_connection())
+        }
+
+        fn is_every_connection_taken(&self) -> bool {
+            self.is_every_connection_taken
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_gives_no_connection_is_down_and_not_busy() {
+        for (is_every_connection_taken, refusal) in [(false, Refusal::DatabaseDown), (true, Refusal::Busy)] {
+            let answers = answers(&WithoutConnection { is_every_connection_taken }, &questions(2)).await;
+            assert_eq!(answers, vec![Err(refusal); 6]);
         }
     }
 

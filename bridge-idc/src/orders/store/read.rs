@@ -70,6 +70,11 @@ impl Ledger {
         usize::try_from(connections).unwrap_or(usize::MAX)
     }
 
+    /// True if every one of these connections is in use.
+    pub(crate) fn is_every_connection_taken(&self) -> bool {
+        self.database.is_every_connection_taken()
+    }
+
     /// Looks many orders up in two statements. Each answer is at the index of its question.
     ///
     /// # Errors
