@@ -373,7 +373,7 @@ impl Report for CloudReport {
             "identity": self.tunnel.id().to_string(),
             "storefront": self.storefront.to_string(),
             "connections_max": self.connections_max,
-            "takes_orders": load.link_open && self.audit.is_writable(),
+            "takes_orders": load.link_open && self.audit.is_writable() && self.data_centre.borrow().takes_orders(),
             "orders_queued": load.queued,
             "takes_payments": self.payments.load().link_open,
             "sealing_keys": keys,
