@@ -353,7 +353,7 @@ impl Report for CloudReport {
         let agents = self.data_centre.borrow().said(Instant::now()).notes;
         let currencies = currencies::notes(&self.currencies, &self.replica.borrow().currencies);
         let notes = self.tunnel.note().into_iter().chain(self.few_files.clone());
-        notes.chain(self.audit.note()).chain(agents).chain(currencies).collect()
+        notes.chain(self.audit.notes()).chain(agents).chain(currencies).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {

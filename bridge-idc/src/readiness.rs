@@ -55,12 +55,11 @@ impl Readiness {
     /// Returns the present obstacles.
     fn obstacles(&self, database: &mut Failing) -> BTreeSet<Obstacle> {
         let load = self.load.borrow();
-        let is_writable = self.audit.is_writable();
         let fails = database.is_failing(load.fails(), load.outages, Instant::now());
         let found = [
             (Obstacle::Database, fails),
-            (Obstacle::AuditLog, !is_writable),
-            (Obstacle::AuditUnpublished, is_writable && self.audit.obstacle().is_some()),
+            (Obstacle::AuditLog, !self.audit.is_writable()),
+            (Obstacle::AuditUnpublished, self.audit.is_unpublished()),
             (Obstacle::Brand, denied::note(&load.denied, clock::now()).is_some()),
             (Obstacle::Catalogue, stands_still(*self.head.borrow())),
         ];

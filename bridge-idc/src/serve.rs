@@ -462,7 +462,7 @@ impl Report for Status {
         };
         let denied = denied::note(&self.load.borrow().denied, clock::now());
         let notes = certificates.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
-        notes.chain(self.few_files.clone()).chain(self.audit.note()).collect()
+        notes.chain(self.few_files.clone()).chain(self.audit.notes()).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {

@@ -113,6 +113,9 @@ pub struct LogState {
     pub obstacle: Option<String>,
     /// Reason why durable entries cannot be published now; `None` while they can.
     pub unpublished: Option<String>,
+    /// True if the entries that wait for this use half of their memory. At its end no more are
+    /// taken.
+    pub is_filling: bool,
 }
 
 /// Reasons why an entry is not durable. The action that depends on it must not happen.
@@ -351,9 +354,9 @@ impl AuditLog {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Returns the current obstacle as a sentence.
+    /// Returns the current obstacle as a sentence: no request is taken, or soon none will be.
     pub fn obstacle(&self) -> Option<String> {
-        let LogState { obstacle, unpublished, .. } = &*self.standing.borrow();
+        let LogState { obstacle, unpublished, is_filling, .. } = &*self.standing.borrow();
         match (self.is_late(), obstacle, unpublished) {
             (true, ..) => {
                 Some("the audit log's disk does not answer, and nothing is taken before it does".to_owned())
@@ -361,16 +364,28 @@ impl AuditLog {
             (_, Some(obstacle), _) => Some(format!(
                 "the audit log cannot be written, and nothing is taken before it can: {obstacle}"
             )),
-            (.., Some(why)) => Some(format!(
+            (.., Some(why)) if *is_filling => Some(format!(
                 "the audit log cannot be published, and soon nothing is taken before it can: {why}"
             )),
             _ => None,
         }
     }
 
-    /// Returns a problem that stops no entry, as a sentence.
-    pub fn note(&self) -> Option<String> {
-        self.noted.note()
+    /// Returns the problems that stop no entry, each as a sentence.
+    pub fn notes(&self) -> Vec<String> {
+        let unpublished = self.standing.borrow().unpublished.clone();
+        let unpublished = unpublished.filter(|_| self.obstacle().is_none()).map(|why| {
+            format!(
+                "the audit log cannot be published, and goes on without for some ten thousand entries: correct this before nothing is \
+                 taken any more: {why}"
+            )
+        });
+        unpublished.into_iter().chain(self.noted.note()).collect()
+    }
+
+    /// Returns true if it can be written and not published.
+    pub fn is_unpublished(&self) -> bool {
+        self.is_writable() && self.standing.borrow().unpublished.is_some()
     }
 
     /// Returns the state for `/status`.
@@ -381,7 +396,7 @@ impl AuditLog {
             "origin": self.verifier.name(),
             "entries": size,
             "published": published,
-            "noted": self.note().is_none(),
+            "noted": self.noted.note().is_none(),
             "writable": writable,
             "obstacle": obstacle,
         })
