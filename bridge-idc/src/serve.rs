@@ -100,6 +100,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
 
     let (state, state_seen) = watch::channel(Phase::WaitingForLedger("it has not been looked at".to_owned()));
     let (load, load_seen) = watch::channel(DriverState::default());
+    let (keys_told, other_keys) = watch::channel(None);
     let admin_listener = TcpListener::bind(config.admin.listen)
         .await
         .with_context(|| format!("listen on admin.listen {}", config.admin.listen))?;
@@ -113,6 +114,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         unprotected: config.ledger.unprotected,
         webhooks: config.payments.webhook_listen,
         few_files,
+        other_keys,
     };
     let admin = admin::serve(admin_listener, metrics.runtime.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
@@ -194,6 +196,9 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let agent = OrderCore::with_weights(limits, keys.now(), &weights);
     metrics.set_queue_limit(Queue::Held, agent.held_max());
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
+    let other_keys =
+        readiness::look_for_keys(ledger.clone(), keys.subscribe(), keys_told, shutdown.clone());
+    tokio::spawn(shutdown.core("the search for other agents' keys", other_keys));
     let (keys_of, kept_metrics) = (ledger.clone(), metrics.runtime.clone());
     let (driver, results) =
         OrderDriver::new(agent, ledger, audit.clone(), metrics, load, payment_driver, keys_seen);
@@ -429,6 +434,8 @@ struct Status {
     webhooks: Option<SocketAddr>,
     /// Note that this process may open fewer files than it needs, if so.
     few_files: Option<String>,
+    /// Note that another agent has keys that this one lacks, if so.
+    other_keys: watch::Receiver<Option<String>>,
 }
 
 impl Report for Status {
@@ -462,7 +469,8 @@ impl Report for Status {
         };
         let denied = denied::note(&self.load.borrow().denied, clock::now());
         let notes = certificates.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
-        notes.chain(self.few_files.clone()).chain(self.audit.notes()).collect()
+        let notes = notes.chain(self.few_files.clone()).chain(self.other_keys.borrow().clone());
+        notes.chain(self.audit.notes()).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {

@@ -532,8 +532,14 @@ pub(crate) async fn agents_on_one_ledger_must_have_the_same_keys(database: &Data
     // made one itself.
     let named = |name: &str, value| vec![KeyCheck { name: name.to_owned(), value: [value; 32] }];
     let next = [ours.clone(), named("kek-2", 1)].concat();
+    assert_eq!(first.newer_keys(&ours).await.unwrap(), Vec::<String>::new());
     assert_eq!(checked(first, &next).await, "Ok(())");
     assert_eq!(checked(&second, &ours).await, "Ok(())");
+    assert_eq!(second.newer_keys(&ours).await.unwrap(), ["kek-2.key"], "only the first agent has it");
+    assert_eq!(first.newer_keys(&next).await.unwrap(), Vec::<String>::new());
+    // The first epoch's key was deleted, so that its personal data cannot be read any more.
+    let without_first: Vec<_> = next.iter().filter(|check| check.name != "kek-1").cloned().collect();
+    assert_eq!(first.newer_keys(&without_first).await.unwrap(), Vec::<String>::new());
     let made = [ours.clone(), named("kek-2", 2), named("kek-3", 2)].concat();
     assert_eq!(checked(&second, &made).await, other("kek-2.key"));
     assert_eq!(

@@ -265,7 +265,10 @@ const IDC: Floors = &[
     ("config", &["database", "payments/config"]),
     ("compare", &["orders/store", "payments"]),
     ("served_before", &["config", "orders/store"]),
-    ("readiness", &["catalogue/sequencer", "orders/core", "orders/denied", "orders/driver"]),
+    (
+        "readiness",
+        &["catalogue/sequencer", "orders/core", "orders/denied", "orders/driver", "orders/store", "vault"],
+    ),
     (
         "serve",
         &[
