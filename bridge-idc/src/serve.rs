@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bridge_protocol::domain::identity::Role;
@@ -463,12 +463,15 @@ impl Report for Status {
     }
 
     fn notes(&self) -> Vec<String> {
-        let (certificates, catalogue) = match &*self.state.borrow() {
-            Phase::WaitingForLedger(_) => (None, None),
-            Phase::Serving(tunnel, head, _) => (tunnel.note(), readiness::catalogue_note(*head.borrow())),
+        let (tunnel_notes, catalogue) = match &*self.state.borrow() {
+            Phase::WaitingForLedger(_) => (Vec::new(), None),
+            Phase::Serving(tunnel, head, _) => {
+                let notes = tunnel.note().into_iter().chain(tunnel.not_linked(Instant::now()));
+                (notes.collect(), readiness::catalogue_note(*head.borrow()))
+            }
         };
         let denied = denied::note(&self.load.borrow().denied, clock::now());
-        let notes = certificates.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
+        let notes = tunnel_notes.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
         let notes = notes.chain(self.few_files.clone()).chain(self.other_keys.borrow().clone());
         notes.chain(self.audit.notes()).collect()
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::audit::Auditor;
+use super::dialled::DialledAddresses;
 use super::event::FeedEvent;
 use super::inbox::{EventSender, PeerBudgets};
 use super::links::Links;
@@ -57,6 +58,7 @@ pub(super) struct Context {
     pub(super) rooms: PeerBudgets,
     pub(super) feed: mpsc::Sender<FeedEvent>,
     pub(super) links: Arc<Links>,
+    pub(super) dialled: DialledAddresses,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Auditor,

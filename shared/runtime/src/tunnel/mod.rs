@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bridge_protocol::domain::identity::{Role, SpiffeId, SpiffeIdError};
 use tokio::sync::{mpsc, watch};
@@ -33,6 +34,8 @@ pub use context::Greeting;
 use context::{Context, Phase};
 
 mod dial;
+
+mod dialled;
 
 mod handshake_limiter;
 
@@ -145,6 +148,7 @@ impl Tunnel {
             rooms: inbox::PeerBudgets::default(),
             feed,
             links: Arc::default(),
+            dialled: dialled::DialledAddresses::default(),
             phase: phase_seen,
             metrics,
             audit: audit::Auditor::new(audit, config.post_quantum),
@@ -171,6 +175,7 @@ impl Tunnel {
             id,
             listening,
             links: context.links.clone(),
+            dialled: context.dialled.clone(),
             identity,
             phase: phase.clone(),
             finished,
@@ -241,6 +246,7 @@ pub struct TunnelHandle {
     id: SpiffeId,
     listening: Vec<SocketAddr>,
     links: Arc<links::Links>,
+    dialled: dialled::DialledAddresses,
     identity: Arc<Identity>,
     phase: watch::Sender<Phase>,
     finished: watch::Receiver<bool>,
@@ -261,6 +267,12 @@ impl TunnelHandle {
     /// Returns the live links, oldest first.
     pub fn status(&self) -> Vec<LinkStatus> {
         self.links.status()
+    }
+
+    /// Returns a sentence about each dialled address that has had no link for some time before
+    /// `now`, with the reason.
+    pub fn not_linked(&self, now: Instant) -> Vec<String> {
+        self.dialled.notes(now)
     }
 
     /// Returns the expiries of certificates and revocation list.
