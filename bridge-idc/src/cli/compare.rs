@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bridge_protocol::audit::finding::Unverified;
 use bridge_protocol::audit::reconcile::Side;
 use bridge_protocol::note::NoteVerifier;
-use bridge_runtime::audit_log::command::logs::{self, Folders, GivenLog, Log};
+use bridge_runtime::audit_log::command::logs::{self, Folders, Log};
 use bridge_runtime::audit_log::load_key;
 use bridge_runtime::cli::{self, Failure, Outcome};
 use clap::Args;
@@ -95,11 +95,11 @@ pub(super) fn run(
             cloud_s.folder()
         )));
     }
-    let read = |log: GivenLog<'_>| match &own_key {
+    let read = given.into_iter().map(|log| match &own_key {
         Some(own) => log.read_own(own.verifier(), json),
         None => log.read(&keys, json),
-    };
-    let logs: Vec<Log<'_>> = given.into_iter().map(read).collect::<Result<_, _>>()?;
+    });
+    let logs: Vec<Log<'_>> = read.collect::<Result<_, _>>()?;
     outcome(&cli::runtime()?.block_on(compare(&config, &logs, json))?)
 }
 
@@ -128,7 +128,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
         // Opening a missing file would create an empty ledger.
         return Err(cli::usage(format!("{}: there is no ledger", path.display())));
     }
-    let ledger = super::open_ledger(&config.ledger).await.map_err(not_compared)?;
+    let ledger = super::open_tables(&config.ledger).await.map_err(not_compared)?;
     let about = logs.iter().map(Log::about).sum::<u64>();
     let style = ProgressStyle::with_template("{msg} {bar:40} {percent}%, {eta} left")?;
     let progress = ProgressBar::new(about).with_style(style).with_message("read the logs");

@@ -253,6 +253,19 @@ async fn open_ledger(config: &LedgerConfig) -> Result<Ledger, Failure> {
     let ledger = serve::open_ledger(config).await?;
     match ledger.connections().await {
         Err(pooled @ NotReady::Pooled(_)) => Err(pooled.into()),
+        Err(NotReady::Unavailable(error)) if error.is_for_want_of_a_connection() => {
+            Err(ledger.why_unreachable().await.unwrap_or(error).into())
+        }
+        // The command itself reports any other problem.
+        Ok(()) | Err(_) => Ok(ledger),
+    }
+}
+
+/// Opens the ledger for a command that needs its tables.
+async fn open_tables(config: &LedgerConfig) -> Result<Ledger, Failure> {
+    let ledger = open_ledger(config).await?;
+    match ledger.ready().await {
+        Err(empty @ NotReady::Empty) => Err(empty.into()),
         // The command itself reports any other problem.
         Ok(()) | Err(_) => Ok(ledger),
     }
@@ -331,7 +344,7 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: boo
         ))
     })?;
     let keys = Keyring::load(&config.keys.dir)?;
-    let ledger = open_ledger(&config.ledger).await?;
+    let ledger = open_tables(&config.ledger).await?;
     let found = ledger.personal(order).await?;
     let (_brand, at_rest) = found.ok_or_else(|| cli::failed("no personal data is held for this order"))?;
     let who = audit_log::account::own();

@@ -12,8 +12,9 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
+use crate::orders::store::LedgerError;
 use crate::payments::audit::Operator;
-use crate::payments::store::{OperatorDecision, PaymentLedger as _, ResolveResult};
+use crate::payments::store::{NotDone, OperatorDecision, PaymentLedger as _, ResolveResult};
 use crate::payments::{Payment, Refund, operator};
 
 #[derive(Subcommand)]
@@ -93,8 +94,8 @@ pub(super) enum Resolution {
 pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
     match command {
         Command::List { unknown, limit, json } => {
-            let ledger = super::open_ledger(&config.ledger).await?;
-            let payments = ledger.payments(unknown, i64::from(limit)).await?;
+            let ledger = super::open_tables(&config.ledger).await?;
+            let payments = ledger.payments(unknown, i64::from(limit)).await.map_err(not_read)?;
             if json {
                 print_json(&json!({ "payments": payments.iter().map(object).collect::<Vec<_>>() }))?;
             } else {
@@ -103,7 +104,8 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
         }
         Command::Show { payment, json } => {
             let id: PaymentId = payment.parse().map_err(cli::usage)?;
-            let found = super::open_ledger(&config.ledger).await?.payment(id).await?;
+            let ledger = super::open_tables(&config.ledger).await?;
+            let found = ledger.payment(id).await.map_err(not_read)?;
             let payment = found.ok_or_else(|| cli::failed("there is no such payment"))?;
             show(&payment, json)?;
         }
@@ -113,7 +115,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let reason = ReasonCode::new(&reason).ok_or_else(|| {
                 cli::usage("--reason must be a code of 1 to 64 capital letters, digits and underscores")
             })?;
-            let ledger = super::open_ledger(&config.ledger).await?;
+            let ledger = super::open_tables(&config.ledger).await?;
             let found = ledger.payment(id).await?.ok_or_else(|| cli::failed("there is no such payment"))?;
             let (state, automatic) = state_of(&found, refund)?;
             let moved = resolution == Resolution::Paid;
@@ -150,6 +152,13 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Returns the error of a command that only reads. That nothing was committed is no news there.
+fn not_read(error: NotDone) -> LedgerError {
+    match error {
+        NotDone::Nothing(error) | NotDone::Perhaps(error) => error,
+    }
 }
 
 /// Explains why a refund cannot be resolved as paid, with this much left of its payment.

@@ -53,6 +53,14 @@ impl Database {
         }
     }
 
+    /// Returns the reason why the database cannot be reached, if another attempt finds it.
+    pub(crate) async fn why_unreachable(&self) -> Option<LedgerError> {
+        match self {
+            Self::Postgres(database) => database.why_unreachable().await,
+            Self::Sqlite(_) => None,
+        }
+    }
+
     /// True if every connection for reading is in use, so that a caller waits for another one to
     /// end. False if a caller would get a free or a new connection, as far as the database answers.
     pub(crate) fn is_every_connection_taken(&self) -> bool {

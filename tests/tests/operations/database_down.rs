@@ -22,7 +22,18 @@ async fn orders_are_refused_until_a_database_that_starts_late_is_up() -> Result<
     let (mut cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["early"]).await?;
+    let told = async |command: &[&str]| match site.idc_command(command).await {
+        Ok(out) => anyhow::bail!("{command:?} found a ledger: {out}"),
+        Err(error) => Ok(format!("{error:#}")),
+    };
+    for command in [["payments", "list"], ["audit", "compare"]] {
+        let said = told(&command).await?;
+        ensure!(said.contains("run bridge-idc migrate") || said.contains("there is no log"), "{said}");
+    }
     cluster.stop().await?;
+    let said = told(&["payments", "list"]).await?;
+    ensure!(said.contains("does not answer") && said.contains("os error"), "{said}");
+    ensure!(!said.contains("pool timed out") && !said.contains("committed"), "{said}");
     let (mut cloud, mut idc) = (site.cloud.spawn()?, site.idc.spawn()?);
 
     let waiting = "the ledger is not ready: ";

@@ -25,6 +25,7 @@ use std::time::Duration;
 use bridge_runtime::config::Secret;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection as _};
+use tokio::time::timeout;
 
 use super::error::{LedgerError, NotReady};
 use super::kept::KeptConnection;
@@ -74,6 +75,10 @@ pub(crate) const AWAITED_FOR: &str = "2s";
 /// needed.
 pub(crate) const COMMIT_CONNECTIONS: u32 = 24;
 
+/// Time limit for connecting, with retries. It is short, so that callers soon hear that a server is
+/// down.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
 /// Connections to a PostgreSQL server. Clones share them.
 #[derive(Clone)]
 pub struct Postgres {
@@ -96,10 +101,7 @@ impl Postgres {
         }
         let options = options.application_name("bridge-idc").options(SETTINGS).disable_statement_logging();
         let pool = |connections, own: &[(&str, &str)]| {
-            // Time limit for connecting, with retries. It is short, so that callers soon hear that
-            // a server is down.
-            let pool =
-                PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
+            let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_WITHIN);
             let pool = pool.after_connect(|connection, _| Box::pin(make_durable(connection)));
             pool.connect_lazy_with(options.clone().options(own.iter().copied()))
         };
@@ -114,6 +116,16 @@ impl Postgres {
             session::check(&mut connection, &[SETTINGS.as_slice(), own].concat()).await?;
         }
         Ok(())
+    }
+
+    /// Connects once, outside the pools. Returns the error if this fails: a pool that waited in vain
+    /// does not say why.
+    pub(super) async fn why_unreachable(&self) -> Option<LedgerError> {
+        let options = self.pool.connect_options();
+        match timeout(CONNECT_WITHIN, PgConnection::connect_with(&options)).await {
+            Ok(Err(error)) => Some(error.into()),
+            Ok(Ok(_)) | Err(_) => None,
+        }
     }
 
     /// Takes out the connection that is kept outside the pools, or opens one. Each statement on it

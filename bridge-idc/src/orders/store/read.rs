@@ -70,6 +70,11 @@ impl Ledger {
         usize::try_from(connections).unwrap_or(usize::MAX)
     }
 
+    /// Returns the reason why the database cannot be reached, if another attempt finds it.
+    pub(crate) async fn why_unreachable(&self) -> Option<LedgerError> {
+        self.database.why_unreachable().await
+    }
+
     /// True if every one of these connections is in use.
     pub(crate) fn is_every_connection_taken(&self) -> bool {
         self.database.is_every_connection_taken()
