@@ -47,6 +47,10 @@ const TRACES: usize = 8_192;
 /// orders without end.
 const REJECTIONS_LOGGED: u32 = 20;
 
+/// Log lines in ten seconds about entries that the audit log did not take. They are tried again all
+/// the time while its disk is full.
+const UNLOGGED_LOGGED: u32 = 1;
+
 /// Most inputs that are taken before outputs are polled. Requests that arrive together are
 /// committed together.
 const TAKEN_AT_ONCE: usize = 256;
@@ -94,6 +98,8 @@ pub struct OrderDriver {
     denied: Denied,
     /// Limits the log lines about a database that does not work.
     outages: Arc<Outages>,
+    /// Limits the log lines about entries that the audit log did not take.
+    unlogged: Arc<LogRateLimit>,
 }
 
 impl OrderDriver {
@@ -127,6 +133,7 @@ impl OrderDriver {
             keys,
             denied,
             outages: Arc::default(),
+            unlogged: Arc::new(LogRateLimit::new(UNLOGGED_LOGGED)),
         };
         (driver, received)
     }
@@ -276,6 +283,7 @@ impl OrderDriver {
 
     fn audit(&self, AuditRound { entries, again }: AuditRound) {
         let (audit, results) = (self.audit.clone(), self.results.clone());
+        let unlogged = self.unlogged.clone();
         tokio::spawn(async move {
             if again {
                 tokio::time::sleep(TRY_AGAIN_AFTER).await;
@@ -283,7 +291,10 @@ impl OrderDriver {
             let audited = match audit.append(&entries).await {
                 Ok(_first) => Ok(()),
                 Err(error) => {
-                    tracing::warn!(entries = entries.len(), %error, "append entries about orders to the audit log");
+                    // The log itself says once that it cannot be written, and once that it can.
+                    if let Some(left_out) = unlogged.due("entries", Instant::now()) {
+                        tracing::warn!(entries = entries.len(), left_out, %error, "append entries about orders to the audit log");
+                    }
                     Err(entries)
                 }
             };
