@@ -196,8 +196,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let agent = OrderCore::with_weights(limits, keys.now(), &weights);
     metrics.set_queue_limit(Queue::Held, agent.held_max());
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
-    let other_keys =
-        readiness::look_for_keys(ledger.clone(), keys.subscribe(), keys_told, shutdown.clone());
+    let other_keys = readiness::look_for_keys(ledger.clone(), keys.subscribe(), keys_told, shutdown.clone());
     tokio::spawn(shutdown.core("the search for other agents' keys", other_keys));
     let (keys_of, kept_metrics) = (ledger.clone(), metrics.runtime.clone());
     let (driver, results) =

@@ -406,7 +406,10 @@ mod tests {
         assert!(matches!(outcome(&counts(0, 7)), Err(Failure::Usage(why)) if why.contains("7 requests")));
         assert!(matches!(outcome(&counts(2, 0)), Err(Failure::Failed(_))));
         let Err(Failure::Failed(why)) = outcome(&counts(2, 700)) else { panic!("a loss is a failure") };
-        assert!(why.contains("about 2 requests") && why.contains("700 requests are in no given log"), "{why}");
+        assert!(
+            why.contains("about 2 requests") && why.contains("700 requests are in no given log"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -68,7 +68,9 @@ impl KeyCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// The folder has no key-encryption key of this version.
-    #[error("key-encryption key version {0} is not here: copy kek-{0}.key from another agent, or restore it from its backup")]
+    #[error(
+        "key-encryption key version {0} is not here: copy kek-{0}.key from another agent, or restore it from its backup"
+    )]
     NoSuchKey(i32),
     /// The ciphertext in this column is not the one that this vault wrote there.
     #[error("the {0} column was changed, moved from another row, or encrypted under another key")]

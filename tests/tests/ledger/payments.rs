@@ -142,8 +142,12 @@ pub(crate) async fn resolve_rest(
     amount: i64,
 ) -> ResolveResult {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let verdict =
-        OperatorDecision { moved: true, amount: Some(amount), reason: &reason, request_lasts: Duration::ZERO };
+    let verdict = OperatorDecision {
+        moved: true,
+        amount: Some(amount),
+        reason: &reason,
+        request_lasts: Duration::ZERO,
+    };
     let (order, id) = (payment.charge.order, payment.charge.payment);
     once_logged(async |said| ledger.resolve_refund(order, id, refund, verdict, said).await).await
 }

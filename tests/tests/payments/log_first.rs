@@ -203,7 +203,8 @@ impl Doubt {
         work: impl Future<Output = ()>,
     ) -> ResolveResult {
         let reason = ReasonCode::new("TICKET_4711").unwrap();
-        let verdict = OperatorDecision { moved: false, amount: None, reason: &reason, request_lasts: Duration::ZERO };
+        let verdict =
+            OperatorDecision { moved: false, amount: None, reason: &reason, request_lasts: Duration::ZERO };
         let operator = Operator { audit: word, who: Word::of("dba"), reason: &reason, refund: Some(refund) };
         let (order, id) = (self.payment.charge.order, self.payment.charge.payment);
         let said = operator::resolve(&self.database.ledger, order, id, verdict, &operator);
@@ -214,7 +215,8 @@ impl Doubt {
     /// Ends the doubt by another operator's decision, which is committed at once.
     async fn is_ended_by_hand(&self, moved: bool) {
         let reason = ReasonCode::new("TICKET_4711").unwrap();
-        let verdict = OperatorDecision { moved, amount: None, reason: &reason, request_lasts: Duration::ZERO };
+        let verdict =
+            OperatorDecision { moved, amount: None, reason: &reason, request_lasts: Duration::ZERO };
         let (order, id) = (self.payment.charge.order, self.payment.charge.payment);
         let ledger = &self.database.ledger;
         let Attempt::ToLog(said) = ledger.resolve_payment(order, id, verdict, None).await.unwrap() else {

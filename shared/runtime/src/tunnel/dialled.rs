@@ -56,7 +56,9 @@ impl DialledAddresses {
         };
         let note = |((target, address), record): (&(Arc<str>, SocketAddr), &AddressRecord)| {
             let (since, why) = (record.since.1, record.why.as_deref().unwrap_or("no attempt has ended yet"));
-            format!("the agent at {target} ({address}), which this one dials, is not linked since {since}: {why}")
+            format!(
+                "the agent at {target} ({address}), which this one dials, is not linked since {since}: {why}"
+            )
         };
         self.lock().iter().filter(|(_, record)| lasts(record)).map(note).collect()
     }
@@ -124,14 +126,17 @@ mod tests {
     #[test]
     fn an_address_without_link_is_noted_after_the_grace_with_its_reason() {
         let all = DialledAddresses::default();
-        let (target, address): (Arc<str>, _) = ("front.example:7443".into(), "192.0.2.1:7443".parse().unwrap());
+        let (target, address): (Arc<str>, _) =
+            ("front.example:7443".into(), "192.0.2.1:7443".parse().unwrap());
         let [first, second] = [all.begin(target.clone(), address), all.begin(target, address)];
         let notes = |after: Duration| all.notes(Instant::now() + after);
         first.failed("refused by the peer: not on its list");
         assert_eq!(notes(Duration::ZERO), Vec::<String>::new());
         let noted = notes(GRACE);
         assert_eq!(noted.len(), 1, "two tasks dial one address");
-        assert!(noted[0].contains("front.example:7443 (192.0.2.1:7443)") && noted[0].contains("not on its list"));
+        assert!(
+            noted[0].contains("front.example:7443 (192.0.2.1:7443)") && noted[0].contains("not on its list")
+        );
         first.linked();
         second.failed("no answer");
         assert_eq!(notes(GRACE), Vec::<String>::new(), "one link is enough");

@@ -264,7 +264,8 @@ async fn revoking_a_live_links_certificate_closes_it_and_keeps_it_closed() {
     let mut cloud = Home::new(&ca, &issued).dialling(idc.address()).start(Role::Cloud);
     idc.up().await;
     cloud.up().await;
-    let not_linked = |cloud: &RunningTunnel| cloud.handle.not_linked(Instant::now() + Duration::from_secs(60));
+    let not_linked =
+        |cloud: &RunningTunnel| cloud.handle.not_linked(Instant::now() + Duration::from_secs(60));
     assert_eq!(not_linked(&cloud), Vec::<String>::new());
 
     idc.home.revoke(&ca, 2, &[&issued]);

@@ -278,7 +278,11 @@ async fn a_file_that_cannot_be_read_stops_the_start_and_is_no_damage() {
     let refused = |root: &Path| AuditLog::open(&config(root), Arc::new(Metrics::default())).err().unwrap();
     // The tests may run as root, who reads every file. Nobody can read a folder as a file.
     for (path, is_expected) in [
-        ("audit/checkpoint", (|error| matches!(error, OpenError::Recover(RecoverError::Unreadable { .. }))) as fn(&OpenError) -> bool),
+        (
+            "audit/checkpoint",
+            (|error| matches!(error, OpenError::Recover(RecoverError::Unreadable { .. })))
+                as fn(&OpenError) -> bool,
+        ),
         ("audit.seen", |error| matches!(error, OpenError::Seen { .. })),
     ] {
         let (at, aside) = (root.path().join(path), root.path().join("aside"));
