@@ -273,8 +273,8 @@ impl AgentRecord {
         !self.is_linked() && now.saturating_duration_since(self.since.at) >= long
     }
 
-    /// Returns the obstacles that it has reported for longer than the grace period, which is `grace`
-    /// for those that stop orders.
+    /// Returns the obstacles that it has reported for longer than the grace period. `grace` is the
+    /// period of those that stop orders.
     fn obstacles(&self, grace: Duration, now: Instant) -> impl Iterator<Item = (Obstacle, Moment)> {
         let lasts = move |(obstacle, since): &(Obstacle, Moment)| {
             let grace = if obstacle.stops_orders() { grace } else { GRACE };
@@ -284,8 +284,8 @@ impl AgentRecord {
         told.filter(move |told| self.is_linked() && lasts(told))
     }
 
-    /// Returns the sentences about it, each with a flag that it takes no orders for this reason. See
-    /// [`Self::obstacles`] for `grace`.
+    /// Returns the sentences about it, each with a flag that it takes no orders for this reason.
+    /// See [`Self::obstacles`] for `grace`.
     fn lines(&self, name: &str, grace: Duration, now: Instant) -> Vec<(bool, String)> {
         if self.is_away_for(GRACE, now) {
             let since = self.since.clock;

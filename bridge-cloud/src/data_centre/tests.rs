@@ -90,7 +90,7 @@ fn what_an_agent_says_is_told_once_it_lasts_and_no_longer() {
 }
 
 #[test]
-fn an_obstacle_of_the_only_agent_that_takes_orders_is_told_at_once() {
+fn an_obstacle_of_the_only_agent_with_orders_is_told_at_once() {
     let clock = Clock::start();
     let mut centre = DataCentre::default();
     centre.handle_up(link(1), &id(A), None, clock.at(0));

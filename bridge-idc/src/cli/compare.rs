@@ -53,8 +53,8 @@ pub(super) struct Compare {
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// Verifier key of a log, as `audit key` prints it; one for each log. Each log is then verified
-    /// first. Without folders and keys, the agent's own key is used; with folders and without keys, no
-    /// log is verified.
+    /// first. Without folders and keys, the agent's own key is used; with folders and without
+    /// keys, no log is verified.
     #[arg(long = "key", value_name = "VKEY")]
     keys: Vec<String>,
     /// Print a JSON object.
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_in_no_log_are_held_back_for_people_and_not_in_json() {
+    fn requests_in_no_log_are_held_back_but_not_in_json() {
         for (json, held, held_back) in [(false, 1, NOT_LOGGED_LISTED), (true, 101, 0)] {
             let (progress, not_logged) = (ProgressBar::hidden(), Vec::new());
             let mut printer =

@@ -225,8 +225,8 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Extends the delay after a request about which the log has warned, so that an operator has time
-    /// for a decision. See [`TIME_TO_SPEAK`].
+    /// Extends the delay after a request about which the log has warned, so that an operator has
+    /// time for a decision. See [`TIME_TO_SPEAK`].
     fn leaves_time(&self, told: ReportedOutcome, age: Duration) -> ReportedOutcome {
         match told {
             ReportedOutcome::Nothing { ask_after } if age >= self.limits.alarm_after => {

@@ -118,8 +118,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Connects once, outside the pools. Returns the error if this fails: a pool that waited in vain
-    /// does not say why.
+    /// Connects once, outside the pools. Returns the error if this fails: a pool that waited in
+    /// vain does not say why.
     pub(super) async fn why_unreachable(&self) -> Option<LedgerError> {
         let options = self.pool.connect_options();
         match timeout(CONNECT_WITHIN, PgConnection::connect_with(&options)).await {

@@ -42,9 +42,9 @@ impl Ledger {
         self.compare(checks).await?.verdict()
     }
 
-    /// Returns the files of the ledger's key-encryption keys that are newer than all of these. Another
-    /// agent has them, and encrypts with the newest one. Older keys do not count: to make old
-    /// personal data unreadable, a DBA has their files deleted.
+    /// Returns the files of the ledger's key-encryption keys that are newer than all of these.
+    /// Another agent has them, and encrypts with the newest one. Older keys do not count: to make
+    /// old personal data unreadable, a DBA has their files deleted.
     ///
     /// # Errors
     ///

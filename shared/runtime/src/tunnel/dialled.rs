@@ -28,7 +28,7 @@ struct AddressRecord {
     links: usize,
     /// Time since which it has no link, by two clocks: one to measure, one to show.
     since: (Instant, UnixMicros),
-    /// Why the last attempt made no link.
+    /// Reason for the end of the last attempt, or of the last link.
     why: Option<String>,
 }
 

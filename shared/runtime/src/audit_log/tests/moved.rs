@@ -270,7 +270,7 @@ async fn a_truncated_or_foreign_seen_checkpoint_does_not_prevent_a_start() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_stops_the_start_and_is_no_damage() {
+async fn an_unreadable_file_stops_the_start_and_is_no_damage() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&[entry(1)]).await.unwrap();
