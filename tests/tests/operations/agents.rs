@@ -616,11 +616,11 @@ async fn keys_are_made_once_and_never_overwritten() -> Result<()> {
     Ok(())
 }
 
-fn cloud_config(site: &Site) -> std::path::PathBuf {
+fn cloud_config(site: &Site) -> PathBuf {
     site.cloud_dir().join("bridge-cloud.toml")
 }
 
-fn idc_config(site: &Site) -> std::path::PathBuf {
+fn idc_config(site: &Site) -> PathBuf {
     site.idc_dir().join("bridge-idc.toml")
 }
 
