@@ -436,7 +436,12 @@ async fn a_ledger_that_cannot_be_read_differs_from_nothing() -> Result<()> {
     ensure!(!file.exists(), "the command made a ledger");
     fs::write(&file, "")?;
     let told = compare(&site, &[])?;
-    ensure!(told.code == Some(2) && told.error.contains("no such table"), "{:?} {}", told.code, told.error);
+    ensure!(
+        told.code == Some(2) && told.error.contains("run bridge-idc migrate"),
+        "{:?} {}",
+        told.code,
+        told.error
+    );
     fs::write(&file, "this is no database, and it is long enough to be looked at as one: ".repeat(100))?;
     let told = compare(&site, &[])?;
     ensure!(told.code == Some(2), "{:?} {}", told.code, told.error);

@@ -26,10 +26,8 @@ async fn orders_are_refused_until_a_database_that_starts_late_is_up() -> Result<
         Ok(out) => anyhow::bail!("{command:?} found a ledger: {out}"),
         Err(error) => Ok(format!("{error:#}")),
     };
-    for command in [["payments", "list"], ["audit", "compare"]] {
-        let said = told(&command).await?;
-        ensure!(said.contains("run bridge-idc migrate") || said.contains("there is no log"), "{said}");
-    }
+    let said = told(&["payments", "list"]).await?;
+    ensure!(said.contains("run bridge-idc migrate"), "{said}");
     cluster.stop().await?;
     let said = told(&["payments", "list"]).await?;
     ensure!(said.contains("does not answer") && said.contains("os error"), "{said}");
