@@ -18,7 +18,10 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The register. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct DialledAddresses(Arc<Mutex<BTreeMap<(Arc<str>, SocketAddr), AddressRecord>>>);
+pub(super) struct DialledAddresses(Arc<Mutex<BTreeMap<AddressOfTarget, AddressRecord>>>);
+
+/// An address, with the target whose name has it.
+type AddressOfTarget = (Arc<str>, SocketAddr);
 
 #[derive(Debug)]
 struct AddressRecord {
@@ -36,7 +39,7 @@ struct AddressRecord {
 #[derive(Debug)]
 pub(super) struct DialledAddress {
     all: DialledAddresses,
-    address: (Arc<str>, SocketAddr),
+    address: AddressOfTarget,
 }
 
 impl DialledAddresses {
@@ -54,7 +57,7 @@ impl DialledAddresses {
         let lasts = |record: &AddressRecord| {
             record.links == 0 && at.saturating_duration_since(record.since.0) >= GRACE
         };
-        let note = |((target, address), record): (&(Arc<str>, SocketAddr), &AddressRecord)| {
+        let note = |((target, address), record): (&AddressOfTarget, &AddressRecord)| {
             let (since, why) = (record.since.1, record.why.as_deref().unwrap_or("no attempt has ended yet"));
             format!(
                 "the agent at {target} ({address}), which this one dials, is not linked since {since}: {why}"
@@ -63,7 +66,7 @@ impl DialledAddresses {
         self.lock().iter().filter(|(_, record)| lasts(record)).map(note).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Arc<str>, SocketAddr), AddressRecord>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AddressOfTarget, AddressRecord>> {
         // No code panics while it holds the lock, and the register only informs.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
