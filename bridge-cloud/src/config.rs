@@ -54,6 +54,20 @@ impl CloudConfig {
     ///
     /// Returns all mistakes if there are any.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Mistakes> {
+        Self::load_and_check(path, environment, |_, _| ())
+    }
+
+    /// Does the same as [`Self::load`] with more checks, whose mistakes are reported with all
+    /// others. The checks get a placeholder for each value that could not be read.
+    ///
+    /// # Errors
+    ///
+    /// Returns all mistakes if there are any.
+    pub fn load_and_check(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        check: impl FnOnce(&Self, &mut Reader),
+    ) -> Result<Self, Mistakes> {
         let mut reader = Reader::open(path, "BRIDGE_CLOUD", environment)?;
         let agent = AgentConfig::read(&mut reader);
         let admin = AdminConfig::read(&mut reader, "127.0.0.1:9080");
@@ -70,8 +84,6 @@ impl CloudConfig {
             reader.refuse("brands", "has none: add a section [brands.NAME] for each brand this agent serves");
         }
         refuse_shared_tokens(&mut reader, &brands);
-        let bounds = reader.bounds();
-        let effective = reader.finish()?;
         // Nothing is left out here: an invalid brand or name is already a mistake.
         let brand = |(name, settings): (String, BrandSettings)| {
             let BrandSettings { token, currency, weight } = settings;
@@ -80,7 +92,7 @@ impl CloudConfig {
             Some((Brand::new(&name).ok()?, config))
         };
         let brands = brands.into_iter().filter_map(brand).collect();
-        Ok(Self {
+        let mut config = Self {
             agent,
             admin,
             log,
@@ -92,9 +104,12 @@ impl CloudConfig {
             payments,
             catalogue,
             brands,
-            effective,
-            bounds,
-        })
+            effective: String::new(),
+            bounds: reader.bounds(),
+        };
+        check(&config, &mut reader);
+        config.effective = reader.finish()?;
+        Ok(config)
     }
 }
 

@@ -265,19 +265,16 @@ impl Replica {
     }
 }
 
-/// Parses the pinned verifier keys.
-///
-/// # Errors
-///
-/// Returns the mistakes of all keys at once.
-pub fn pinned_keys(lines: &[String]) -> anyhow::Result<Vec<NoteVerifier>> {
-    let parse = |(index, line): (usize, &String)| {
-        NoteVerifier::parse(line).map_err(|error| format!("sealing.verifier_keys[{index}]: {error}"))
-    };
-    let (keys, mistakes): (Vec<_>, Vec<_>) = lines.iter().enumerate().map(parse).partition(Result::is_ok);
-    let mistakes: Vec<String> = mistakes.into_iter().filter_map(Result::err).collect();
-    anyhow::ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
-    Ok(keys.into_iter().filter_map(Result::ok).collect())
+/// Returns one mistake for each line that is no verifier key.
+pub fn key_mistakes(lines: &[String]) -> Vec<String> {
+    let parsed = lines.iter().map(|line| NoteVerifier::parse(line)).enumerate();
+    parsed.filter_map(|(index, key)| Some(format!("number {}: {}", index + 1, key.err()?))).collect()
+}
+
+fn pinned_keys(lines: &[String]) -> anyhow::Result<Vec<NoteVerifier>> {
+    let mistakes = key_mistakes(lines);
+    anyhow::ensure!(mistakes.is_empty(), "sealing.verifier_keys: {}", mistakes.join("; "));
+    Ok(lines.iter().filter_map(|line| NoteVerifier::parse(line).ok()).collect())
 }
 
 /// Returns the data centre's agents in the configuration, none of them linked.

@@ -55,6 +55,20 @@ impl IdcConfig {
     ///
     /// Fails if the file cannot be read or a setting is wrong. All mistakes are reported together.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Mistakes> {
+        Self::load_and_check(path, environment, |_, _| ())
+    }
+
+    /// Does the same as [`Self::load`] with more checks, whose mistakes are reported with all
+    /// others. The checks get a placeholder for each value that could not be read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, a setting is wrong or a check refused one.
+    pub fn load_and_check(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        check: impl FnOnce(&Self, &mut Reader),
+    ) -> Result<Self, Mistakes> {
         let mut reader = Reader::open(path, "BRIDGE_IDC", environment)?;
         let agent = AgentConfig::read(&mut reader);
         let admin = AdminConfig::read(&mut reader, "127.0.0.1:9081");
@@ -67,9 +81,7 @@ impl IdcConfig {
         let catalogue = CatalogueConfig::read(&mut reader);
         let payments = PaymentsConfig::read(&mut reader);
         let weights = reader.named("brands", |section| section.number("weight", 1..=1_000, 1));
-        let bounds = reader.bounds();
-        let effective = reader.finish()?;
-        Ok(Self {
+        let mut config = Self {
             agent,
             admin,
             log,
@@ -85,9 +97,12 @@ impl IdcConfig {
                 .into_iter()
                 .filter_map(|(name, weight)| Some((Brand::new(&name).ok()?, weight)))
                 .collect(),
-            effective,
-            bounds,
-        })
+            effective: String::new(),
+            bounds: reader.bounds(),
+        };
+        check(&config, &mut reader);
+        config.effective = reader.finish()?;
+        Ok(config)
     }
 }
 

@@ -16,9 +16,9 @@ use bridge_protocol::audit::{Entry, Event};
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::domain::identity::Role;
 use bridge_runtime::cli::{self, Failure, Outcome, out};
+use bridge_runtime::config::Reader;
 use bridge_runtime::telemetry::{self, Service};
-use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{audit_log, clock, config, folder, hardening, owner};
+use bridge_runtime::{audit_log, check, clock, config, folder, hardening, owner};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -203,13 +203,8 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             cli::serve(serve::serve(config))?;
         }
         Command::Check { print_config } => {
-            let loaded = load(&config)?;
-            cli::together([
-                Keyring::load(&loaded.keys.dir).map(drop).map_err(cli::usage),
-                audit_log::check(&loaded.audit).map(drop).map_err(cli::usage),
-                loaded.payments.adapter().map(drop).map_err(cli::usage),
-                Tunnel::check(&loaded.tunnel, Role::Idc).map(drop).map_err(cli::usage),
-            ])?;
+            let loaded = IdcConfig::load_and_check(&config, config::environment(), check_files);
+            let loaded = loaded.map_err(cli::usage)?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }
         Command::Status { json } => {
@@ -239,6 +234,15 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
 
 fn load(path: &Path) -> Result<IdcConfig, Failure> {
     IdcConfig::load(path, config::environment()).map_err(cli::usage)
+}
+
+/// Adds the mistakes in the files that the configuration names.
+fn check_files(config: &IdcConfig, reader: &mut Reader) {
+    check::files(reader, Role::Idc, &config.audit, &config.tunnel);
+    reader.refuse_each("keys.dir", Keyring::faults(&config.keys.dir));
+    if let Err(error) = config.payments.adapter() {
+        reader.refuse("payments.secret_key_file", error.to_string());
+    }
 }
 
 /// Opens the ledger for a command. Fails if this would create a file that the agent cannot open, or

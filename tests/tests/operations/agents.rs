@@ -90,6 +90,34 @@ fn a_configuration_with_five_mistakes_reports_all_with_lines() -> Result<()> {
 }
 
 #[test]
+fn a_missing_file_hides_no_mistake_in_another() -> Result<()> {
+    BRIDGE.play(async |Stage { site, .. }| {
+        let good = idc_config(site);
+        let file = good.with_file_name("mistaken.toml");
+        fs::copy(&good, &file)?;
+        let cloud: toml::Table = fs::read_to_string(cloud_config(site))?.parse()?;
+        configure(&file, "tunnel.key", cloud["tunnel"]["key"].clone())?;
+        configure(&file, "tunnel.crl", "nowhere.pem")?;
+        configure(&file, "keys.dir", "nowhere")?;
+        let text = fs::read_to_string(&file)?;
+        let (code, _, said) = call(&Programs::build()?.idc, &["check"], &file).await?;
+        fs::remove_file(&file)?;
+        ensure!(code == 2 && said.lines().count() == 3, "{code} {said}");
+        for (start, mistake) in [
+            ("key = ", "does not belong to the certificate"),
+            ("crl = ", "nowhere.pem: No such file"),
+            ("dir = \"nowhere\"", "run `bridge-idc keys init"),
+        ] {
+            let line = 1 + text.lines().take_while(|line| !line.starts_with(start)).count();
+            let start = format!("{}:{line}: ", file.display());
+            let told = said.lines().find(|told| told.starts_with(&start));
+            ensure!(told.is_some_and(|told| told.contains(mistake)), "{start}{mistake} in {said}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn an_import_reports_refusals_in_a_file_and_its_exit_code() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let programs = Programs::build()?;

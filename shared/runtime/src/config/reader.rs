@@ -99,11 +99,22 @@ impl Reader {
     /// Adds a mistake about `path`, unless it already has one: one reason to change a value is
     /// enough.
     pub fn refuse(&mut self, path: &str, problem: impl Into<String>) {
+        self.refuse_each(path, [problem.into()]);
+    }
+
+    /// Adds several mistakes about `path`, unless it already has one.
+    pub fn refuse_each<P: ToString>(&mut self, path: &str, problems: impl IntoIterator<Item = P>) {
         if !self.mistakes.concerns(path) {
-            let asked = self.asked.iter().find(|asked| asked.path == path);
-            let origin = asked.map_or_else(|| self.source.table_origin(path), |asked| asked.origin.clone());
-            self.mistakes.add(origin, path, problem);
+            let origin = self.origin(path);
+            problems
+                .into_iter()
+                .for_each(|problem| self.mistakes.add(origin.clone(), path, problem.to_string()));
         }
+    }
+
+    /// Returns true if `path` has a mistake, so that its value says nothing about other settings.
+    pub fn is_refused(&self, path: &str) -> bool {
+        self.mistakes.concerns(path)
     }
 
     /// Returns the bounds of all settings so far. The agent must work with each value within them.
@@ -145,6 +156,11 @@ impl Reader {
             Some((_, key)) => format!(": did you mean {key}?"),
             None => ": remove it, the sample file has all there are".to_owned(),
         }
+    }
+
+    fn origin(&self, path: &str) -> Origin {
+        let asked = self.asked.iter().find(|asked| asked.path == path);
+        asked.map_or_else(|| self.source.table_origin(path), |asked| asked.origin.clone())
     }
 
     fn effective(&self) -> String {

@@ -5,6 +5,7 @@
 //! peers be verified again when the material changes. The tunnel knows frames and the control lane,
 //! but not the meaning of an order lane's frames.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -104,14 +105,19 @@ pub struct Started {
 pub struct Tunnel;
 
 impl Tunnel {
-    /// Reads and checks the certificate files and the allow-list without opening a socket. Returns
-    /// the identity in the certificate.
-    ///
-    /// # Errors
-    ///
-    /// Fails if a file or an entry of the allow-list cannot be used.
-    pub fn check(config: &TunnelConfig, role: Role) -> Result<SpiffeId, TunnelError> {
-        prepare(config, role).map(|(identity, _)| identity.id())
+    /// Checks the certificate files and the allow-list without opening a socket. Returns all faults
+    /// at once, by setting.
+    pub fn faults(config: &TunnelConfig, role: Role) -> BTreeMap<&'static str, Vec<String>> {
+        let mut faults: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for (setting, error) in Identity::faults(config, role) {
+            faults.entry(setting).or_default().push(error.to_string());
+        }
+        for entry in &config.allow {
+            if let Err(error) = entry.parse::<SpiffeId>() {
+                faults.entry("tunnel.allow").or_default().push(format!("{entry:?} {error}"));
+            }
+        }
+        faults
     }
 
     /// Reads the certificates, binds the listening addresses and begins to dial. Call it within a
