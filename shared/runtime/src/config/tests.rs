@@ -338,6 +338,29 @@ fn an_admin_listener_for_the_world_is_refused() {
 }
 
 #[test]
+fn a_log_level_that_would_silence_the_agent_is_refused() {
+    for (level, is_refused) in [
+        ("warn", false),
+        ("INFO", false),
+        ("off", false),
+        ("info,bridge_runtime=debug", false),
+        ("warn,bridge_idc::orders", false),
+        ("bridge_cloud[request{id=1}]=trace", false),
+        ("wran", true),
+        ("loud", true),
+        ("info,bridge_runtime", false),
+        ("info,bridge_runtim", true),
+    ] {
+        let fixture = Fixture::new(&format!("[log]\nlevel = {level:?}\n"));
+        let mistakes = fixture.mistakes(&[], |reader| {
+            let _ = LogConfig::read(reader);
+        });
+        assert_eq!(mistakes.len(), usize::from(is_refused), "{level}: {mistakes:?}");
+        assert!(mistakes.iter().all(|mistake| mistake.starts_with("agent.toml:2: log.level: must be off")));
+    }
+}
+
+#[test]
 fn an_audit_key_named_like_a_file_beside_one_is_refused() {
     for (name, is_refused) in [
         ("log.seen", true),
