@@ -34,7 +34,8 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM, then drain and exit 0.
     Serve,
-    /// Check the configuration and all files that it names, and print all mistakes.
+    /// Check the configuration and all files that it names, and print all mistakes. The other side
+    /// is not asked: `/readyz` and `status` show it.
     Check {
         /// Print the effective configuration without secrets.
         #[arg(long)]
@@ -67,7 +68,8 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Check { print_config } => {
             let loaded = CloudConfig::load_and_check(&config, config::environment(), check_files);
             let loaded = loaded.map_err(cli::usage)?;
-            cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
+            let effective = print_config.then_some(loaded.effective.as_str());
+            cli::checked(&config, &loaded.warnings, effective)?;
         }
         Command::Status { json } => {
             cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
@@ -77,9 +79,9 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
     Ok(())
 }
 
-/// Adds the mistakes in the files that the configuration names.
+/// Adds the mistakes in the files and folders that the configuration names.
 fn check_files(config: &CloudConfig, reader: &mut Reader) {
-    check::files(reader, Role::Cloud, &config.audit, &config.tunnel);
+    check::files(reader, Role::Cloud, &config.agent, &config.audit, &config.tunnel);
     reader.refuse_each("sealing.verifier_keys", serve::key_mistakes(&config.sealing.verifier_keys));
     let snapshot = serve::snapshot_file(&config.agent.state_dir);
     for (setting, mistake) in currencies::check(&serve::currencies_of(&config.brands), &snapshot) {

@@ -45,6 +45,8 @@ pub struct CloudConfig {
     pub effective: String,
     /// Bounds of all settings that have some.
     pub bounds: Vec<Bounds>,
+    /// Sentences about settings that may be right, but rarely are.
+    pub warnings: Vec<String>,
 }
 
 impl CloudConfig {
@@ -79,6 +81,7 @@ impl CloudConfig {
         let orders = OrdersConfig::read(&mut reader);
         let payments = PaymentsConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
+        reader.refuse_shared(&[("admin.listen", admin.listen), ("storefront.listen", storefront.listen)]);
         let brands = reader.named("brands", BrandConfig::read);
         if brands.is_empty() {
             reader.refuse("brands", "has none: add a section [brands.NAME] for each brand this agent serves");
@@ -106,8 +109,10 @@ impl CloudConfig {
             brands,
             effective: String::new(),
             bounds: reader.bounds(),
+            warnings: Vec::new(),
         };
         check(&config, &mut reader);
+        config.warnings = reader.warnings();
         config.effective = reader.finish()?;
         Ok(config)
     }

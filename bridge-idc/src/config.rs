@@ -15,7 +15,7 @@ use bridge_runtime::config::{
 
 use crate::database::COMMITTERS_MAX;
 pub use crate::database::LedgerUrl;
-use crate::payments::config::PaymentsConfig;
+use crate::payments::config::{GatewayKind, PaymentsConfig};
 
 /// The whole configuration of bridge-idc.
 pub struct IdcConfig {
@@ -45,6 +45,8 @@ pub struct IdcConfig {
     pub effective: String,
     /// The settings that have a smallest and a largest value.
     pub bounds: Vec<Bounds>,
+    /// Sentences about settings that may be right, but rarely are.
+    pub warnings: Vec<String>,
 }
 
 impl IdcConfig {
@@ -80,6 +82,10 @@ impl IdcConfig {
         let orders = OrdersConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
         let payments = PaymentsConfig::read(&mut reader);
+        let webhooks = payments.webhook_listen.filter(|_| payments.gateway != GatewayKind::Off);
+        let webhooks = webhooks.map(|address| ("payments.webhook_listen", address));
+        let listeners: Vec<_> = [("admin.listen", admin.listen)].into_iter().chain(webhooks).collect();
+        reader.refuse_shared(&listeners);
         let weights = reader.named("brands", |section| section.number("weight", 1..=1_000, 1));
         let mut config = Self {
             agent,
@@ -99,8 +105,10 @@ impl IdcConfig {
                 .collect(),
             effective: String::new(),
             bounds: reader.bounds(),
+            warnings: Vec::new(),
         };
         check(&config, &mut reader);
+        config.warnings = reader.warnings();
         config.effective = reader.finish()?;
         Ok(config)
     }

@@ -52,7 +52,8 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM, then drain and exit 0.
     Serve,
-    /// Check the configuration and every file that it names, and report all mistakes.
+    /// Check the configuration and every file that it names, and report all mistakes. The database,
+    /// the gateway and the other side are not asked: `migrate`, `/readyz` and `status` show these.
     Check {
         /// Also show the effective configuration without secrets.
         #[arg(long)]
@@ -205,7 +206,8 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Check { print_config } => {
             let loaded = IdcConfig::load_and_check(&config, config::environment(), check_files);
             let loaded = loaded.map_err(cli::usage)?;
-            cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
+            let effective = print_config.then_some(loaded.effective.as_str());
+            cli::checked(&config, &loaded.warnings, effective)?;
         }
         Command::Status { json } => {
             cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
@@ -236,9 +238,9 @@ fn load(path: &Path) -> Result<IdcConfig, Failure> {
     IdcConfig::load(path, config::environment()).map_err(cli::usage)
 }
 
-/// Adds the mistakes in the files that the configuration names.
+/// Adds the mistakes in the files and folders that the configuration names.
 fn check_files(config: &IdcConfig, reader: &mut Reader) {
-    check::files(reader, Role::Idc, &config.audit, &config.tunnel);
+    check::files(reader, Role::Idc, &config.agent, &config.audit, &config.tunnel);
     reader.refuse_each("keys.dir", Keyring::faults(&config.keys.dir));
     if let Err(error) = config.payments.adapter() {
         reader.refuse("payments.secret_key_file", error.to_string());

@@ -102,12 +102,16 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// Prints the result of `check` for a configuration without mistakes.
+/// Prints the result of `check` for a configuration without mistakes. Warnings go to standard
+/// error.
 ///
 /// # Errors
 ///
 /// Fails if writing fails.
-pub fn checked(path: &Path, effective: Option<&str>) -> io::Result<()> {
+pub fn checked(path: &Path, warnings: &[String], effective: Option<&str>) -> io::Result<()> {
+    for warning in warnings {
+        writeln!(io::stderr(), "{}", shown_lines(warning))?;
+    }
     match effective {
         Some(effective) => write!(out(), "{effective}"),
         None => writeln!(out(), "{}: no mistakes", shown(&path.display().to_string())),

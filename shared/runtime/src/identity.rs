@@ -108,6 +108,13 @@ impl Identity {
         Files::of(config, role).faults(unix_now())
     }
 
+    /// Returns why the agent would refuse its own certificate; `None` if it would not, or if the
+    /// files have faults.
+    pub(crate) fn refusal_of_itself(config: &TunnelConfig, role: Role) -> Option<String> {
+        let credentials = Files::of(config, role).read(unix_now()).ok()?;
+        PeerVerifier::verify_own(Arc::new(credentials)).err().map(|refusal| refusal.to_string())
+    }
+
     /// Returns the identity in the certificate.
     pub(crate) fn id(&self) -> SpiffeId {
         self.current.borrow().id().clone()

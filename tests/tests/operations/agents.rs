@@ -99,14 +99,17 @@ fn a_missing_file_hides_no_mistake_in_another() -> Result<()> {
         configure(&file, "tunnel.key", cloud["tunnel"]["key"].clone())?;
         configure(&file, "tunnel.crl", "nowhere.pem")?;
         configure(&file, "keys.dir", "nowhere")?;
+        // Root could write to every folder, but can make none in a file.
+        configure(&file, "agent.state_dir", good.join("state").display().to_string())?;
         let text = fs::read_to_string(&file)?;
         let (code, _, said) = call(&Programs::build()?.idc, &["check"], &file).await?;
         fs::remove_file(&file)?;
-        ensure!(code == 2 && said.lines().count() == 3, "{code} {said}");
+        ensure!(code == 2 && said.lines().count() == 4, "{code} {said}");
         for (start, mistake) in [
             ("key = ", "does not belong to the certificate"),
             ("crl = ", "nowhere.pem: No such file"),
             ("dir = \"nowhere\"", "run `bridge-idc keys init"),
+            ("state_dir = ", "cannot be made or written by this user"),
         ] {
             let line = 1 + text.lines().take_while(|line| !line.starts_with(start)).count();
             let start = format!("{}:{line}: ", file.display());

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub struct Reader {
     /// Requested keys, in order.
     asked: Vec<ReadSetting>,
     mistakes: Mistakes,
+    warnings: Vec<String>,
 }
 
 struct ReadSetting {
@@ -71,7 +73,7 @@ impl Reader {
         };
         let source = Source::new(&text, prefix, environment.into_iter(), &mut mistakes);
         let mistakes = mistakes.none_or(Mistakes::new(file))?;
-        Ok(Self { source, place, asked: Vec::new(), mistakes })
+        Ok(Self { source, place, asked: Vec::new(), mistakes, warnings: Vec::new() })
     }
 
     /// Returns the settings under `[name]`.
@@ -112,9 +114,35 @@ impl Reader {
         }
     }
 
+    /// Refuses each listener that cannot be opened, because an earlier one in this list has its
+    /// address.
+    pub fn refuse_shared(&mut self, listeners: &[(&str, SocketAddr)]) {
+        for (index, (path, address)) in listeners.iter().enumerate() {
+            let earlier = listeners.iter().take(index);
+            if let Some((other, _)) = earlier.rev().find(|(_, other)| is_shared(*other, *address)) {
+                self.refuse(
+                    path,
+                    format!("must not be an address of {other}: both would listen on {address}"),
+                );
+            }
+        }
+    }
+
     /// Returns true if `path` has a mistake, so that its value says nothing about other settings.
     pub fn is_refused(&self, path: &str) -> bool {
         self.mistakes.concerns(path)
+    }
+
+    /// Adds a sentence about a setting that may be right, but rarely is.
+    pub fn warn(&mut self, path: &str, doubt: &str) {
+        let mut doubts = Mistakes::new(self.mistakes.file());
+        doubts.add(self.origin(path), path, format!("warning: {doubt}"));
+        self.warnings.push(doubts.to_string());
+    }
+
+    /// Returns the sentences of [`Self::warn`], each with file, line and key.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     /// Returns the bounds of all settings so far. The agent must work with each value within them.
@@ -180,6 +208,12 @@ impl Reader {
         }
         text
     }
+}
+
+/// Returns true if two listeners of one kind cannot have these addresses. Port 0 is any free port.
+fn is_shared(a: SocketAddr, b: SocketAddr) -> bool {
+    let is_same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && is_same_ip
 }
 
 /// One section of a configuration that is being read.
@@ -298,6 +332,11 @@ impl Section<'_> {
     pub fn refuse(&mut self, key: &str, problem: impl Into<String>) {
         let path = join(&self.path, key);
         self.reader.refuse(&path, problem);
+    }
+
+    /// Does the same as [`Reader::refuse_shared`].
+    pub fn refuse_shared(&mut self, listeners: &[(&str, SocketAddr)]) {
+        self.reader.refuse_shared(listeners);
     }
 
     /// Returns the base of relative paths, for a setting whose text contains a path.

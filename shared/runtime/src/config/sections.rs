@@ -266,6 +266,8 @@ impl TunnelConfig {
         if config.allow.iter().any(|id| !id.starts_with("spiffe://")) {
             section.refuse("allow", "must hold SPIFFE IDs such as \"spiffe://example.com/idc/seoul\"");
         }
+        let listeners: Vec<_> = config.listen.iter().map(|address| ("tunnel.listen", *address)).collect();
+        section.refuse_shared(&listeners);
         if config.silent_after <= config.heartbeat {
             section.refuse(
                 "silent_after",

@@ -338,6 +338,29 @@ fn an_admin_listener_for_the_world_is_refused() {
 }
 
 #[test]
+fn two_listeners_on_one_address_are_refused() {
+    for (first, second, is_refused) in [
+        ("127.0.0.1:9080", "127.0.0.1:9080", true),
+        ("127.0.0.1:9080", "0.0.0.0:9080", true),
+        ("[::]:9080", "[::1]:9080", true),
+        ("127.0.0.1:9080", "127.0.0.2:9080", false),
+        ("127.0.0.1:9080", "127.0.0.1:9081", false),
+        // Each port 0 becomes a port of its own.
+        ("127.0.0.1:0", "127.0.0.1:0", false),
+    ] {
+        let fixture = Fixture::new(&format!("a.listen = {first:?}\nb.listen = {second:?}\n"));
+        let mistakes = fixture.mistakes(&[], |reader| {
+            let first = reader.section("a").required("listen");
+            let second = reader.section("b").required("listen");
+            reader.refuse_shared(&[("a.listen", first), ("b.listen", second)]);
+        });
+        assert_eq!(mistakes.len(), usize::from(is_refused), "{first} {second}: {mistakes:?}");
+        let expected = "agent.toml:2: b.listen: must not be an address of a.listen";
+        assert!(mistakes.iter().all(|mistake| mistake.starts_with(expected)), "{mistakes:?}");
+    }
+}
+
+#[test]
 fn a_log_level_that_would_silence_the_agent_is_refused() {
     for (level, is_refused) in [
         ("warn", false),

@@ -120,6 +120,12 @@ impl Tunnel {
         faults
     }
 
+    /// Returns why this agent would refuse its own certificate, if it would. This may be right,
+    /// because its peers may have another CA, but usually it is a mistake.
+    pub fn refusal_of_itself(config: &TunnelConfig, role: Role) -> Option<String> {
+        Identity::refusal_of_itself(config, role)
+    }
+
     /// Reads the certificates, binds the listening addresses and begins to dial. Call it within a
     /// tokio runtime. `audit` gets an entry for every link.
     ///

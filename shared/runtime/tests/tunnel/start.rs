@@ -52,6 +52,15 @@ fn a_check_needs_no_socket_and_reports_every_file_with_its_setting() {
     assert!(!faults.contains_key("tunnel.key") && faults.contains_key("tunnel.crl"), "{faults:?}");
 }
 
+#[test]
+fn a_certificate_of_another_authority_is_doubted() {
+    let (mut home, other) = (home(), home());
+    assert_eq!(Tunnel::refusal_of_itself(&home.config, Role::Idc), None);
+    (home.config.ca, home.config.crl) = (other.config.ca.clone(), other.config.crl.clone());
+    assert_eq!(Tunnel::faults(&home.config, Role::Idc), BTreeMap::new());
+    assert!(Tunnel::refusal_of_itself(&home.config, Role::Idc).is_some());
+}
+
 #[tokio::test]
 async fn a_missing_file_is_named() {
     let home = home();

@@ -153,7 +153,7 @@ const RUNTIME: Floors = &[
     ("transport", &["address", "clock", "config", "telemetry", "whole_file"]),
     ("identity", &["clock", "config", "expiry", "private", "reloaded_files", "telemetry", "transport"]),
     ("tunnel", &["audit_log", "clock", "config", "expiry", "identity", "shutdown", "telemetry", "transport"]),
-    ("check", &["audit_log", "config", "tunnel"]),
+    ("check", &["audit_log", "config", "folder", "tunnel"]),
 ];
 
 /// The parts of bridge-idc. A folder's own name stands for what its `mod.rs` declares, such as the
