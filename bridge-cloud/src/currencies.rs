@@ -90,11 +90,11 @@ mod tests {
             (key, BrandRow { currency: code.to_owned() }.encode_to_vec().into())
         };
         let rows = vec![row("hats", "JPY"), row("shoes", "KRW"), row("tea", "GBP")];
-        let image = Image { position: Position { seq: 1, mark: 0 }, fresh_micros: 0, rows };
         let brands = ["hats", "shoes", "tea"].map(brand).into_iter().collect::<BTreeSet<_>>();
+        let image = Image { brands, position: Position { seq: 1, mark: 0 }, fresh_micros: 0, rows };
         let configured = of(&[("hats", "KRW"), ("new", "USD"), ("shoes", "KRW"), ("tea", "KRW")]);
         assert_eq!(check(&configured, &path), [], "a missing file is an error");
-        snapshot::write(&path, &brands, &image).unwrap();
+        snapshot::write(&path, &image).unwrap();
         let mistakes = check(&configured, &path);
         let [(setting, mistake), (other, _)] = &mistakes[..] else { panic!("{mistakes:?}") };
         assert!(setting == "brands.hats.currency" && other == "brands.tea.currency", "{mistakes:?}");

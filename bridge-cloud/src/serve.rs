@@ -200,17 +200,19 @@ pub fn currencies_of(brands: &BTreeMap<Brand, BrandConfig>) -> Currencies {
 struct Replica {
     master: ReplicaRows,
     updates: Vec<Update>,
+    brands: Vec<Brand>,
     snapshots: Snapshots,
     limits: subscriber::SubscriberLimits,
 }
 
 impl Replica {
-    /// Reads the snapshot. If it cannot be used, this is logged and the catalogue is fetched from
-    /// its source.
+    /// Reads the snapshot. If it cannot be used, or lacks a brand, this is logged and the catalogue
+    /// is fetched from its source. The brands that it has are served meanwhile.
     fn restore(config: &CloudConfig) -> anyhow::Result<Self> {
         let brands: BTreeSet<Brand> = config.brands.keys().cloned().collect();
         let path = snapshot_file(&config.agent.state_dir);
-        let mut master = ReplicaRows::new(Compressor::start().context("start the compressing thread")?);
+        let compressor = Compressor::start().context("start the compressing thread")?;
+        let mut master = ReplicaRows::new(brands.clone(), compressor);
         let started = Instant::now();
         let updates = match snapshot::read(&path, &brands) {
             Ok(Some(image)) => {
@@ -221,6 +223,11 @@ impl Replica {
                 // It comes first, so that no answer lacks its age.
                 updates.insert(0, Update::Fresh(Freshness { at: Instant::now(), before }));
                 tracing::info!(rows, took = ?started.elapsed(), age = ?before, "the catalogue is served from its snapshot");
+                if !master.lacking().is_empty() {
+                    let brands: Vec<&str> = master.lacking().iter().map(Brand::as_str).collect();
+                    let brands = brands.join(", ");
+                    tracing::warn!(%brands, "the snapshot is older than these brands: their reads are 503 until the data centre is reached");
+                }
                 updates
             }
             Ok(None) => Vec::new(),
@@ -235,8 +242,8 @@ impl Replica {
             silent_after: FEED_SILENT_AFTER,
             sums_every: config.catalogue.sums_every,
         };
-        let snapshots = Snapshots { path, brands, every: config.catalogue.snapshot_every };
-        Ok(Self { master, updates, snapshots, limits })
+        let snapshots = Snapshots { path, every: config.catalogue.snapshot_every };
+        Ok(Self { master, updates, brands: brands.into_iter().collect(), snapshots, limits })
     }
 
     /// Sends the restored rows to the serving threads, then follows the feed until the tunnel has
@@ -248,19 +255,18 @@ impl Replica {
         standing: watch::Sender<ReplicaState>,
         feed: mpsc::Receiver<FeedEvent>,
     ) {
-        let Self { master, updates, snapshots, limits } = self;
+        let Self { master, updates, brands, snapshots, limits } = self;
         let fresh = updates.iter().find_map(|update| match update {
             Update::Fresh(freshness) => Some(*freshness),
-            Update::StartAnew | Update::Rows { .. } => None,
+            Update::StartAnew { .. } | Update::Rows { .. } => None,
         });
         for update in updates {
             readers.send(update).await;
         }
         let (position, rows) = (master.position(), master.rows());
-        let currencies = master.currencies(&snapshots.brands);
+        let currencies = master.currencies();
         standing.send_replace(ReplicaState { position, fresh, rows, bootstrapping: false, currencies });
-        let brands = snapshots.brands.iter().cloned().collect();
-        let subscriber = Subscriber::new(limits, brands, position);
+        let subscriber = Subscriber::new(limits, brands, master.resumes_at());
         Follower::new(subscriber, master, readers, snapshots, metrics, standing).run(feed).await;
     }
 }
