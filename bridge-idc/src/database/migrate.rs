@@ -8,6 +8,7 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 
 use super::error::{LedgerError, NotReady};
+use super::faults::of_migrating;
 use super::pools::{Database, on_database};
 
 /// The version of the tables that this build reads and writes.
@@ -60,10 +61,7 @@ impl Database {
                 apply(&mut *database.writer().acquire().await?, migrations!("sqlite")).await
             }
         };
-        applied.map_err(|error| match error {
-            MigrateError::Execute(error) => error.into(),
-            error => LedgerError::Migration(error),
-        })
+        applied.map_err(of_migrating)
     }
 
     /// Sends an empty query to see that the database answers.

@@ -61,6 +61,12 @@ async fn each_command_works_with_its_own_role_and_nothing_more() {
         matches!(agent.personal(order).await, Err(LedgerError::Denied(_))),
         "the agent reads no ciphertext"
     );
+    // Other rights than those of role.sql are needed for this.
+    let told = agent.migrate().await.unwrap_err();
+    assert!(
+        matches!(told, LedgerError::NotTheOwner(_)) && told.to_string().contains("as their owner"),
+        "{told}"
+    );
     for (login, sql) in [
         (serve, "SELECT customer_name FROM order_personal"),
         (serve, "UPDATE order_personal SET customer_name = NULL"),
