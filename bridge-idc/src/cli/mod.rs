@@ -340,7 +340,8 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: boo
     let ledger = open_ledger(&config.ledger).await?;
     let found = ledger.personal(order).await?;
     let (_brand, at_rest) = found.ok_or_else(|| cli::failed("no personal data is held for this order"))?;
-    let who = audit_log::account::own();
+    let login = ledger.login().await?;
+    let who = audit_log::account::own_with_login(login.as_deref());
     ledger.record_personal_access(order, purpose, who.as_str(), clock::now()).await?;
     let shown = Shown { order, purpose: code, who };
     let entry = Entry::new(clock::now(), Event::PersonalShown(shown));

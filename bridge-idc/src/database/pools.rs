@@ -45,6 +45,14 @@ impl Database {
         })
     }
 
+    /// Returns the login of these connections; `None` on SQLite, which has none.
+    pub(crate) async fn login(&self) -> Result<Option<String>, LedgerError> {
+        match self {
+            Self::Postgres(database) => Ok(Some(database.login().await?)),
+            Self::Sqlite(_) => Ok(None),
+        }
+    }
+
     /// Pauses, so that another session can take the lock of a database with one writer.
     pub(crate) async fn give_way(&self) {
         match self {

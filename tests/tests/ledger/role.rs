@@ -56,6 +56,7 @@ async fn each_command_works_with_its_own_role_and_nothing_more() {
     let dba = connect(personal).await;
     dba.record_personal_access(order, "a parcel came back", "dba", now()).await.unwrap();
     assert!(dba.personal(order).await.unwrap().is_some());
+    assert_eq!(dba.login().await.unwrap().as_deref(), Some("ledger_personal"));
 
     assert!(
         matches!(agent.personal(order).await, Err(LedgerError::Denied(_))),

@@ -116,6 +116,12 @@ impl Postgres {
         Ok(())
     }
 
+    /// Returns the login with which these connections were made, whatever role they have taken
+    /// since.
+    pub(super) async fn login(&self) -> sqlx::Result<String> {
+        sqlx::query_scalar("SELECT session_user::text").fetch_one(&self.pool).await
+    }
+
     /// Takes out the connection that is kept outside the pools, or opens one. Each statement on it
     /// sees every earlier commit, with any default isolation level of the database.
     pub(crate) async fn take(&self, kept: &mut KeptConnection) -> sqlx::Result<PgConnection> {

@@ -106,6 +106,15 @@ impl Ledger {
         Ok(Some((brand, personal)))
     }
 
+    /// Returns the login of these connections; `None` on SQLite, which has none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
+    pub async fn login(&self) -> Result<Option<String>, LedgerError> {
+        self.database.login().await
+    }
+
     /// Records that a person has an order's personal data decrypted. The record must be durable
     /// before the person sees any data.
     ///
