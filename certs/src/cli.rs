@@ -59,7 +59,7 @@ enum Command {
         /// Days the authority's own certificate is valid
         #[arg(long, default_value_t = DEFAULT_CA_DAYS, value_parser = value_parser!(u32).range(1..))]
         days: u32,
-        /// Replace the existing authority: its certificates are no longer trusted
+        /// Replace the existing authority: every certificate that it signed is void at once
         #[arg(long)]
         force: bool,
     },

@@ -192,7 +192,13 @@ fn a_failed_command_exits_with_1_the_file_and_the_remedy() {
     fails(dir, "issue cloud seoul", 1, "bridge-certs --dir pki init");
     fails(dir, "inspect absent.pem", 1, "cannot read absent.pem");
     done(dir, "init");
-    fails(dir, "init", 1, "pki/ca.pem exists and stays as it is; --force replaces it");
+    fails(dir, "init", 1, "pki/ca.pem exists: there is an authority already, and it stays as it is");
+    fails(
+        dir,
+        "init",
+        1,
+        "--force would replace it here, and every certificate that it signed would be void",
+    );
     done(dir, "issue cloud seoul");
     fails(dir, "issue cloud seoul", 1, "pki/cloud-seoul.pem exists");
     done(dir, "issue cloud seoul --force");
