@@ -24,6 +24,8 @@ pub struct Reader {
     place: BasePaths,
     /// Requested keys, in order.
     asked: Vec<ReadSetting>,
+    /// Tables that hold named sections, such as `brands`.
+    of_names: Vec<String>,
     mistakes: Mistakes,
     warnings: Vec<String>,
 }
@@ -73,7 +75,7 @@ impl Reader {
         };
         let source = Source::new(&text, prefix, environment.into_iter(), &mut mistakes);
         let mistakes = mistakes.none_or(Mistakes::new(file))?;
-        Ok(Self { source, place, asked: Vec::new(), mistakes, warnings: Vec::new() })
+        Ok(Self { source, place, asked: Vec::new(), of_names: Vec::new(), mistakes, warnings: Vec::new() })
     }
 
     /// Returns the settings under `[name]`.
@@ -87,6 +89,7 @@ impl Reader {
         table: &str,
         mut read: impl FnMut(&mut Section<'_>) -> T,
     ) -> BTreeMap<String, T> {
+        self.of_names.push(table.to_owned());
         let mut values = BTreeMap::new();
         for name in self.source.names(table) {
             let path = join(table, &name);
@@ -176,10 +179,15 @@ impl Reader {
     /// Returns a guess which key `path` should be.
     fn hint(&self, path: &str, known: &[&str], origin: &Origin) -> String {
         let sections = known.iter().filter_map(|key| key.rsplit_once('.')).map(|(section, _)| section);
-        let candidates = known.iter().copied().chain(sections).map(|key| (edit_distance(path, key), key));
+        let candidates = known.iter().copied().chain(sections).map(str::to_owned);
+        // A section of any name may be meant, if its table's name is almost right.
+        let (table, name) = path.split_at(path.find('.').unwrap_or(path.len()));
+        let named =
+            self.of_names.iter().filter(|known| *known != table).map(|known| format!("{known}{name}"));
+        let candidates = candidates.chain(named).map(|key| (edit_distance(path, &key), key));
         match candidates.min().filter(|(distance, _)| distance * LETTERS_PER_SLIP <= path.len()) {
             Some((_, key)) if matches!(origin, Origin::Variable(_)) => {
-                format!(": did you mean {}?", self.source.variable(key))
+                format!(": did you mean {}?", self.source.variable(&key))
             }
             Some((_, key)) => format!(": did you mean {key}?"),
             None => ": remove it, the sample file has all there are".to_owned(),

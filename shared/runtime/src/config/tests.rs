@@ -186,6 +186,23 @@ fn a_section_given_as_a_value_and_an_unknown_section_are_mistakes() {
 }
 
 #[test]
+fn a_table_of_names_is_guessed_without_any_section_of_it() {
+    let fixture = Fixture::new("[brand.shoes]\ncurrency = \"KRW\"\n");
+    let mistakes = fixture.mistakes(&[], |reader| {
+        reader.named("brands", |section| section.required::<String>("currency"));
+    });
+    assert!(mistakes.len() == 1 && mistakes[0].contains("did you mean brands"), "{mistakes:?}");
+}
+
+#[test]
+fn a_text_without_quotes_is_told_to_be_quoted() {
+    for value in ["front-1", "false-friend", "/var/lib/bridge", "no.such.word"] {
+        let mistakes = Fixture::new(&format!("[agent]\nname = {value}\n")).mistakes(&[], |_| ());
+        assert_eq!(mistakes, ["agent.toml:2: is not valid TOML: write a text in double quotes"], "{value}");
+    }
+}
+
+#[test]
 fn what_is_not_toml_is_told_without_the_line_itself() {
     let fixture = Fixture::new("[a]\nok = 1\npassword = hunter2 hunter2\n[b\n");
     let mistakes = fixture.mistakes(&[], |_| ());
