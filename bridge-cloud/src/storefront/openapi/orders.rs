@@ -40,7 +40,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::new("get", paths::READ, "readOrder", "State of an order, without personal data");
     read.needs_token = true;
     read.parameters.push(by_key());
-    read.answer(StatusCode::OK, "Its state and lines", schema("OrderState"));
+    read.answer(StatusCode::OK, "Its state, and its lines if it was placed", schema("OrderState"));
     read.problems.extend([
         Kind::NoSuchPath,
         Kind::Unauthorized,
