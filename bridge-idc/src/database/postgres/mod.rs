@@ -25,6 +25,7 @@ use std::time::Duration;
 use bridge_runtime::config::Secret;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection as _};
+use tracing::subscriber::NoSubscriber;
 
 use super::error::{LedgerError, NotReady};
 use super::kept::KeptConnection;
@@ -88,12 +89,7 @@ impl Postgres {
     /// Makes the pools. They connect when first used, because the database may start later than the
     /// agent.
     pub(super) fn open(url: &str, password: Option<&Secret>, connections: u32) -> Result<Self, LedgerError> {
-        let mut options: PgConnectOptions = url.parse().map_err(LedgerError::Unavailable)?;
-        if let Some(password) = password {
-            let password =
-                std::str::from_utf8(password.expose()).map_err(|_| LedgerError::PasswordNotText)?;
-            options = options.password(password);
-        }
+        let options = options_of(url, password)?;
         let options = options.application_name("bridge-idc").options(SETTINGS).disable_statement_logging();
         let pool = |connections, own: &[(&str, &str)]| {
             // Time limit for connecting, with retries. It is short, so that callers soon hear that
@@ -175,6 +171,17 @@ impl Postgres {
         let open = Open::begin(pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         Ok(Transaction { open, warned: self.warned.clone() })
     }
+}
+
+/// Returns the driver's options for a URL. With a password of ours, warnings of the driver about a
+/// `.pgpass` file are dropped: it looks for one in `$HOME`, which often is another user's after
+/// `setpriv` or `runuser`, and its password would not be used.
+fn options_of(url: &str, password: Option<&Secret>) -> Result<PgConnectOptions, LedgerError> {
+    let parse = || url.parse::<PgConnectOptions>().map_err(LedgerError::Unavailable);
+    let Some(password) = password else { return parse() };
+    let options = tracing::subscriber::with_default(NoSubscriber::default(), parse)?;
+    let password = std::str::from_utf8(password.expose()).map_err(|_| LedgerError::PasswordNotText)?;
+    Ok(options.password(password))
 }
 
 /// A transaction on PostgreSQL.
