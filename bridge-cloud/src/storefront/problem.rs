@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use bridge_protocol::domain::order::FieldError;
-use bridge_protocol::domain::{Money, Sku};
+use bridge_protocol::domain::{Money, Sku, UnixMicros};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -77,6 +77,10 @@ kinds! {
     UnknownSku = UNPROCESSABLE_ENTITY "unknown-sku" "The brand sells no such SKU";
     /// There are not enough units of a SKU.
     SoldOut = CONFLICT "sold-out" "Fewer units are available than ordered";
+    /// The launch of a SKU has not opened.
+    LaunchNotOpen = CONFLICT "launch-not-open" "The launch of a SKU has not opened";
+    /// The customer would have more units than a launch sells to one customer.
+    LimitReached = CONFLICT "limit-reached" "The launch sells no more to this customer";
     /// A price has changed.
     PriceChanged = CONFLICT "price-changed" "A price is no longer what the order says";
     /// The order was never placed.
@@ -173,6 +177,20 @@ impl Problem {
     #[must_use]
     pub fn price(mut self, price: Money) -> Self {
         self.extra.push(("unit_price", money(price)));
+        self
+    }
+
+    /// Adds the time at which a launch opens.
+    #[must_use]
+    pub fn opens_at(mut self, at: UnixMicros) -> Self {
+        self.extra.push(("opens_at", json!(at.to_string())));
+        self
+    }
+
+    /// Adds the units that a launch sells to one customer, and those that the customer has.
+    #[must_use]
+    pub fn limit(mut self, limit: i64, bought: i64) -> Self {
+        self.extra.extend([("limit", json!(limit)), ("bought", json!(bought))]);
         self
     }
 

@@ -358,6 +358,8 @@ fn count(metrics: &Metrics, ends: &[RequestEnd]) -> usize {
                 "placed" => OrderOutcome::Placed,
                 "sold-out" => OrderOutcome::SoldOut,
                 "price-changed" => OrderOutcome::PriceChanged,
+                "launch-not-open" => OrderOutcome::LaunchNotOpen,
+                "limit-reached" => OrderOutcome::LimitReached,
                 "unknown-sku" => OrderOutcome::UnknownSku,
                 "cancelled" => OrderOutcome::Cancelled,
                 _ => OrderOutcome::Refused,

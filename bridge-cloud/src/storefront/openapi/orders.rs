@@ -26,6 +26,8 @@ pub(super) fn operations() -> Vec<Operation> {
         Kind::UnknownSku,
         Kind::SoldOut,
         Kind::PriceChanged,
+        Kind::LaunchNotOpen,
+        Kind::LimitReached,
     ]);
     let mut cancel = write("post", paths::CANCEL, "cancelOrder", "Cancel an order");
     cancel.answer(StatusCode::OK, "Its units are for sale again", schema("Receipt"));

@@ -138,7 +138,7 @@ pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerErr
         let settled = Settled {
             order: OrderId::from_uuid(order).ok()?,
             fingerprint: fingerprint.try_into().ok()?,
-            outcome: Outcome::from_parts(&code, sku.flatten(), price.flatten())?,
+            outcome: Outcome::from_parts(&code, sku.flatten(), price.flatten(), None)?,
             position,
             committed_at: UnixMicros::new(committed_at),
         };

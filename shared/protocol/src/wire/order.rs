@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 
-use crate::domain::PaymentId;
+use crate::domain::outcome::LaunchRefusal;
+use crate::domain::{PaymentId, UnixMicros};
 
 /// One frame from the cloud agent to the IDC agent.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -242,6 +243,48 @@ pub struct ReceiptFacts {
     /// Commit time, in microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "9")]
     pub committed_at_micros: i64,
+    /// Reason of the launch that refused the order. `outcome` is then `sold-out`, which is what an
+    /// agent of an earlier release reads, because it passes this field over.
+    #[prost(message, optional, tag = "10")]
+    pub launch: Option<RefusedByLaunch>,
+}
+
+/// Reason of a launch to refuse an order: `opens_at_micros` alone, or `limit` and `bought`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct RefusedByLaunch {
+    /// Time at which the launch opens, in microseconds since 1970-01-01 UTC. It had not opened.
+    #[prost(int64, optional, tag = "1")]
+    pub opens_at_micros: Option<i64>,
+    /// Units that the launch sells to one customer. The customer would have had more.
+    #[prost(int64, optional, tag = "2")]
+    pub limit: Option<i64>,
+    /// Units that the customer had in orders that stand.
+    #[prost(int64, optional, tag = "3")]
+    pub bought: Option<i64>,
+}
+
+impl From<LaunchRefusal> for RefusedByLaunch {
+    fn from(reason: LaunchRefusal) -> Self {
+        match reason {
+            LaunchRefusal::NotOpen { opens_at } => {
+                Self { opens_at_micros: Some(opens_at.get()), ..Self::default() }
+            }
+            LaunchRefusal::LimitReached { limit, bought } => {
+                Self { limit: Some(limit), bought: Some(bought), ..Self::default() }
+            }
+        }
+    }
+}
+
+impl RefusedByLaunch {
+    /// Returns the reason. `None` if it is one of a later release.
+    pub fn reason(&self) -> Option<LaunchRefusal> {
+        match (self.opens_at_micros, self.limit.zip(self.bought)) {
+            (Some(at), None) => Some(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(at) }),
+            (None, Some((limit, bought))) => Some(LaunchRefusal::LimitReached { limit, bought }),
+            _ => None,
+        }
+    }
 }
 
 /// Refusal of a request that had no effect.

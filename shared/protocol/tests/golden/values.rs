@@ -14,8 +14,8 @@ use bridge_protocol::wire::feed::{
     WirePosition,
 };
 use bridge_protocol::wire::order::{
-    Ask, Cancel, Envelope, Line, Receipt, ReceiptFacts, Refusal, Refused, Settled, State, Terms, ToCloud,
-    ToIdc, to_cloud, to_idc,
+    Ask, Cancel, Envelope, Line, Receipt, ReceiptFacts, Refusal, Refused, RefusedByLaunch, Settled, State,
+    Terms, ToCloud, ToIdc, to_cloud, to_idc,
 };
 use bridge_protocol::wire::payment::{AskPayment, Pay, PaymentState, Refund, RefundState};
 use bytes::Bytes;
@@ -271,9 +271,13 @@ fn at_rest() -> Vec<Known> {
         variants: vec![Variant { sku: "DV1748-601".to_owned(), options: vec![option], price: 219_000 }],
         currency: "KRW".to_owned(),
     };
+    let not_open = RefusedByLaunch { opens_at_micros: Some(NOW), limit: None, bought: None };
+    let limit_reached = RefusedByLaunch { opens_at_micros: None, limit: Some(3), bought: Some(2) };
     vec![
         known("terms", "order::Terms", terms()),
         known("receipt-facts", "order::ReceiptFacts", receipt_facts()),
+        known("v1.3/receipt-facts-not-open", "order::ReceiptFacts", refused_by_launch(not_open)),
+        known("v1.3/receipt-facts-limit", "order::ReceiptFacts", refused_by_launch(limit_reached)),
         known("row-brand", "catalogue::BrandRow", BrandRow { currency: "KRW".to_owned() }),
         known("row-category", "catalogue::CategoryRow", category),
         known("row-product", "catalogue::ProductRow", product),
@@ -302,5 +306,17 @@ fn receipt_facts() -> ReceiptFacts {
         currency: Some("KRW".to_owned()),
         position: 42,
         committed_at_micros: NOW,
+        launch: None,
+    }
+}
+
+/// An agent of an earlier release passes the reason over, and reads that the SKU is sold out.
+fn refused_by_launch(reason: RefusedByLaunch) -> ReceiptFacts {
+    ReceiptFacts {
+        outcome: "sold-out".to_owned(),
+        price: None,
+        currency: None,
+        launch: Some(reason),
+        ..receipt_facts()
     }
 }
