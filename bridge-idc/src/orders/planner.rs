@@ -4,13 +4,19 @@
 //! Requests are decided in the order of admission. Each one sees what the earlier ones of the batch
 //! left over. So a batch ends exactly as its requests would one after the other.
 
+/// Launches: opening times, and limits a customer and in all.
+mod launches;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
+use bridge_protocol::domain::outcome::LaunchRefusal;
 use bridge_protocol::domain::{
     Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
 };
 
+pub use self::launches::{CustomerTag, LaunchPlan, LaunchUnits, SkuLaunch};
+use self::launches::{LaunchNumbers, UnitsBySku};
 use crate::vault::PersonalAtRest;
 
 /// A request that is opened and checked, and can be decided.
@@ -64,6 +70,8 @@ pub struct Placement {
     pub order: OrderId,
     /// Lines, amounts and customer reference of the order.
     pub terms: OrderTerms,
+    /// The customer, by whom a launch counts units.
+    pub customer: CustomerTag,
     /// Personal data of the order, encrypted for the vault.
     pub personal: PersonalAtRest,
 }
@@ -83,6 +91,11 @@ pub struct Facts {
     pub held: HashSet<i64>,
     /// Orders whose rows another session holds, so they are not locked.
     pub held_orders: HashSet<OrderId>,
+    /// Launches whose rows another session holds, so they are not locked.
+    pub held_launches: HashSet<i64>,
+    /// Units that customers of the batch have from launches, by launch and customer, then by SKU
+    /// row. The launches' rows are locked.
+    pub purchases: HashMap<(i64, CustomerTag), UnitsBySku>,
 }
 
 /// A held row that a request waits for.
@@ -95,6 +108,13 @@ pub enum Awaited {
         /// The SKU.
         sku: Sku,
     },
+    /// The units sold in a launch.
+    Launch {
+        /// Brand of the launch.
+        brand: Brand,
+        /// Row of the launch.
+        launch_id: i64,
+    },
     /// An order to cancel.
     Order(OrderId),
     /// An unknown row that a request of this brand needs. The database did not name it.
@@ -105,6 +125,9 @@ impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stock { brand, sku } => write!(f, "the stock of SKU {sku} of brand {brand}"),
+            Self::Launch { brand, launch_id } => {
+                write!(f, "the units sold in launch {launch_id} of brand {brand}")
+            }
             Self::Order(order) => write!(f, "order {order}"),
             Self::Brand(brand) => write!(f, "something that brand {brand} needs"),
         }
@@ -135,6 +158,8 @@ pub struct Offer {
     pub price: Money,
     /// Units that are not ordered; never negative.
     pub available: i64,
+    /// The launch that sells it now or next, if there is one.
+    pub launch: Option<SkuLaunch>,
 }
 
 /// An order to cancel, as the ledger has it.
@@ -146,6 +171,8 @@ pub struct StandingOrder {
     pub state: Standing,
     /// Allocated units of the order, as pairs of SKU row and number.
     pub units: Vec<(i64, i64)>,
+    /// Those of them that come from a launch.
+    pub from_launches: Vec<LaunchUnits>,
 }
 
 /// State of an order.
@@ -196,15 +223,19 @@ pub struct Plan {
     pub sold: BTreeMap<i64, i64>,
     /// Orders to set to cancelled.
     pub cancelled: Vec<OrderId>,
+    /// Rows to write about launches.
+    pub launches: LaunchPlan,
 }
 
 /// Decides a batch.
-pub fn plan(requests: &[Request], facts: Facts) -> Plan {
+pub fn plan(requests: &[Request], mut facts: Facts) -> Plan {
     let offers = facts.offers.values().flat_map(HashMap::values);
     let available = offers.map(|offer| (offer.sku_id, offer.available)).collect();
+    let launches = LaunchNumbers::of(&mut facts);
     let mut planner = Planner {
         facts,
         available,
+        launches,
         plan: Plan::default(),
         decided: HashMap::new(),
         waiting_keys: HashMap::new(),
@@ -215,6 +246,7 @@ pub fn plan(requests: &[Request], facts: Facts) -> Plan {
         planner.plan.decisions.push(decision);
     }
     planner.plan.sold.retain(|_, units| *units != 0);
+    planner.plan.launches = planner.launches.into_plan();
     planner.plan
 }
 
@@ -222,6 +254,7 @@ struct Planner {
     facts: Facts,
     /// Available units by SKU row, less those that this batch has taken so far.
     available: HashMap<i64, i64>,
+    launches: LaunchNumbers,
     plan: Plan,
     /// Requests of this batch that decided a key: their index and fingerprint, by key.
     decided: HashMap<KeyDigest, (usize, [u8; 32])>,
@@ -273,56 +306,85 @@ impl Planner {
         if let Some(awaited) = self.held_of(brand, &placement.terms) {
             return Decision::Waits(awaited);
         }
-        let (state, outcome, sku_ids) = match self.allocate(brand, currency, &placement.terms) {
-            Ok(sku_ids) => (Standing::Placed, Outcome::Placed, sku_ids),
-            Err(outcome) => (Standing::Rejected, outcome, Vec::new()),
+        let (state, outcome, (sku_ids, from_launches)) = match self.allocate(brand, currency, placement) {
+            Ok(allocated) => (Standing::Placed, Outcome::Placed, allocated),
+            Err(outcome) => (Standing::Rejected, outcome, Default::default()),
         };
         let quantities = placement.terms.lines().iter().map(|line| line.quantity.get());
         let units = sku_ids.iter().copied().zip(quantities).collect();
-        self.facts.orders.insert(placement.order, StandingOrder { brand: brand.clone(), state, units });
+        let standing = StandingOrder { brand: brand.clone(), state, units, from_launches };
+        self.facts.orders.insert(placement.order, standing);
         Decision::New { order: placement.order, outcome, sku_ids }
     }
 
-    /// Returns the first SKU of an order whose row another session holds.
+    /// Returns the first row that an order needs and another session holds: the stock of a SKU, or
+    /// a launch that is open.
     fn held_of(&self, brand: &Brand, terms: &OrderTerms) -> Option<Awaited> {
-        if self.facts.held.is_empty() {
+        if self.facts.held.is_empty() && self.facts.held_launches.is_empty() {
             return None;
         }
         let offers = self.facts.offers.get(brand)?;
-        let held = |sku: &&Sku| offers.get(*sku).is_some_and(|offer| self.facts.held.contains(&offer.sku_id));
-        let sku = terms.lines().iter().map(|line| &line.sku).find(held)?;
-        Some(Awaited::Stock { brand: brand.clone(), sku: sku.clone() })
+        terms.lines().iter().find_map(|line| {
+            let offer = offers.get(&line.sku)?;
+            if self.facts.held.contains(&offer.sku_id) {
+                return Some(Awaited::Stock { brand: brand.clone(), sku: line.sku.clone() });
+            }
+            let launch = offer.launch.filter(|launch| launch.is_open)?;
+            self.held_launch(brand, launch.launch_id)
+        })
     }
 
-    /// Returns the first of these SKU rows that another session holds.
-    fn held_among(&self, brand: &Brand, units: &[(i64, i64)]) -> Option<Awaited> {
-        let (held, _) = units.iter().find(|(sku_id, _)| self.facts.held.contains(sku_id))?;
+    fn held_launch(&self, brand: &Brand, launch_id: i64) -> Option<Awaited> {
+        let held = self.facts.held_launches.contains(&launch_id);
+        held.then(|| Awaited::Launch { brand: brand.clone(), launch_id })
+    }
+
+    /// Returns the first row that an order's cancellation needs and another session holds.
+    fn held_among(&self, brand: &Brand, order: &StandingOrder) -> Option<Awaited> {
+        let mut launches = order.from_launches.iter();
+        if let Some(awaited) = launches.find_map(|line| self.held_launch(brand, line.launch_id)) {
+            return Some(awaited);
+        }
+        let (held, _) = order.units.iter().find(|(sku_id, _)| self.facts.held.contains(sku_id))?;
         let mut offers = self.facts.offers.get(brand).into_iter().flatten();
         let named = offers.find(|(_, offer)| offer.sku_id == *held);
         let stock = |sku: &Sku| Awaited::Stock { brand: brand.clone(), sku: sku.clone() };
         Some(named.map_or_else(|| Awaited::Brand(brand.clone()), |(sku, _)| stock(sku)))
     }
 
+    /// Takes the units of all lines, or fails with the outcome. Returns the SKU row of each line,
+    /// and the units that come from launches.
     fn allocate(
         &mut self,
         brand: &Brand,
         currency: Currency,
-        terms: &OrderTerms,
-    ) -> Result<Vec<i64>, Outcome> {
+        placement: &Placement,
+    ) -> Result<(Vec<i64>, Vec<LaunchUnits>), Outcome> {
+        let Placement { order, terms, customer, .. } = placement;
         if terms.currency() != currency {
             return Err(Outcome::WrongCurrency);
         }
         let offers = self.facts.offers.get(brand);
-        let mut sku_ids = Vec::with_capacity(terms.lines().len());
+        let (mut sku_ids, mut from_launches) = (Vec::with_capacity(terms.lines().len()), Vec::new());
         for line in terms.lines() {
-            let sku = || line.sku.clone();
+            let (sku, units) = (|| line.sku.clone(), line.quantity.get());
             let offer = offers
                 .and_then(|offers| offers.get(&line.sku))
                 .ok_or_else(|| Outcome::UnknownSku { sku: sku() })?;
+            if let Some(SkuLaunch { opens_at, is_open: false, .. }) = offer.launch {
+                let reason = LaunchRefusal::NotOpen { opens_at };
+                return Err(Outcome::RefusedByLaunch { sku: sku(), reason });
+            }
             if offer.price.amount() != line.unit_price || offer.price.currency() != currency {
                 return Err(Outcome::PriceChanged { sku: sku(), price: offer.price });
             }
-            if self.available.get(&offer.sku_id).is_none_or(|available| *available < line.quantity.get()) {
+            if let Some(launch) = &offer.launch {
+                let (launch_id, sku_id) = (launch.launch_id, offer.sku_id);
+                let taken = LaunchUnits { launch_id, customer: *customer, sku_id, units };
+                self.launches.check(launch, &line.sku, &taken, &from_launches)?;
+                from_launches.push(taken);
+            }
+            if self.available.get(&offer.sku_id).is_none_or(|available| *available < units) {
                 return Err(Outcome::SoldOut { sku: sku() });
             }
             sku_ids.push(offer.sku_id);
@@ -332,7 +394,8 @@ impl Planner {
         for (sku_id, line) in sku_ids.iter().zip(terms.lines()) {
             self.move_units(*sku_id, line.quantity.get());
         }
-        Ok(sku_ids)
+        self.launches.sell(*order, &from_launches);
+        Ok((sku_ids, from_launches))
     }
 
     /// Returns an order's units once. Cancelling a cancelled order gives the same outcome and has
@@ -346,7 +409,7 @@ impl Planner {
             return Decision::Waits(Awaited::Order(order));
         }
         if let Some(placed) = known.filter(|standing| standing.state == Standing::Placed)
-            && let Some(awaited) = self.held_among(brand, &placed.units)
+            && let Some(awaited) = self.held_among(brand, placed)
         {
             return Decision::Waits(awaited);
         }
@@ -360,6 +423,7 @@ impl Planner {
             Standing::Placed => {
                 standing.state = Standing::Cancelled;
                 self.plan.cancelled.push(order);
+                self.launches.take_back(order, &std::mem::take(&mut standing.from_launches));
                 for (sku_id, units) in std::mem::take(&mut standing.units) {
                     self.move_units(sku_id, -units);
                 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::domain::{Brand, UnixMicros};
 use bridge_protocol::note::{NoteSigner, NoteVerifier};
 use bridge_protocol::seal::manifest::{Manifest, Validity};
 use bridge_protocol::seal::opening::OpeningKey;
@@ -31,7 +31,7 @@ use rand::Rng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{KeyCheck, Secret};
+use super::{KeyCheck, Secret, derived};
 
 /// Days for which a new sealing key is valid.
 pub const SEALING_DAYS: u32 = 90;
@@ -50,6 +50,8 @@ pub struct Keyring {
     /// Key-encryption keys by version; at least one.
     encryption: BTreeMap<i32, Secret>,
     fingerprint: Secret,
+    /// Key of the customers' tags, derived from `fingerprint`.
+    customers: Secret,
 }
 
 /// A fault of the keys. It names files and shows no secret.
@@ -202,11 +204,13 @@ impl Keyring {
         if sealing.is_empty() {
             return Err(missing("sealing"));
         }
+        let fingerprint = fingerprint.ok_or_else(|| missing("fingerprint"))?;
         Ok(Self {
             signer: signer.ok_or_else(|| missing("signing"))?,
             sealing: sealing.into_values().rev().collect(),
             encryption,
-            fingerprint: fingerprint.ok_or_else(|| missing("fingerprint"))?,
+            customers: customers_key(&fingerprint),
+            fingerprint,
         })
     }
 
@@ -248,13 +252,14 @@ impl Keyring {
     /// Returns the fingerprint of a request: HMAC-SHA256 over its parts, each with its length in
     /// front.
     pub fn fingerprint(&self, parts: &[&[u8]]) -> [u8; 32] {
-        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.fingerprint.as_ref()).expect("any length");
-        for part in parts {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
+        keyed_hash(&self.fingerprint, parts)
+    }
+
+    /// Returns the tag of a customer of a brand: HMAC-SHA256 over brand and reference, with a key
+    /// of its own. All agents on one ledger have the same key, so they count the same customer as
+    /// one.
+    pub fn customer_tag(&self, brand: &Brand, reference: &str) -> [u8; 32] {
+        keyed_hash(&self.customers, &[brand.as_str().as_bytes(), reference.as_bytes()])
     }
 
     /// Returns the check values of the keys that all agents on one ledger must share.
@@ -290,6 +295,7 @@ impl Keyring {
             signer,
             sealing: vec![(secret(2), forever)],
             encryption: BTreeMap::from([(1, secret(3))]),
+            customers: customers_key(&secret(4)),
             fingerprint: secret(4),
         }
     }
@@ -299,6 +305,21 @@ impl Keyring {
         self.sealing = keys.into_iter().map(|(secret, validity)| (Secret::new(secret), validity)).collect();
         self
     }
+}
+
+fn customers_key(fingerprint: &Secret) -> Secret {
+    derived(fingerprint, b"bridge launch customer v1")
+}
+
+/// Returns HMAC-SHA256 over the parts, each with its length in front.
+fn keyed_hash(key: &Secret, parts: &[&[u8]]) -> [u8; 32] {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_ref()).expect("any length");
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 impl fmt::Debug for Keyring {

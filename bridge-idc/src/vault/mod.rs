@@ -147,7 +147,12 @@ fn wrapping_key(key: &Secret, salt: &[u8]) -> Secret {
 }
 
 fn value_key(data_key: &Secret, column: &str) -> Secret {
-    expand(&Hkdf::<Sha256>::new(None, data_key.as_ref()), &[b"bridge value v1\0", column.as_bytes()].concat())
+    derived(data_key, &[b"bridge value v1\0", column.as_bytes()].concat())
+}
+
+/// Derives a key of its own from another key.
+fn derived(key: &Secret, info: &[u8]) -> Secret {
+    expand(&Hkdf::<Sha256>::new(None, key.as_ref()), info)
 }
 
 /// HKDF-Expand of RFC 5869 section 2.3, to 32 bytes.

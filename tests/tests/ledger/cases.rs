@@ -505,9 +505,9 @@ pub(crate) async fn migrations_are_applied_once_and_said_to_be_missing_before(da
     let ledger = &database.ledger;
     ledger.ready().await.unwrap();
     assert_eq!(ledger.migrate().await.unwrap(), [], "a migration was left");
-    let newer = "UPDATE schema_migrations SET version = 10 WHERE version = 9";
+    let newer = "UPDATE schema_migrations SET version = 11 WHERE version = 10";
     database.run(newer, newer).await;
-    assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 10, needed: 9 })));
+    assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 11, needed: 10 })));
     assert!(ledger.migrate().await.is_err(), "a migration must not change a newer build's tables");
     database.run("DROP TABLE schema_migrations", "DROP TABLE schema_migrations").await;
     let fresh: Ledger = connect(database.url()).await;

@@ -237,13 +237,13 @@ const BEFORE: [&str; 2] = [
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/database/migrations/postgres/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/database/migrations/postgres/0004_requests_of_payment.sql"),
-        "DELETE FROM schema_migrations WHERE version >= 5;",
+        "DELETE FROM schema_migrations WHERE version BETWEEN 5 AND 9;",
     ),
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/database/migrations/sqlite/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/database/migrations/sqlite/0004_requests_of_payment.sql"),
-        "DELETE FROM schema_migrations WHERE version >= 5;",
+        "DELETE FROM schema_migrations WHERE version BETWEEN 5 AND 9;",
     ),
 ];
 

@@ -158,19 +158,15 @@ impl OrderCore {
     }
 
     /// Handles a committer's request that needs a row that another session holds. If that row is
-    /// stock that the request was not known to need, as with a cancellation, the holder may be
-    /// another committer of this agent. The request then queues behind that committer's claims.
+    /// stock or a launch that the request was not known to need, as with a cancellation, the holder
+    /// may be another committer of this agent. The request then queues behind that committer's
+    /// claims.
     fn set_apart(&mut self, awaited: Awaited, queued: Queued, now: UnixMicros) {
-        match &awaited {
-            Awaited::Stock { brand, sku }
-                if self.committers.count() > 1 && !queued.ticket.needs.has_stock(brand, sku) =>
-            {
-                self.committers.admit_again(queued, brand, sku);
-            }
-            _ => {
-                self.committers.leave(queued.ticket);
-                self.hold(awaited, queued.pending, now);
-            }
+        if self.committers.count() > 1 && queued.ticket.needs.lacks(&awaited) {
+            self.committers.admit_again(queued, &awaited);
+        } else {
+            self.committers.leave(queued.ticket);
+            self.hold(awaited, queued.pending, now);
         }
     }
 

@@ -14,13 +14,13 @@ mod claims;
 
 use std::collections::{HashSet, VecDeque};
 
-use bridge_protocol::domain::{Brand, Sku, UnixMicros};
+use bridge_protocol::domain::{Brand, UnixMicros};
 
-use self::claims::Claims;
 pub(super) use self::claims::Needs;
+use self::claims::{Claims, KnownLaunches};
 use super::Pending;
 use super::turns::{BrandTurns, BrandWeights, Waiting};
-use crate::orders::planner::Request;
+use crate::orders::planner::{Awaited, Request};
 use crate::orders::store::COMMITTERS_MAX;
 
 /// Limits of one transaction, so that it holds its locks for a bounded time.
@@ -37,6 +37,7 @@ pub(super) struct BatchLimits {
 pub(super) struct Committers {
     queues: Vec<CommitQueue>,
     claims: Claims,
+    launches: KnownLaunches,
     limits: BatchLimits,
     /// Number of requests in all queues.
     waiting: usize,
@@ -123,6 +124,7 @@ impl Committers {
         Self {
             queues: (0..committers).map(|_| CommitQueue::new(weights.clone())).collect(),
             claims: Claims::new(committers),
+            launches: KnownLaunches::default(),
             limits,
             waiting: 0,
             logging: [0; COMMITTERS_MAX],
@@ -154,7 +156,12 @@ impl Committers {
     /// Returns the needs of a request. A single committer shares with no other, so its needs are
     /// empty.
     pub(super) fn needs_of(&self, request: &Request) -> Needs {
-        if self.is_one() { Needs::default() } else { Needs::of(request) }
+        if self.is_one() {
+            return Needs::default();
+        }
+        let mut needs = Needs::of(request);
+        self.launches.add_to(&mut needs);
+        needs
     }
 
     fn is_one(&self) -> bool {
@@ -188,12 +195,13 @@ impl Committers {
         self.queues[ticket.committer].waiting.push(Queued { pending, ticket });
     }
 
-    /// Queues a request again that turned out to need this stock, which another committer may hold.
-    pub(super) fn admit_again(&mut self, queued: Queued, brand: &Brand, sku: &Sku) {
+    /// Queues a request again that turned out to need this row, which another committer may hold.
+    pub(super) fn admit_again(&mut self, queued: Queued, awaited: &Awaited) {
         let Queued { pending, ticket } = queued;
         let (mut needs, since) = (ticket.needs.clone(), ticket.since);
         self.leave(ticket);
-        needs.add_stock(brand, sku);
+        self.launches.learn(&pending.request, awaited);
+        needs.add(awaited);
         self.admit(pending, needs, since);
     }
 

@@ -10,6 +10,8 @@ mod queue_index;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bridge_protocol::domain::{Brand, Sku};
+
 use self::queue_index::{QueueIndex, RequestSubject};
 use super::Pending;
 use super::committers::{BatchLimits, lines_of};
@@ -33,6 +35,8 @@ pub(super) struct Queues {
     requests: usize,
     /// The queue of each waiting request, and of each request in a batch for a held row.
     whereabouts: QueueIndex,
+    /// Queues of held launches, by the SKUs that the launches are known to sell.
+    launched: BTreeMap<(Brand, Sku), Awaited>,
 }
 
 #[derive(Debug, Default)]
@@ -83,8 +87,11 @@ impl Queues {
         match &request.action {
             Action::Place(placement) => {
                 let stock = |sku| Awaited::Stock { brand: request.brand.clone(), sku };
-                let mut needed = placement.terms.lines().iter().map(|line| stock(line.sku.clone()));
-                needed.find(|awaited| self.queues.contains_key(awaited))
+                let mut lines = placement.terms.lines().iter();
+                lines.find_map(|line| {
+                    let held = Some(stock(line.sku.clone())).filter(|stock| self.queues.contains_key(stock));
+                    held.or_else(|| self.launch_of(&request.brand, &line.sku))
+                })
             }
             Action::Cancel { order } => {
                 Some(Awaited::Order(*order)).filter(|order| self.queues.contains_key(order))
@@ -92,9 +99,22 @@ impl Queues {
         }
     }
 
+    /// Returns the held launch that is known to sell this SKU.
+    fn launch_of(&self, brand: &Brand, sku: &Sku) -> Option<Awaited> {
+        if self.launched.is_empty() {
+            return None;
+        }
+        self.launched.get(&(brand.clone(), sku.clone())).cloned()
+    }
+
     /// Adds a request at the end of a queue.
     pub(super) fn push(&mut self, awaited: Awaited, pending: Pending) {
         self.requests += 1;
+        if let (Awaited::Launch { brand, .. }, Action::Place(placement)) = (&awaited, &pending.request.action)
+            && let [line] = placement.terms.lines()
+        {
+            self.launched.insert((brand.clone(), line.sku.clone()), awaited.clone());
+        }
         self.whereabouts.enter(&awaited, RequestSubject::of(&pending.request));
         self.queue(awaited).waiting.push_back(pending);
     }
@@ -125,7 +145,10 @@ impl Queues {
         }
         let Queue { waiting, in_vain, .. } = self.queue(awaited.clone());
         match (waiting.is_empty(), usize::from(*in_vain)) {
-            (true, _) => drop(self.queues.remove(&awaited)),
+            (true, _) => {
+                self.queues.remove(&awaited);
+                self.launched.retain(|_, launch| *launch != awaited);
+            }
             (false, kind) => self.turns[kind].push_back(awaited),
         }
     }
@@ -168,7 +191,7 @@ impl Queues {
             // The held row of a brand's request is unknown. Bisection looks for it, and each half
             // may wait.
             Awaited::Brand(_) => limits.requests.min(OF_A_BRAND_AT_ONCE),
-            Awaited::Stock { .. } | Awaited::Order(_) => limits.requests,
+            Awaited::Stock { .. } | Awaited::Launch { .. } | Awaited::Order(_) => limits.requests,
         };
         let queue = self.queues.get_mut(&awaited)?;
         let mut lines = 0;

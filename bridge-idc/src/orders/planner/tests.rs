@@ -48,6 +48,7 @@ impl Sketch {
             Body::Place { lines, price, currency } => Action::Place(Box::new(Placement {
                 order: order_id(self.order),
                 terms: terms(lines, *price, currency),
+                customer: CustomerTag::from_bytes([1; 32]),
                 personal: PersonalAtRest {
                     key_version: 1,
                     wrapped_key: Vec::new(),
@@ -109,7 +110,7 @@ fn commit(ledger: &mut MemoryLedger, sketches: &[Sketch]) -> Vec<RequestOutcome>
 
 /// Returns the facts of a brand with one SKU and no outcomes.
 fn facts(available: i64) -> Facts {
-    let offer = Offer { sku_id: 1, price: money(PRICE, "KRW"), available };
+    let offer = Offer { sku_id: 1, price: money(PRICE, "KRW"), available, launch: None };
     Facts {
         brands: HashMap::from([(brand(), Currency::new("KRW").unwrap())]),
         offers: HashMap::from([(brand(), HashMap::from([(sku(0), offer)]))]),
@@ -152,8 +153,9 @@ fn whoever_needs_a_held_row_waits_and_whatever_concerns_it_waits_behind() {
 
 /// Returns the facts of a brand with two SKUs and an order of both.
 fn facts_of_an_order(state: Standing) -> Facts {
-    let offer = |sku_id| Offer { sku_id, price: money(PRICE, "KRW"), available: 4 };
-    let standing = StandingOrder { brand: brand(), state, units: vec![(1, 1), (2, 3)] };
+    let offer = |sku_id| Offer { sku_id, price: money(PRICE, "KRW"), available: 4, launch: None };
+    let standing =
+        StandingOrder { brand: brand(), state, units: vec![(1, 1), (2, 3)], from_launches: vec![] };
     Facts {
         offers: HashMap::from([(brand(), HashMap::from([(sku(0), offer(1)), (sku(1), offer(2))]))]),
         orders: HashMap::from([(order_id(1), standing)]),

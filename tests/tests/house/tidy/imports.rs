@@ -211,6 +211,7 @@ const IDC: Floors = &[
     ("orders/planner", &["vault"]),
     ("orders/open", &["orders/planner", "vault"]),
     ("orders/store", &["database", "orders/planner", "payments", "payments/store", "vault"]),
+    ("launches", &["database", "orders/store"]),
     ("orders/log_entry", &["orders/planner", "orders/store"]),
     ("orders/receipt", &["orders/store"]),
     ("orders/traces", &["orders/store"]),

@@ -2,7 +2,7 @@
 //! committed side by side.
 
 use bridge_protocol::domain::{
-    Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Quantity,
+    Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Quantity, Sku,
 };
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Received, Receiver, Token};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::orders::planner::{Action, Placement};
+use crate::orders::planner::{Action, CustomerTag, Placement};
 use crate::vault::PersonalAtRest;
 
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
@@ -49,6 +49,7 @@ fn place(brand: &str, number: u8, skus: &[&str]) -> Request {
     let placement = Placement {
         order: id(number),
         terms: OrderTerms::new(lines, money(0), total, "c".to_owned(), 2_000).unwrap(),
+        customer: CustomerTag::from_bytes([1; 32]),
         personal: PersonalAtRest { key_version: 1, wrapped_key: Vec::new(), fields: Default::default() },
     };
     let key = key(&brand, number);
@@ -60,6 +61,11 @@ fn cancel(brand: &str, number: u8, order: u8) -> Request {
     let brand = Brand::new(brand).unwrap();
     let key = key(&brand, number);
     Request { brand, key, fingerprint: [2; 32], action: Action::Cancel { order: id(order) } }
+}
+
+/// Returns the stock of a SKU of the brand `shoes`.
+fn stock(sku: &str) -> Awaited {
+    Awaited::Stock { brand: Brand::new("shoes").unwrap(), sku: Sku::new(sku).unwrap() }
 }
 
 impl Committers {
@@ -174,12 +180,34 @@ fn a_cancellation_that_met_another_committers_stock_goes_behind_that_stock() {
     assert_ne!(owner, other);
     let mut batch = all.take_all_free(cancels);
     let met = batch.remove(0);
-    let (brand, sku) = (Brand::new("shoes").unwrap(), Sku::new("HOT").unwrap());
-    assert!(!met.ticket.needs.has_stock(&brand, &sku));
-    all.admit_again(met, &brand, &sku);
+    let hot = stock("HOT");
+    assert!(met.ticket.needs.lacks(&hot));
+    all.admit_again(met, &hot);
     let now = all.take_all_free(owner);
-    assert!(now.iter().any(|queued| queued.ticket.needs.has_stock(&brand, &sku)), "{now:?}");
+    assert!(now.iter().any(|queued| !queued.ticket.needs.lacks(&hot)), "{now:?}");
     assert_eq!(now.last().unwrap().pending.request.action.order(), id(200));
+}
+
+#[test]
+fn orders_of_one_launch_go_to_one_committer_once_it_is_known() {
+    let mut all = committers(2, 100, 100);
+    let owner = all.queue(place("shoes", 1, &["S270"]));
+    let other = all.queue(place("shoes", 2, &["S280"]));
+    assert_ne!(owner, other, "nobody knows yet that one launch sells both");
+    let launch = Awaited::Launch { brand: Brand::new("shoes").unwrap(), launch_id: 7 };
+    for committer in [owner, other] {
+        let met = all.take_all_free(committer).remove(0);
+        assert!(met.ticket.needs.lacks(&launch));
+        all.admit_again(met, &launch);
+    }
+    let now: Vec<usize> =
+        (3..9).map(|n| all.queue(place("shoes", n, &[["S270", "S280"][n as usize % 2]]))).collect();
+    assert!(now.iter().all(|committer| *committer == now[0]), "{now:?}");
+    let batch = all.take_all_free(now[0]);
+    assert_eq!(batch.len(), 8, "and all of them in one batch");
+    assert!(batch.iter().all(|queued| !queued.ticket.needs.lacks(&launch)));
+    let ordinary = all.queue(place("shoes", 9, &["SOCKS"]));
+    assert_ne!(ordinary, now[0], "what the launch does not sell goes elsewhere");
 }
 
 #[test]
@@ -425,17 +453,16 @@ fn doubt_step() -> impl Strategy<Value = DoubtStep> {
 impl Committers {
     /// Ends a batch as the order core does.
     fn end_so(&mut self, batch: Vec<Queued>, ends: Vec<RequestStep>) {
-        let brand = Brand::new("shoes").unwrap();
         let mut unknown = Vec::new();
         for (mut queued, end) in batch.into_iter().zip(ends) {
-            let sku = |sku: u8| Sku::new(&format!("S{sku}")).unwrap();
+            let sku = |sku: u8| stock(&format!("S{sku}"));
             match end {
                 RequestStep::Unknown => {
                     queued.pending.doubtful = true;
                     unknown.push(queued);
                 }
-                RequestStep::Needs(more) if !queued.ticket.needs.has_stock(&brand, &sku(more)) => {
-                    self.admit_again(queued, &brand, &sku(more));
+                RequestStep::Needs(more) if queued.ticket.needs.lacks(&sku(more)) => {
+                    self.admit_again(queued, &sku(more));
                 }
                 RequestStep::Ends | RequestStep::Needs(_) => self.leave(queued.ticket),
             }
