@@ -3,6 +3,7 @@
 mod catalogue;
 mod compare;
 mod files;
+mod launch;
 mod payments;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,10 @@ enum Command {
     /// Import prices and stock alone.
     #[command(subcommand)]
     Stock(Stock),
+    /// Add, list, show and end launches: sales of some SKUs from a moment on, with a limit a
+    /// customer.
+    #[command(subcommand)]
+    Launch(launch::Command),
     /// Manage the keys that only the IDC has.
     #[command(subcommand)]
     Keys(Keys),
@@ -221,6 +226,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             cli::runtime()?.block_on(import_stock(&load(&config)?, &file, whole, wait))?;
         }
         Command::Catalogue(command) => cli::runtime()?.block_on(catalogue::run(&config, command))?,
+        Command::Launch(command) => cli::runtime()?.block_on(launch::run(&load(&config)?, command))?,
         Command::Payments(command) => cli::runtime()?.block_on(payments::run(&load(&config)?, command))?,
         Command::Keys(command) => keys(&config, command)?,
         Command::Audit(Audit { command: AuditCommand::Log(command) }) => {

@@ -296,6 +296,7 @@ const IDC: Floors = &[
             "compare",
             "config",
             "import_file",
+            "launches",
             "orders/store",
             "payments",
             "payments/audit",
