@@ -147,6 +147,7 @@ impl World {
                     *match receipt.outcome.code.as_str() {
                         "placed" => &mut counts.placed,
                         "sold-out" => &mut counts.sold_out,
+                        "limit-reached" => &mut counts.limit_reached,
                         "price-changed" => &mut counts.price_changed,
                         "unknown-sku" => &mut counts.unknown_sku,
                         "cancelled" => &mut counts.cancelled,
