@@ -321,7 +321,7 @@ pub(crate) async fn an_operators_launch_is_added_whole_or_told_every_mistake(dat
         (&added.facts, added.state, added.sold, added.ended_at),
         (&new, LaunchState::Announced, 0, None)
     );
-    assert_eq!(launches::list(ledger, Some(&shop.brand), None).await.unwrap(), [added.clone()]);
+    assert_eq!(launches::list(ledger, Some(&shop.brand), None).await.unwrap(), std::slice::from_ref(&added));
     assert_eq!(launches::list(ledger, None, Some(&new.name)).await.unwrap(), [added]);
     let early = commit_one(ledger, shop.place("k", &[("B", 1)])).await;
     assert_eq!(settled(&early).0.code(), "launch-not-open");
@@ -338,7 +338,7 @@ pub(crate) async fn an_operators_launch_is_added_whole_or_told_every_mistake(dat
     let AddResult::Mistakes(mistakes) = launches::add(ledger, &overlapping).await.unwrap() else { panic!() };
     let overlap =
         LaunchMistake::Overlap { sku: sku("B"), launch: "air".to_owned(), opens_at: later, ends_at: None };
-    assert_eq!(mistakes, [overlap.clone()]);
+    assert_eq!(mistakes, [overlap]);
     let nobody = Brand::new("nobody").unwrap();
     let draft =
         LaunchDraft { brand: nobody.clone(), name: None, opens_at: None, ends_at: None, skus: vec![] };
@@ -396,13 +396,16 @@ pub(crate) async fn agents_at_once_sell_exactly_a_launchs_units(database: &Datab
     balanced(database).await;
 }
 
+/// Lines of an order: SKUs and units.
+type Lines = Vec<(&'static str, i64)>;
+
 /// A plain model: what a launch of all SKUs sells, decided one request after the other.
 struct PlainShop {
     stock: BTreeMap<&'static str, i64>,
     limit: i64,
     units: i64,
     /// Lines and customer of each order that stands.
-    standing: HashMap<OrderId, (String, Vec<(&'static str, i64)>)>,
+    standing: HashMap<OrderId, (String, Lines)>,
     /// Orders that were placed once.
     placed: BTreeSet<OrderId>,
 }
