@@ -272,6 +272,8 @@ pub struct OrderCore {
     /// Number of requests in doubt, in a queue or in a batch: an earlier batch may have committed
     /// them.
     doubtful: usize,
+    /// Number of requests refused so far because their callers no longer waited.
+    dropped_late: u64,
     outputs: VecDeque<Output>,
 }
 
@@ -307,8 +309,20 @@ impl OrderCore {
             worked: 0,
             asks: false,
             doubtful: 0,
+            dropped_late: 0,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Sets the present time, by a clock that never steps back. The driver does so before each
+    /// input and before it polls. Requests whose callers no longer wait are refused by this clock.
+    pub fn set_time(&mut self, now: Duration) {
+        self.receiver.set_time(now);
+    }
+
+    /// Returns the number of requests refused so far because their callers no longer waited.
+    pub fn dropped_late(&self) -> u64 {
+        self.dropped_late
     }
 
     /// Returns the number of requests that are received and not yet answered.

@@ -79,6 +79,8 @@ impl DriverState {
 /// The driver's state.
 pub struct OrderDriver {
     core: OrderCore,
+    /// Start of the core's clock.
+    started: Instant,
     ledger: Arc<Ledger>,
     audit: AuditLog,
     metrics: Arc<Metrics>,
@@ -114,6 +116,7 @@ impl OrderDriver {
         let denied = Denied::default();
         let driver = Self {
             core,
+            started: Instant::now(),
             ledger,
             audit,
             metrics,
@@ -179,6 +182,7 @@ impl OrderDriver {
     }
 
     fn handle(&mut self, input: Input) {
+        self.core.set_time(self.started.elapsed());
         self.core.handle(input, clock::now(), &mut rand::rng());
     }
 
@@ -219,6 +223,7 @@ impl OrderDriver {
     }
 
     fn do_outputs(&mut self) {
+        self.core.set_time(self.started.elapsed());
         while let Some(output) = self.core.poll_output(clock::now()) {
             match output {
                 Output::Decapsulate { link, session } => {
@@ -253,6 +258,8 @@ impl OrderDriver {
         }
         let sessions = &self.metrics.shared.seal_sessions;
         sessions.inc_by(self.core.sealing_sessions() - sessions.get());
+        let dropped_late = &self.metrics.orders_dropped_late;
+        dropped_late.inc_by(self.core.dropped_late() - dropped_late.get());
         let under_way = self.core.under_way();
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
         self.metrics.set_queue_depth(Queue::Unopened, self.core.unopened());

@@ -36,6 +36,10 @@ pub(in crate::storefront) fn not_told() -> Problem {
 pub(in crate::storefront) fn refused(refusal: Refusal, order: OrderId) -> Problem {
     match refusal {
         Refusal::Busy => unavailable(NotAdmitted::Full),
+        Refusal::Late => {
+            let detail = "it waited for longer than its caller was to wait; nothing happened, try again";
+            Problem::new(Kind::Busy, detail).retry_after(NotAdmitted::Full.retry_after())
+        }
         Refusal::DatabaseDown | Refusal::SessionUnknown | Refusal::UnknownKey => {
             unavailable(NotAdmitted::NoLink)
         }

@@ -184,6 +184,13 @@ impl OrderCore {
         }
     }
 
+    /// Refuses a request whose caller no longer waits. It certainly had no effect.
+    fn refuse_late(&mut self, pending: Pending, now: UnixMicros) {
+        self.dropped_late += 1;
+        let header = log_entry::header_of(&pending.request);
+        self.refuse_logged(now, pending.token, header, Refusal::Late);
+    }
+
     fn refuse_crowded(&mut self, pending: Pending, now: UnixMicros) {
         let header = log_entry::header_of(&pending.request);
         self.refuse_logged(now, pending.token, header, Refusal::Busy);
@@ -224,11 +231,19 @@ impl OrderCore {
     }
 
     fn take_batch(&mut self, committer: usize, at: UnixMicros) -> Vec<Queued> {
-        let (held, held_max, mut crowded) = (&mut self.held, self.limits.held_max(), Vec::new());
+        let (held, held_max) = (&mut self.held, self.limits.held_max());
+        let (receiver, mut crowded, mut late) = (&self.receiver, Vec::new(), Vec::new());
         // A request that needs a held row goes behind those that wait for that row. A request in
-        // doubt is tried at once.
+        // doubt is tried at once, also if its caller no longer waits.
         let set_apart = |pending: Pending| {
-            if pending.doubtful || held.is_empty() {
+            if pending.doubtful {
+                return Some(pending);
+            }
+            if receiver.is_late(pending.token) {
+                late.push(pending);
+                return None;
+            }
+            if held.is_empty() {
                 return Some(pending);
             }
             match held.needed_by(&pending.request) {
@@ -240,6 +255,7 @@ impl OrderCore {
         };
         let batch = self.committers.take_batch(committer, set_apart);
         crowded.into_iter().for_each(|pending| self.refuse_crowded(pending, at));
+        late.into_iter().for_each(|pending| self.refuse_late(pending, at));
         batch
     }
 
@@ -256,9 +272,18 @@ impl OrderCore {
         if self.away {
             return None;
         }
-        let QueueTurn { awaited, requests, again } = self.held.next_turn(self.committers.limits())?;
-        let batch = requests.into_iter().map(|pending| (pending, None));
-        Some(self.begin(0, Some(awaited), again, None, batch, at))
+        loop {
+            let QueueTurn { awaited, requests, again } = self.held.next_turn(self.committers.limits())?;
+            let is_late = |pending: &Pending| !pending.doubtful && self.receiver.is_late(pending.token);
+            let (late, requests): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_late);
+            late.into_iter().for_each(|pending| self.refuse_late(pending, at));
+            if requests.is_empty() {
+                self.held.end_turn(awaited, Vec::new(), Vec::new());
+                continue;
+            }
+            let batch = requests.into_iter().map(|pending| (pending, None));
+            return Some(self.begin(0, Some(awaited), again, None, batch, at));
+        }
     }
 
     fn begin(

@@ -524,7 +524,14 @@ impl Sender {
             lane.sequence += 1;
             let kind = lane.carry(&request.kind);
             bare = matches!(&kind, to_idc::Kind::Place(envelope) if envelope.encapsulation.is_empty());
-            let message = ToIdc { request: id.0, kind: Some(kind), sequence: lane.sequence, trace: None };
+            let remaining_millis = request.remaining_millis(now);
+            let message = ToIdc {
+                request: id.0,
+                kind: Some(kind),
+                sequence: lane.sequence,
+                trace: None,
+                remaining_millis,
+            };
             let lane = u8::try_from(index).unwrap_or(0);
             self.outputs.push_back(Output::Transmit { link: link_id, lane, message });
         }

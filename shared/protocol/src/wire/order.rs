@@ -23,6 +23,12 @@ pub struct ToIdc {
     /// Trace context of the storefront's request, as `TraceParent` writes it: 25 bytes.
     #[prost(bytes = "bytes", optional, tag = "15")]
     pub trace: Option<Bytes>,
+    /// With a write: milliseconds that its caller still waits, counted from when the frame is sent.
+    /// The receiver adds it to its own clock, so the two clocks need not agree. Absent if nobody
+    /// waits any more, and from agents of earlier releases. An agent of an earlier release ignores
+    /// it.
+    #[prost(uint32, optional, tag = "14")]
+    pub remaining_millis: Option<u32>,
 }
 
 /// The kinds of [`ToIdc`].
@@ -317,6 +323,9 @@ pub enum Refusal {
     /// The envelope is sealed to a key that this agent does not have or no longer opens. The cloud
     /// agent must seal to another key or use another agent.
     UnknownKey = 15,
+    /// The time that the frame named had passed before the request was begun. Only a request whose
+    /// frame named a time is refused so.
+    Late = 16,
 }
 
 impl Refusal {
@@ -339,6 +348,7 @@ impl Refusal {
             Self::PaymentInProgress => "payment-in-progress",
             Self::RefundTooLarge => "refund-too-large",
             Self::UnknownKey => "unknown-key",
+            Self::Late => "late",
         }
     }
 }

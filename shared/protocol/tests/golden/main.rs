@@ -43,10 +43,11 @@ use crate::tree::{Node, Value};
 
 /// Every corpus: protocol version, folder, and the digest of its list of digests. A corpus is never
 /// edited. New messages and fields get a new folder.
-const CORPORA: [(u32, &str, &str); 3] = [
+const CORPORA: [(u32, &str, &str); 4] = [
     (1, "v1", "931a63a2d47987dd4f63b8faebe2e8df13103f3411ce1ea6e61b547b453ca896"),
     (1, "v1.1", "9ca339d029918a4d791c11cfcc04738bab4be694fcb2f34aab498c2765c566b1"),
     (1, "v1.2", "4f4c840a9f485a8db8b05729ef5e06dab160e7f49ccae7d29897ddbe23fb3e63"),
+    (1, "v1.3", "2b449938249aec217c512732fda8a3025948f428e7d21ac180c3b91dad972004"),
 ];
 
 /// Files of a corpus that have no message.

@@ -107,7 +107,8 @@ fn key() -> Bytes {
 }
 
 pub(crate) fn request(kind: to_idc::Kind) -> ToIdc {
-    ToIdc { request: 7, kind: Some(kind), sequence: 3, trace: Some(Bytes::from_static(&[0x11; 25])) }
+    let trace = Some(Bytes::from_static(&[0x11; 25]));
+    ToIdc { request: 7, kind: Some(kind), sequence: 3, trace, remaining_millis: None }
 }
 
 pub(crate) fn envelope() -> Envelope {
@@ -139,6 +140,7 @@ pub(crate) fn pay() -> Pay {
 
 fn to_idc() -> Vec<Known> {
     let of = |name, kind| known(name, "order::ToIdc", request(kind));
+    let in_time = |kind| ToIdc { remaining_millis: Some(9_500), ..request(kind) };
     let brand = || "shoes".to_owned();
     let cancel = Cancel { brand: brand(), order: id(1), key: key() };
     let ask = Ask { brand: brand(), order: id(1), key: Some(key()) };
@@ -155,6 +157,7 @@ fn to_idc() -> Vec<Known> {
     let ask_payment = AskPayment { brand: brand(), order: id(1), payment: id(2), key: Some(key()) };
     vec![
         of("to-idc-place", to_idc::Kind::Place(envelope())),
+        known("v1.3/to-idc-cancel", "order::ToIdc", in_time(to_idc::Kind::Cancel(cancel.clone()))),
         of("to-idc-cancel", to_idc::Kind::Cancel(cancel)),
         of("to-idc-ask", to_idc::Kind::Ask(ask)),
         of("to-idc-pay", to_idc::Kind::Pay(pay())),

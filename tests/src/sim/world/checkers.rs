@@ -282,7 +282,7 @@ impl World {
                     self.violate("P1", format!("caller {id} cannot cancel an order that is there"));
                 }
             }
-            NoEffect::Refused(Refusal::Busy | Refusal::DatabaseDown) => {}
+            NoEffect::Refused(Refusal::Busy | Refusal::DatabaseDown | Refusal::Late) => {}
             NoEffect::Refused(refusal) => {
                 self.violate("ANSWERS", format!("an honest request is refused as {refusal:?}"));
             }

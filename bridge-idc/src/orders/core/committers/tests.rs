@@ -23,7 +23,13 @@ fn committers(count: usize, requests: usize, lines: usize) -> Committers {
 /// Returns a token. The queues pass it on and do not read it.
 fn token() -> Token {
     let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(id(0).as_bytes()), key: None };
-    let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Ask(ask)), sequence: 1, trace: None };
+    let message = ToIdc {
+        request: 1,
+        kind: Some(to_idc::Kind::Ask(ask)),
+        sequence: 1,
+        trace: None,
+        remaining_millis: None,
+    };
     match Receiver::new(8).handle_message(LinkId(1), 0, message) {
         Received::Deliver(token, _) => token,
         other => panic!("{other:?}"),

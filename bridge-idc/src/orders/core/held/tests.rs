@@ -26,7 +26,13 @@ fn up_to(requests: usize) -> BatchLimits {
 /// Returns a token. The queues pass it on and do not read it.
 fn token() -> Token {
     let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(order(0).as_bytes()), key: None };
-    let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Ask(ask)), sequence: 1, trace: None };
+    let message = ToIdc {
+        request: 1,
+        kind: Some(to_idc::Kind::Ask(ask)),
+        sequence: 1,
+        trace: None,
+        remaining_millis: None,
+    };
     match Receiver::new(8).handle_message(LinkId(1), 0, message) {
         Received::Deliver(token, _) => token,
         other => panic!("{other:?}"),

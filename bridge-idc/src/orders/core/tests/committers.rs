@@ -136,7 +136,11 @@ fn one_key_for_two_orders_is_settled_at_one_committer() {
 fn world_token() -> Token {
     let order = Bytes::copy_from_slice(header("x").order.as_bytes());
     let kind = Some(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None }));
-    match Receiver::new(8).handle_message(LINK, 0, ToIdc { request: 1, kind, sequence: 1, trace: None }) {
+    match Receiver::new(8).handle_message(
+        LINK,
+        0,
+        ToIdc { request: 1, kind, sequence: 1, trace: None, remaining_millis: None },
+    ) {
         Received::Deliver(token, _) => token,
         other => panic!("{other:?}"),
     }

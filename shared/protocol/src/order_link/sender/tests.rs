@@ -3,6 +3,9 @@
 /// Several brands.
 mod brands;
 
+/// The time that callers still wait.
+mod deadlines;
+
 /// Sealing keys and the agents that have them.
 mod keys;
 
