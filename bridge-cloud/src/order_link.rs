@@ -475,6 +475,7 @@ impl OrderLinkDriver {
             }
             TunnelEvent::Window { link, window } => self.orders.sender.handle_window(now, link, window),
             TunnelEvent::Manifest { link, note } => self.take_manifest(link, &note),
+            TunnelEvent::Grants { .. } => {}
             TunnelEvent::Readiness { link, obstacles } => self.take_readiness(link, &obstacles),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
                 self.see(|centre, now| centre.handle_open(link, false, now));

@@ -13,6 +13,7 @@ use bridge_protocol::domain::identity::Role;
 use bridge_protocol::feed::publisher;
 use bridge_protocol::order_link::receiver::Receiver;
 use bridge_protocol::seal::manifest::{Manifest, ManifestError};
+use bridge_protocol::wire::control::BrandGrant;
 use bridge_protocol::wire::{self, feed};
 use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
@@ -151,7 +152,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
     metrics.set_queue_limit(Queue::Unopened, limits.window_max);
     metrics.set_queue_limit(Queue::Commit, limits.window_max);
-    let mut features = vec![feed::FEATURE.to_owned()];
+    let mut features = vec![feed::FEATURE.to_owned(), wire::control::CREDITS.to_owned()];
     let payments = PaymentTasks::start(&config.payments, &ledger, &audit, &metrics, &shutdown).await?;
     if payments.service.is_some() {
         features.push(wire::payment::FEATURE.to_owned());
@@ -164,9 +165,10 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         features,
         // No obstacle is reported before the first check.
         readiness: None,
+        grants: None,
     };
     let (greetings, greeting) = watch::channel(greeting);
-    let told = greetings.clone();
+    let (told, granting) = (greetings.clone(), greetings.clone());
     let Started { handle: tunnel, events, feed } = Tunnel::start(
         &config.tunnel,
         Role::Idc,
@@ -203,7 +205,8 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let readiness = Readiness { load: load_told, head: head_told, audit: audit.clone(), agent, failing };
     let readiness = readiness.keep_reporting(told, shutdown.clone());
     tokio::spawn(shutdown.core("what is told of this agent's readiness", readiness));
-    let driver = tokio::spawn(shutdown.core("the orders' shell", driver.run(events, results, payment_ends)));
+    let driver =
+        tokio::spawn(shutdown.core("the orders' shell", driver.run(events, results, payment_ends, granting)));
     let log = audit.clone();
     let check = async move |keys: &Keyring| keys_of.check_keys(&keys.checks(), clock::now()).await;
     let taken = move |keys: &Keyring| take_keys(keys, &greetings, &last, &log);
@@ -477,7 +480,11 @@ impl Report for Status {
     }
 
     fn status(&self) -> Value {
-        let requests_under_way = self.load.borrow().under_way;
+        let (requests_under_way, limits) = (self.load.borrow().under_way, self.load.borrow().limits.clone());
+        let limit = |grant: &BrandGrant| {
+            let BrandGrant { brand, outstanding, per_second } = grant;
+            json!({ "brand": brand, "outstanding": outstanding, "per_second": per_second })
+        };
         let (identity, links, catalogue) = match &*self.state.borrow() {
             Phase::WaitingForLedger(_) => (Value::Null, json!([]), Value::Null),
             Phase::Serving(tunnel, head, _) => {
@@ -494,6 +501,7 @@ impl Report for Status {
             "identity": identity,
             "ledger_unprotected": self.unprotected,
             "requests_under_way": requests_under_way,
+            "limits_of_a_cloud_agent": limits.iter().map(limit).collect::<Value>(),
             "sealing_keys": self.keys.now().manifest().told_at(clock::now()).keys.len(),
             "catalogue": catalogue,
             "audit": self.audit.status(),

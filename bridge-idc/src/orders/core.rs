@@ -17,6 +17,9 @@ mod batches;
 /// Requests that wait for a held row.
 mod held;
 
+/// Limits of the requests that cloud agents may have outstanding.
+mod credits;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +30,13 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, ReceivedOrder, Receiver, Reply, Token};
 use bridge_protocol::seal::opening::{Decapsulated, Encapsulated, Opener};
 use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::wire::control::Grants;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
 use rand::Rng;
 
 use self::batches::BatchUnderWay;
 use self::committers::{BatchLimits, Committers, Needs};
+use self::credits::Credits;
 use self::held::Queues;
 pub use self::turns::BrandWeights;
 use self::turns::{BrandTurns, Room, Waiting};
@@ -274,6 +279,7 @@ pub struct OrderCore {
     doubtful: usize,
     /// Number of requests refused so far because their callers no longer waited.
     dropped_late: u64,
+    credits: Credits,
     outputs: VecDeque<Output>,
 }
 
@@ -310,6 +316,7 @@ impl OrderCore {
             asks: false,
             doubtful: 0,
             dropped_late: 0,
+            credits: Credits::new(Receiver::window_of_a_link(limits.window_max)),
             outputs: VecDeque::new(),
         }
     }
@@ -318,6 +325,15 @@ impl OrderCore {
     /// input and before it polls. Requests whose callers no longer wait are refused by this clock.
     pub fn set_time(&mut self, now: Duration) {
         self.receiver.set_time(now);
+    }
+
+    /// Returns a new message about the requests that each cloud agent may have outstanding, if one
+    /// is due. `round_trip` is that of the longest line.
+    pub fn poll_grants(&mut self, now: UnixMicros, round_trip: Duration) -> Option<Grants> {
+        let time = self.receiver.time();
+        self.credits
+            .is_due(time)
+            .then(|| self.credits.compute(time, round_trip, self.committers.waits(now)))?
     }
 
     /// Returns the number of requests refused so far because their callers no longer waited.
@@ -562,6 +578,7 @@ impl OrderCore {
         random: &mut impl Rng,
     ) {
         let entry = log_entry::placed(now, &received);
+        self.credits.came(self.receiver.time(), link, &received.header().brand);
         if self.away {
             return self.turn_away(token, entry, received.header(), Refusal::DatabaseDown);
         }

@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::seal::opening::OpenError;
+use bridge_protocol::wire::control::BrandGrant;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{Refusal, ToIdc};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
 use bridge_runtime::telemetry::LogRateLimit;
 use bridge_runtime::telemetry::shared::{OrderOutcome, Queue};
-use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
+use bridge_runtime::tunnel::{Events, Greeting, LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::metrics::{EnvelopeRejection, Metrics};
 use crate::orders::audit_gate::AuditRound;
@@ -54,6 +56,9 @@ const TAKEN_AT_ONCE: usize = 256;
 /// Pause before another try of a batch of unknown outcome, or of a failed round of the audit log.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
+/// Interval at which the core is asked for new grants. It decides if there are any.
+const GRANTS_EVERY: Duration = Duration::from_millis(50);
+
 /// State of the driver that other parts of the agent may see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DriverState {
@@ -67,6 +72,8 @@ pub struct DriverState {
     pub outages: u64,
     /// Brands whose last batches the database rejected.
     pub denied: Arc<[DeniedBrand]>,
+    /// Limits of each cloud agent for the brands that have one.
+    pub limits: Arc<[BrandGrant]>,
 }
 
 impl DriverState {
@@ -96,6 +103,10 @@ pub struct OrderDriver {
     denied: Denied,
     /// Limits the log lines about a database that does not work.
     outages: Arc<Outages>,
+    /// Round trip of each link's line.
+    round_trips: HashMap<LinkId, Duration>,
+    /// Limits of the last grants.
+    limits: Arc<[BrandGrant]>,
 }
 
 impl OrderDriver {
@@ -130,6 +141,8 @@ impl OrderDriver {
             keys,
             denied,
             outages: Arc::default(),
+            round_trips: HashMap::new(),
+            limits: Arc::default(),
         };
         (driver, received)
     }
@@ -139,17 +152,22 @@ impl OrderDriver {
         self.results.clone()
     }
 
-    /// Runs until the tunnel ends.
+    /// Runs until the tunnel ends. `greetings` tells all links of new grants.
     pub async fn run(
         mut self,
         mut tunnel: Events,
         mut results: mpsc::Receiver<Input>,
         mut payment_ends: Ends,
+        greetings: watch::Sender<Greeting>,
     ) {
         let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
+        let mut grants_due = interval(GRANTS_EVERY);
+        grants_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
+                // This comes first, because a crowd of events must not delay what bounds it.
+                _ = grants_due.tick() => self.grant(&greetings),
                 // New keys come before events of links, so that an order that is sealed to a new
                 // key opens.
                 Ok(()) = self.keys.changed() => {
@@ -186,9 +204,21 @@ impl OrderDriver {
         self.core.handle(input, clock::now(), &mut rand::rng());
     }
 
+    /// Tells the cloud agents how many requests they may have outstanding, if that is due.
+    fn grant(&mut self, greetings: &watch::Sender<Greeting>) {
+        self.core.set_time(self.started.elapsed());
+        let round_trip = self.round_trips.values().max().copied().unwrap_or_default();
+        let Some(grants) = self.core.poll_grants(clock::now(), round_trip) else { return };
+        if *self.limits != *grants.brands {
+            self.limits = grants.brands.clone().into();
+        }
+        greetings.send_modify(|greeting| greeting.grants = Some(Arc::new(grants)));
+    }
+
     fn handle_event(&mut self, event: TunnelEvent) {
         match event {
             TunnelEvent::Up(up) => {
+                self.round_trips.insert(up.link, up.round_trip);
                 self.links.insert(up.link, up.sender);
             }
             TunnelEvent::Frame { link, lane, payload } => match frame::decode::<ToIdc>(payload) {
@@ -208,14 +238,17 @@ impl OrderDriver {
             }
             TunnelEvent::Down { link, .. } => {
                 self.links.remove(&link);
+                self.round_trips.remove(&link);
                 self.payments.handle_link_down(link);
                 self.handle(Input::LinkDown(link));
             }
             // These events carry nothing from a cloud agent. Its window and manifest are empty, it
-            // reports no readiness, and an IDC agent sends no requests of its own.
+            // reports no readiness and grants nothing, and an IDC agent sends no requests of its
+            // own.
             TunnelEvent::Window { .. }
             | TunnelEvent::Manifest { .. }
             | TunnelEvent::Readiness { .. }
+            | TunnelEvent::Grants { .. }
             | TunnelEvent::Silent { .. }
             | TunnelEvent::Heard { .. }
             | TunnelEvent::Goodbye { .. } => {}
@@ -272,6 +305,7 @@ impl OrderDriver {
             away: self.core.is_away(),
             outages: 0,
             denied: self.denied.told(),
+            limits: self.limits.clone(),
         };
         self.load.send_if_modified(|known| {
             load.outages = known.outages + u64::from(load.fails() && !known.fails());

@@ -24,6 +24,8 @@ pub(super) struct BatchUnderWay {
     awaited: Option<Awaited>,
     /// Number of the batch, counted from 1 over all batches.
     number: u64,
+    /// Time of its begin, by the clock of [`OrderCore::set_time`].
+    began: Duration,
     members: Vec<BatchMember>,
 }
 
@@ -62,12 +64,15 @@ impl OrderCore {
         let AttemptEnd { committer, awaited, requests, outage } = ended;
         let is_it = |batch: &BatchUnderWay| batch.awaited == awaited && batch.committer == committer;
         let Some(at) = self.batches.iter().position(is_it) else { return };
-        let BatchUnderWay { members, number, .. } = self.batches.swap_remove(at);
+        let BatchUnderWay { members, number, began, .. } = self.batches.swap_remove(at);
         let mut onward = Onward::default();
         for (member, (request, end)) in members.into_iter().zip(requests) {
             self.request_ended(member, request, end, awaited.as_ref(), &mut onward, now);
         }
         let Onward { committed, unknown, again, elsewhere } = onward;
+        if awaited.is_none() && !committed.is_empty() {
+            self.credits.took(self.receiver.time().saturating_sub(began));
+        }
         self.answer_committed(committed, now);
         // A batch that waits for a lock may lose its connection because of the wait alone. Only
         // batches that wait for no lock tell if the database works. A batch that took too long does
@@ -150,6 +155,7 @@ impl OrderCore {
 
     fn answer_committed(&mut self, committed: Vec<((Token, Header), Committed)>, now: UnixMicros) {
         let (requests, committed): (Vec<_>, Vec<_>) = committed.into_iter().unzip();
+        requests.iter().for_each(|(_, header)| self.credits.committed(&header.brand));
         let answers = receipt::answers(&committed, self.keys.signer());
         for (((token, header), end), answer) in requests.into_iter().zip(&committed).zip(answers) {
             let entry = log_entry::ended(now, &header, end.answer());
@@ -262,6 +268,9 @@ impl OrderCore {
     fn attempt(&mut self, committer: usize, batch: Vec<Queued>, at: UnixMicros) -> Attempt {
         self.asks = false;
         let first = batch.iter().map(|queued| queued.ticket.since).min();
+        for Queued { pending, ticket } in &batch {
+            self.credits.began(&pending.request.brand, at.since(ticket.since));
+        }
         let batch = batch.into_iter().map(|Queued { pending, ticket }| (pending, Some(ticket)));
         let waited = first.map(|first| at.since(first));
         self.begin(committer, None, self.away, waited, batch, at)
@@ -301,8 +310,8 @@ impl OrderCore {
             requests.push(request);
         }
         self.begun += 1;
-        let under_way = BatchUnderWay { committer, awaited: awaited.clone(), number: self.begun, members };
-        self.batches.push(under_way);
+        let (number, began) = (self.begun, self.receiver.time());
+        self.batches.push(BatchUnderWay { committer, awaited: awaited.clone(), number, began, members });
         Attempt { committer, awaited, again, waited, batch: Batch { requests, at } }
     }
 

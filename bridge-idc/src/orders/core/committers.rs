@@ -13,6 +13,7 @@
 mod claims;
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, Sku, UnixMicros};
 
@@ -149,6 +150,13 @@ impl Committers {
         let queues =
             self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(queue.waiting.iter()));
         queues.map(|queued| &queued.pending)
+    }
+
+    /// Returns the brand of each request in the queues, and the time for which it has waited.
+    pub(super) fn waits(&self, now: UnixMicros) -> impl Iterator<Item = (&Brand, Duration)> {
+        let queues =
+            self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(queue.waiting.iter()));
+        queues.map(move |queued| (&queued.pending.request.brand, now.since(queued.ticket.since)))
     }
 
     /// Returns the needs of a request. A single committer shares with no other, so its needs are

@@ -202,6 +202,11 @@ impl Receiver {
         self.now = now;
     }
 
+    /// Returns the present time, as [`Self::set_time`] has it.
+    pub fn time(&self) -> Duration {
+        self.now
+    }
+
     /// Returns the time until which the caller of a request waits, by the clock of
     /// [`Self::set_time`]. Returns `None` if nobody knows.
     pub fn until(&self, token: Token) -> Option<Duration> {

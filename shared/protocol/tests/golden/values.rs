@@ -7,7 +7,7 @@ use bridge_protocol::wire::catalogue::{
     BrandRow, CategoryRow, Localised, ProductRow, StockRow, Variant, VariantOption,
 };
 use bridge_protocol::wire::control::{
-    self, Control, Goodbye, Heartbeat, Hello, Manifest, Obstacle, Readiness,
+    self, BrandGrant, Control, Goodbye, Grants, Heartbeat, Hello, Manifest, Obstacle, Readiness,
 };
 use bridge_protocol::wire::feed::{
     Applied, AskSums, Begin, Entry, Fresh, Heard, Page, Subscribe, Sums, ToPublisher, ToSubscriber,
@@ -68,6 +68,8 @@ pub(crate) fn all() -> Vec<Known> {
 
 fn control() -> Vec<Known> {
     let of = |name, kind: Control| known(name, "control::Control", kind);
+    let grant = BrandGrant { brand: "shoes".to_owned(), outstanding: 300, per_second: 2_500 };
+    let grants = Grants { number: 9, expires_millis: 1_000, brands: vec![grant] };
     vec![
         of("control-hello", hello().into()),
         of("control-heartbeat", Heartbeat { clock_micros: NOW, window: 2_048 }.into()),
@@ -75,6 +77,7 @@ fn control() -> Vec<Known> {
         of("control-refused", control::Refused { reason: "upgrade the peer".to_owned() }.into()),
         of("control-manifest", Manifest { note: Bytes::from_static(b"bridge sealing keys\n") }.into()),
         of("v1.1/control-readiness", readiness().into()),
+        of("v1.4/control-grants", grants.into()),
     ]
 }
 

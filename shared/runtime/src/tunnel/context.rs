@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::domain::identity::SpiffeId;
-use bridge_protocol::wire::control::Obstacle;
+use bridge_protocol::wire::control::{Grants, Obstacle};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
@@ -34,6 +34,8 @@ pub struct Greeting {
     /// Obstacles of this agent; `None` for an agent that does not report them, such as a cloud
     /// agent.
     pub readiness: Option<BTreeSet<Obstacle>>,
+    /// Limits for each cloud agent; `None` for an agent that grants nothing, such as a cloud agent.
+    pub grants: Option<Arc<Grants>>,
 }
 
 /// Phase of the tunnel. It only moves forward.

@@ -144,6 +144,7 @@ impl Link {
             version: self.record.version,
             lanes: self.record.lanes,
             payments: self.record.payments,
+            round_trip: self.record.connection.rtt(),
             sender: self.queues.sender(),
         })
     }
@@ -193,7 +194,7 @@ impl Link {
         let control = ControlReader::new(self.clone(), &agreed.hello);
         tasks.spawn(control.read(agreed.control.reader));
         let (link, writer) = (self.clone(), agreed.control.writer);
-        tasks.spawn(async move { link.write_control(writer, agreed.said.manifest).await });
+        tasks.spawn(async move { link.write_control(writer, &agreed.said, &agreed.hello).await });
         let link = self.clone();
         tasks.spawn(async move { link.watch_lanes().await });
         let link = self.clone();
