@@ -18,7 +18,7 @@ use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::order_link::sender::SenderLimits;
-use bridge_protocol::wire::{feed, payment};
+use bridge_protocol::wire::{control, feed, payment};
 use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, LastLogged};
@@ -37,7 +37,7 @@ use crate::config::{BrandConfig, CloudConfig, StorefrontConfig};
 use crate::currencies::{self, Currencies};
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
-use crate::order_link::{self, KeysLog, KeysWatch, OrderLink};
+use crate::order_link::{self, CreditReport, KeysLog, KeysWatch, OrderLink};
 use crate::replica::compress::Compressor;
 use crate::replica::follow::{Follower, ReplicaState, Snapshots};
 use crate::replica::replica_rows::ReplicaRows;
@@ -88,7 +88,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let last = LastLogged::beside(&config.audit.key_file)?;
     last.configuration(&audit, &config.effective);
 
-    let features = vec![feed::FEATURE.to_owned(), payment::FEATURE.to_owned()];
+    let features = [feed::FEATURE, payment::FEATURE, control::CREDITS].map(str::to_owned).to_vec();
     let (_greeting, greeting) =
         watch::channel(Greeting { agent: config.agent.name.clone(), features, ..Greeting::default() });
     let Started { handle: tunnel, events, feed } = Tunnel::start(
@@ -104,10 +104,11 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let pinned = pinned_keys(&config.sealing.verifier_keys)?;
     let keys = KeysLog { log: audit.clone(), last };
     // The index of a brand is its position among all brands, both here and in `shop`.
-    let weights: Vec<usize> = config.brands.values().map(|brand| brand.weight).collect();
+    let brands: Vec<(Brand, usize)> =
+        config.brands.iter().map(|(brand, config)| (brand.clone(), config.weight)).collect();
     let (reached, owner) = order_link::start(
         limits(&config),
-        &weights,
+        &brands,
         pinned.clone(),
         keys,
         events,
@@ -369,6 +370,15 @@ impl Report for CloudReport {
         let load = self.link.load();
         let replica = self.replica.borrow().clone();
         let keys = self.sealing.borrow().len();
+        let credit = |credit: &CreditReport| {
+            let CreditReport { brand, outstanding, limit } = credit;
+            json!({
+                "brand": brand.as_str(),
+                "outstanding": outstanding,
+                "limit": limit.map(|limit| limit.outstanding),
+                "per_second": limit.map(|limit| limit.per_second),
+            })
+        };
         json!({
             "agent": self.name,
             "role": "cloud",
@@ -378,6 +388,7 @@ impl Report for CloudReport {
             "connections_max": self.connections_max,
             "takes_orders": load.link_open && self.audit.is_writable(),
             "orders_queued": load.queued,
+            "credits": self.link.credits().iter().map(credit).collect::<Value>(),
             "takes_payments": self.payments.load().link_open,
             "sealing_keys": keys,
             "catalogue": {

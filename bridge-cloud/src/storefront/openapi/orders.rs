@@ -31,6 +31,7 @@ pub(super) fn operations() -> Vec<Operation> {
     cancel.answer(StatusCode::OK, "Its units are for sale again", schema("Receipt"));
     cancel.problems.extend([Kind::UnknownOrder, Kind::NotCancellable]);
     for operation in [&mut place, &mut cancel] {
+        operation.is_limited = true;
         operation.answer(StatusCode::ACCEPTED, "Nobody knows yet: ask at its Location", schema("Unknown"));
         operation.header(StatusCode::ACCEPTED, "Location", "Where to ask", text());
         operation.header(StatusCode::ACCEPTED, "Retry-After", "Seconds", json!({"type": "integer"}));

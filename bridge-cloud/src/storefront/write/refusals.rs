@@ -21,10 +21,15 @@ pub(in crate::storefront) fn in_progress(again_after: Duration) -> Problem {
 pub(in crate::storefront) fn unavailable(refused: NotAdmitted) -> Problem {
     let kind = match refused {
         NotAdmitted::NoLink | NotAdmitted::NoAuditLog => Kind::Unavailable,
-        NotAdmitted::Full => Kind::Busy,
+        NotAdmitted::Full | NotAdmitted::OutOfCredit(_) => Kind::Busy,
         NotAdmitted::Draining => Kind::ShuttingDown,
     };
-    Problem::new(kind, format!("{refused}; nothing happened, try again")).retry_after(refused.retry_after())
+    let problem = Problem::new(kind, format!("{refused}; nothing happened, try again"));
+    let problem = problem.retry_after(refused.retry_after());
+    match refused {
+        NotAdmitted::OutOfCredit(out) => problem.out_of_credit(out),
+        _ => problem,
+    }
 }
 
 /// Returns the problem for a question that nobody could answer. It says nothing about the order.

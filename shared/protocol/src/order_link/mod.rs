@@ -25,6 +25,12 @@ mod request;
 /// Shares of brands in a full queue.
 pub mod fair_share;
 
+/// Credits that agents of the data centre grant, and their classes.
+pub mod credits;
+
+/// Times at which refused callers are to come back.
+pub mod come_back;
+
 /// Requests that the sender has not sent yet.
 mod fair_queue;
 

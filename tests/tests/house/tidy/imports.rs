@@ -34,7 +34,7 @@ const CLOUD: Floors = &[
     ("seal", &["admission", "body_mark", "metrics", "order_link"]),
     ("storefront/audit", &[]),
     ("storefront/paths", &[]),
-    ("storefront/problem", &[]),
+    ("storefront/problem", &["admission"]),
     ("storefront/state", &["body_mark", "config", "metrics", "order_link", "seal"]),
     ("storefront/connection", &["config", "metrics"]),
     ("storefront/reads", &["metrics", "replica", "storefront/problem"]),
