@@ -10,6 +10,9 @@ mod backlog;
 /// Credits of each brand.
 mod credits;
 
+/// Limits of the brands.
+mod limits;
+
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
@@ -19,7 +22,8 @@ use bridge_protocol::domain::identity::SpiffeId;
 use bridge_protocol::domain::{Brand, OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::credits::{CreditClass, GrantBook};
+use bridge_protocol::order_link::adaptive;
+use bridge_protocol::order_link::credits::CreditClass;
 use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::order_link::sender::{
     BodyMark, CallerAnswer, Output, Rejected, RequestClass, RequestId, Sender, SenderLimits,
@@ -36,12 +40,13 @@ use bridge_runtime::telemetry::shared::Queue;
 use bridge_runtime::tunnel::{Events, LinkSender, LinkUp, TunnelEvent};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::backlog::Backlogs;
 pub use self::backlog::Slot;
 pub use self::credits::CreditReport;
 use self::credits::{Credit, Credits};
+use self::limits::BrandLimits;
 use crate::admission::{Load, NotAdmitted};
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
@@ -200,7 +205,11 @@ impl OrderLink {
         credit: Option<Credit>,
     ) -> Result<CarryResult, Rejected> {
         // The owner ends only with the process. Then the outcome is unknown.
-        Ok(match answered.await.unwrap_or(Ok(Reply::Ended(CallerAnswer::Unknown)))? {
+        let reply = answered.await.unwrap_or(Ok(Reply::Ended(CallerAnswer::Unknown)))?;
+        if let (Reply::Ended(CallerAnswer::Settled(_)), Some(credit)) = (&reply, &credit) {
+            credit.note_done();
+        }
+        Ok(match reply {
             Reply::Ended(answer) => CarryResult::Ended(answer),
             Reply::SealAgain(request) => {
                 CarryResult::SealAgain(SealAgain { link: self.clone(), request, trace, credit })
@@ -263,17 +272,17 @@ pub fn start(
     metrics.shared.queues.set_limit(Queue::PaymentQuestions, payments.questions_max);
     let (names, weights): (Vec<Brand>, Vec<usize>) = brands.iter().cloned().unzip();
     let credits = Arc::new(Credits::new(&names));
+    let queue_max = u32::try_from(orders.queue_max).unwrap_or(u32::MAX);
     let (orders, orders_reached, orders_submitted) =
         LaneDriver::new(orders, &weights, Lane::Orders, credits.clone());
     let (payments, payments_reached, payments_submitted) =
         LaneDriver::new(payments, &weights, Lane::Payments, credits.clone());
-    let started = Instant::now();
+    let (started, limit_max) = (Instant::now(), queue_max);
     let owner = OrderLinkDriver {
         orders,
         payments,
         started,
-        credits,
-        grants: GrantBook::default(),
+        limits: BrandLimits::new(credits, brands.len(), limit_max),
         links: HashMap::new(),
         pinned,
         keys,
@@ -426,9 +435,7 @@ struct OrderLinkDriver {
     payments: LaneDriver,
     /// Start of the senders' clock.
     started: Instant,
-    credits: Arc<Credits>,
-    /// Grants of the data centre's agents.
-    grants: GrantBook,
+    limits: BrandLimits,
     links: HashMap<LinkId, Link>,
     /// Keys of the IDC agents that may sign a manifest.
     pinned: Vec<NoteVerifier>,
@@ -454,12 +461,14 @@ impl OrderLinkDriver {
     ) {
         let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut submissions = Vec::with_capacity(TAKEN_AT_ONCE);
+        let mut adapts = interval(adaptive::COMPUTED_EVERY);
+        adapts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // If no timer runs, only events matter. An hour stands for that.
             let timeouts = [
                 self.orders.sender.next_timeout(),
                 self.payments.sender.next_timeout(),
-                self.grants.next_expiry(self.now()),
+                self.limits.next_expiry(self.now()),
             ];
             let timeout = timeouts.into_iter().flatten().min();
             let timeout = timeout.unwrap_or(self.now() + Duration::from_secs(3_600));
@@ -478,12 +487,16 @@ impl OrderLinkDriver {
                     let (now, orders) = (self.now(), &self.orders.sender);
                     self.payments.handle_submission(now, submission, |order| orders.is_placing(order));
                 }
+                _ = adapts.tick(), if self.limits.adapts(self.now()) => {
+                    let now = self.now();
+                    self.limits.adapt(now);
+                }
                 () = sleep_until(self.started + timeout) => {
                     let now = self.now();
                     self.orders.sender.handle_timeout(now);
                     self.payments.sender.handle_timeout(now);
                     self.see(|centre, now| centre.forget(now.at));
-                    self.set_limits();
+                    self.limits.set(now);
                 }
             }
             self.prefer_keys();
@@ -503,8 +516,7 @@ impl OrderLinkDriver {
             TunnelEvent::Up(LinkUp { link, peer, target, hello, lanes, payments, sender, .. }) => {
                 self.see(|centre, now| centre.handle_up(link, &peer, target.as_deref(), now));
                 self.links.insert(link, Link { sender, peer, keys: Vec::new() });
-                self.grants.handle_link_up(link);
-                self.set_limits();
+                self.limits.change(now, |grants| grants.handle_link_up(link));
                 self.orders.sender.handle_link_up(now, link, lanes, hello.window);
                 self.take_manifest(link, &hello.manifest);
                 if payments {
@@ -524,39 +536,29 @@ impl OrderLinkDriver {
             TunnelEvent::Window { link, window } => self.orders.sender.handle_window(now, link, window),
             TunnelEvent::Manifest { link, note } => self.take_manifest(link, &note),
             TunnelEvent::Grants { link, grants } => {
-                self.grants.handle_grants(now, link, &grants);
-                self.set_limits();
+                self.limits.change(now, |book| book.handle_grants(now, link, &grants));
             }
             TunnelEvent::Readiness { link, obstacles } => self.take_readiness(link, &obstacles),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
                 self.see(|centre, now| centre.handle_open(link, false, now));
-                self.grants.handle_link_open(link, false);
-                self.set_limits();
+                self.limits.change(now, |grants| grants.handle_link_open(link, false));
                 self.orders.sender.handle_link_open(now, link, false);
                 self.payments.sender.handle_link_open(now, link, false);
             }
             TunnelEvent::Heard { link } => {
                 self.see(|centre, now| centre.handle_open(link, true, now));
-                self.grants.handle_link_open(link, true);
-                self.set_limits();
+                self.limits.change(now, |grants| grants.handle_link_open(link, true));
                 self.orders.sender.handle_link_open(now, link, true);
                 self.payments.sender.handle_link_open(now, link, true);
             }
             TunnelEvent::Down { link, .. } => {
                 self.see(|centre, now| centre.handle_down(link, now));
                 self.links.remove(&link);
-                self.grants.handle_link_down(link);
-                self.set_limits();
+                self.limits.change(now, |grants| grants.handle_link_down(link));
                 self.orders.sender.handle_link_down(now, link);
                 self.payments.sender.handle_link_down(now, link);
             }
         }
-    }
-
-    /// Sets the brands' limits by the grants.
-    fn set_limits(&self) {
-        let now = self.now();
-        self.credits.set_limits(|brand| self.grants.limit_of(now, brand));
     }
 
     /// Decodes an answer. A malformed one ends its link, which is logged and counted there.

@@ -5,11 +5,12 @@
 //! that has as many requests outstanding as its limit allows is refused, and no other. A refused
 //! caller is told when to come back, so that callers do not all come at once.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bridge_protocol::domain::Brand;
+use bridge_protocol::order_link::adaptive::SeenAnswers;
 use bridge_protocol::order_link::come_back::{ComeBack, ComeBacks};
 use bridge_protocol::order_link::credits::{BrandLimit, CreditClass};
 use bridge_protocol::order_link::fair_share::BrandIndex;
@@ -41,7 +42,18 @@ struct BrandCredits {
     /// Requests a second that the data centre commits; 0 if that is not known.
     per_second: AtomicU32,
     outstanding: AtomicU32,
+    answers: AnswerTimes,
     come_backs: Mutex<ComeBacks>,
+}
+
+/// Answers of one brand since they were last taken. Times are in microseconds.
+#[derive(Debug)]
+struct AnswerTimes {
+    done: AtomicU32,
+    shortest: AtomicU64,
+    longest: AtomicU64,
+    /// Time of the last answer, or of the first request that was outstanding after all others.
+    progress: AtomicU64,
 }
 
 /// The credit of one request.
@@ -49,6 +61,8 @@ struct BrandCredits {
 pub(super) struct Credit {
     credits: Arc<Credits>,
     brand: BrandIndex,
+    /// Time when it was spent.
+    since: Duration,
 }
 
 /// A brand's credits, for `status` and metrics.
@@ -70,6 +84,12 @@ impl Credits {
             limit: AtomicU32::new(NO_LIMIT),
             per_second: AtomicU32::new(0),
             outstanding: AtomicU32::new(0),
+            answers: AnswerTimes {
+                done: AtomicU32::new(0),
+                shortest: AtomicU64::new(u64::MAX),
+                longest: AtomicU64::new(0),
+                progress: AtomicU64::new(0),
+            },
             come_backs: Mutex::default(),
         };
         Self {
@@ -80,9 +100,9 @@ impl Credits {
     }
 
     /// Sets the limit of each brand.
-    pub(super) fn set_limits(&self, limit_of: impl Fn(&Brand) -> Option<BrandLimit>) {
-        for of_brand in &self.brands {
-            let limit = limit_of(&of_brand.brand);
+    pub(super) fn set_limits(&self, limit_of: impl Fn(BrandIndex, &Brand) -> Option<BrandLimit>) {
+        for (index, of_brand) in self.brands.iter().enumerate() {
+            let limit = limit_of(BrandIndex(index), &of_brand.brand);
             let outstanding = limit.map_or(NO_LIMIT, |limit| limit.outstanding);
             of_brand.limit.store(outstanding, Ordering::Relaxed);
             of_brand.per_second.store(limit.map_or(0, |limit| limit.per_second), Ordering::Relaxed);
@@ -102,7 +122,11 @@ impl Credits {
         let Some(of_brand) = self.brands.get(brand.0) else { return Ok(None) };
         let limit = of_brand.limit.load(Ordering::Relaxed);
         let before = of_brand.outstanding.fetch_add(1, Ordering::AcqRel);
-        let credit = Credit { credits: self.clone(), brand };
+        let since = self.started.elapsed();
+        if before == 0 {
+            of_brand.answers.progress.store(micros(since), Ordering::Relaxed);
+        }
+        let credit = Credit { credits: self.clone(), brand, since };
         if limit == NO_LIMIT || before < class.part_of(limit) {
             return Ok(Some(credit));
         }
@@ -111,6 +135,21 @@ impl Credits {
         let mut come_backs = of_brand.come_backs.lock().unwrap_or_else(PoisonError::into_inner);
         let ComeBack { pause, after_secs } = come_backs.refuse(self.started.elapsed(), per_second);
         Err(OutOfCredit { limit, per_second, pause, after_secs })
+    }
+
+    /// Takes what was seen of a brand's answers since the last call.
+    pub(super) fn take_seen(&self, brand: BrandIndex) -> SeenAnswers {
+        let Some(of_brand) = self.brands.get(brand.0) else { return SeenAnswers::default() };
+        let AnswerTimes { done, shortest, longest, progress } = &of_brand.answers;
+        let done = done.swap(0, Ordering::Relaxed);
+        let shortest = shortest.swap(u64::MAX, Ordering::Relaxed);
+        let mut longest = longest.swap(0, Ordering::Relaxed);
+        if done == 0 && of_brand.outstanding.load(Ordering::Relaxed) > 0 {
+            let waits = micros(self.started.elapsed()).saturating_sub(progress.load(Ordering::Relaxed));
+            longest = longest.max(waits);
+        }
+        let shortest = (shortest != u64::MAX).then(|| Duration::from_micros(shortest));
+        SeenAnswers { done, shortest, longest: Duration::from_micros(longest) }
     }
 
     /// Waits for the pause of a refusal. If too many wait, it returns at once.
@@ -135,6 +174,23 @@ impl Credits {
     }
 }
 
+impl Credit {
+    /// Notes that its request was carried out.
+    pub(super) fn note_done(&self) {
+        let Some(of_brand) = self.credits.brands.get(self.brand.0) else { return };
+        let now = self.credits.started.elapsed();
+        let (delay, answers) = (micros(now.saturating_sub(self.since)), &of_brand.answers);
+        answers.done.fetch_add(1, Ordering::Relaxed);
+        answers.shortest.fetch_min(delay, Ordering::Relaxed);
+        answers.longest.fetch_max(delay, Ordering::Relaxed);
+        answers.progress.store(micros(now), Ordering::Relaxed);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Drop for Credit {
     fn drop(&mut self) {
         if let Some(of_brand) = self.credits.brands.get(self.brand.0) {
@@ -155,7 +211,7 @@ mod tests {
     }
 
     fn limit_shoes(credits: &Credits, outstanding: u32) {
-        credits.set_limits(|brand| {
+        credits.set_limits(|_, brand| {
             (brand.as_str() == "shoes").then_some(BrandLimit { outstanding, per_second: 100 })
         });
     }
@@ -182,9 +238,24 @@ mod tests {
         assert_eq!(credits.report()[0].outstanding, 100);
         limit_shoes(&credits, 50);
         assert!(credits.spend(SHOES, CreditClass::Cancellation).is_err());
-        credits.set_limits(|_| None);
+        credits.set_limits(|_, _| None);
         assert!(credits.spend(SHOES, CreditClass::Order).is_ok());
         drop(held);
         assert!(credits.report().is_empty(), "{:?}", credits.report());
+    }
+
+    #[test]
+    fn only_requests_that_were_carried_out_show_a_delay() {
+        let credits = credits();
+        let [done, refused] = [(); 2].map(|()| credits.spend(SHOES, CreditClass::Order).unwrap().unwrap());
+        done.note_done();
+        drop((done, refused));
+        let seen = credits.take_seen(SHOES);
+        assert_eq!((seen.done, seen.shortest), (1, Some(seen.longest)));
+        let SeenAnswers { done, shortest, longest } = credits.take_seen(SHOES);
+        assert_eq!((done, shortest, longest), (0, None, Duration::ZERO), "nothing is outstanding");
+        let _waits = credits.spend(SHOES, CreditClass::Order).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(credits.take_seen(SHOES).longest > Duration::ZERO);
     }
 }

@@ -2,21 +2,17 @@
 //! the database has shown.
 //!
 //! Sans-IO. Each brand has a limit of its own, because the committers already give it its share by
-//! weight: its queue tells how much of the database it gets. If its oldest request waits for longer
-//! than the target, the limit becomes what the database commits in that time, by the rate that it
-//! has shown while requests waited. If its queue is short, the limit grows without end, also when
-//! nobody uses it. So a limit that was too low always heals, and a brand without a queue has none.
-//!
-//! The smallest limit and the smallest step of growth are two numbers. A limit at its smallest
-//! still lets requests through that show when the database is better.
+//! weight: its queue tells how much of the database it gets. `QueueControl` has the law. A brand
+//! without a queue has no limit.
 
 #![expect(clippy::float_arithmetic, reason = "a limit is an estimate, and no money")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::queue_control::{ControlTimes, QueueControl, WAIT_TARGET};
 use bridge_protocol::wire::control::{BrandGrant, Grants};
 
 /// Interval at which the limits are computed.
@@ -31,10 +27,6 @@ const SENT_IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Grants expire after this many intervals without a new one.
 const EXPIRES_AFTER: u32 = 10;
 
-/// Time that the oldest request should wait, beside the time of a commit. It is enough for the next
-/// batch to be full when a committer takes it.
-const WAIT_TARGET: Duration = Duration::from_millis(50);
-
 /// Longest time of a commit that the target counts. A database that is slower gets fewer requests,
 /// not older ones.
 const COMMIT_COUNTED_MAX: Duration = Duration::from_millis(500);
@@ -43,28 +35,9 @@ const COMMIT_COUNTED_MAX: Duration = Duration::from_millis(500);
 /// two audit logs.
 const AROUND: Duration = Duration::from_millis(20);
 
-/// Shortest time with waiting requests that shows a rate.
-const SHOWN_IN_MIN: Duration = Duration::from_millis(100);
-
-/// Time over which a rate is measured. It is longer if a commit takes long.
-const SHOWN_IN: Duration = Duration::from_millis(400);
-
 /// Smallest limit of one cloud agent. It is large enough that a quiet brand is not refused because
 /// the database hesitates.
 const LIMIT_MIN: f64 = 8.0;
-
-/// Smallest step by which a limit grows.
-const PROBE: f64 = 1.0;
-
-/// Growth of a limit below what the database has shown, in the time of one request: an effect is
-/// not seen earlier.
-const GROWTH_KNOWN: f64 = 2.5;
-
-/// Growth of a limit beyond that, in the same time.
-const GROWTH_BEYOND: f64 = 1.3;
-
-/// Time after which a rate that is not shown again counts half.
-const SHOWN_HALVES_IN: Duration = Duration::from_secs(10);
 
 /// Time for which a link counts as using a brand's limit.
 const LINK_USES_FOR: Duration = Duration::from_secs(1);
@@ -91,24 +64,12 @@ pub(super) struct Credits {
 /// The limit of one brand, and what the database has shown of it.
 #[derive(Debug)]
 struct BrandCredit {
-    /// Requests that all cloud agents together may have outstanding.
-    limit: f64,
+    /// Control of the requests that all cloud agents together may have outstanding.
+    control: QueueControl,
     /// Limit of one cloud agent in the last message; infinite if it had none.
     sent: f64,
     /// Links that sent a request, with the time of the last one.
     links: BTreeMap<LinkId, Duration>,
-    /// Longest wait seen since the limit was last computed.
-    oldest: Duration,
-    /// Requests committed since then.
-    committed: u32,
-    /// Time since requests waited.
-    quiet_for: Duration,
-    /// Committed requests and time of the last intervals in which requests waited.
-    shown: VecDeque<(u32, Duration)>,
-    /// Last rate that was shown, in requests a second.
-    rate: f64,
-    /// Highest rate that was shown. It fades.
-    best: f64,
 }
 
 impl Credits {
@@ -141,14 +102,14 @@ impl Credits {
     /// Notes that a batch begins with a request of a brand that waited for this time.
     pub(super) fn began(&mut self, brand: &Brand, waited: Duration) {
         if let Some(brand) = self.brands.get_mut(brand) {
-            brand.oldest = brand.oldest.max(waited);
+            brand.control.waited(waited);
         }
     }
 
     /// Notes a committed request of a brand.
     pub(super) fn committed(&mut self, brand: &Brand) {
         if let Some(brand) = self.brands.get_mut(brand) {
-            brand.committed += 1;
+            brand.control.done(1);
         }
     }
 
@@ -173,21 +134,19 @@ impl Credits {
         waiting.for_each(|(brand, waits)| self.began(brand, waits));
         let passed = now.saturating_sub(self.computed_at);
         self.computed_at = now;
-        let target = WAIT_TARGET + self.commit_time.min(COMMIT_COUNTED_MAX);
-        let times = ControlTimes { passed, target, total: target + round_trip + AROUND };
-        let limit_max = self.limit_max;
+        let service = self.commit_time.min(COMMIT_COUNTED_MAX);
+        let times = ControlTimes { passed, service, total: WAIT_TARGET + service + round_trip + AROUND };
         for brand in self.brands.values_mut() {
-            brand.compute(times, limit_max);
+            brand.control.compute(times);
             brand.links.retain(|_, last| now.saturating_sub(*last) < LINK_USES_FOR);
         }
         let message = self.message(now);
-        self.brands.retain(|_, brand| brand.limit < limit_max || !brand.links.is_empty());
+        self.brands.retain(|_, brand| brand.control.is_limited() || !brand.links.is_empty());
         message
     }
 
     fn message(&mut self, now: Duration) -> Option<Grants> {
-        let limit_max = self.limit_max;
-        let is_limited = |brand: &BrandCredit| brand.limit < limit_max;
+        let is_limited = |brand: &BrandCredit| brand.control.is_limited();
         let is_changed = |brand: &BrandCredit| is_limited(brand) != brand.sent.is_finite();
         let has_halved =
             self.brands.values().any(|brand| is_limited(brand) && brand.of_a_link() * 2.0 <= brand.sent);
@@ -201,7 +160,7 @@ impl Credits {
         let mut brands = Vec::new();
         for (name, brand) in &mut self.brands {
             brand.sent = f64::INFINITY;
-            if brand.limit < limit_max {
+            if brand.control.is_limited() {
                 brand.sent = brand.of_a_link();
                 brands.push(BrandGrant {
                     brand: name.as_str().to_owned(),
@@ -217,81 +176,9 @@ impl Credits {
     }
 }
 
-/// Times by which a limit is computed.
-#[derive(Debug, Clone, Copy)]
-struct ControlTimes {
-    /// Time since the limits were last computed.
-    passed: Duration,
-    /// Longest time that the oldest request should wait.
-    target: Duration,
-    /// Time of a request from its admission to its answer, if it waits for the target.
-    total: Duration,
-}
-
 impl BrandCredit {
     fn without_limit(limit_max: f64) -> Self {
-        Self {
-            limit: limit_max,
-            sent: f64::INFINITY,
-            links: BTreeMap::new(),
-            oldest: Duration::ZERO,
-            committed: 0,
-            quiet_for: Duration::ZERO,
-            shown: VecDeque::new(),
-            rate: 0.0,
-            best: 0.0,
-        }
-    }
-
-    fn compute(&mut self, times: ControlTimes, limit_max: f64) {
-        let (oldest, committed) = (std::mem::take(&mut self.oldest), std::mem::take(&mut self.committed));
-        let ControlTimes { passed, target, total } = times;
-        let total = total.as_secs_f64();
-        self.best *= 0.5f64.powf(passed.as_secs_f64() / SHOWN_HALVES_IN.as_secs_f64());
-        let waits = oldest * 2 >= target;
-        self.quiet_for = if waits { Duration::ZERO } else { self.quiet_for + passed };
-        let commit_time = target.saturating_sub(WAIT_TARGET);
-        if self.quiet_for <= commit_time * 2 {
-            self.show(committed, passed, commit_time);
-        } else {
-            self.shown.clear();
-        }
-        if oldest > target {
-            if let Some(rate) = self.shown_rate(commit_time) {
-                self.limit = self.limit.min(rate * total);
-            }
-        } else if !waits {
-            let growth = if self.limit < self.best * total { GROWTH_KNOWN } else { GROWTH_BEYOND };
-            self.limit = self.limit * growth.powf(passed.as_secs_f64() / total) + PROBE;
-        }
-        self.limit = self.limit.clamp(LIMIT_MIN, limit_max);
-    }
-
-    /// Notes an interval in which requests waited.
-    fn show(&mut self, committed: u32, passed: Duration, commit_time: Duration) {
-        self.shown.push_back((committed, passed));
-        // Several commits fall into this time, so that a rate does not depend on when one ends.
-        let shown_in = SHOWN_IN.max(commit_time * 3);
-        while let Some((_, first)) = self.shown.front()
-            && self.shown_for() - *first >= shown_in
-        {
-            self.shown.pop_front();
-        }
-        if let Some(rate) = self.shown_rate(commit_time) {
-            (self.rate, self.best) = (rate, self.best.max(rate));
-        }
-    }
-
-    fn shown_for(&self) -> Duration {
-        self.shown.iter().map(|(_, passed)| *passed).sum()
-    }
-
-    /// Returns the rate of the last intervals in which requests waited, in requests a second.
-    /// Returns `None` if they were too short to show one.
-    fn shown_rate(&self, commit_time: Duration) -> Option<f64> {
-        let time = self.shown_for();
-        let committed: u32 = self.shown.iter().map(|(committed, _)| *committed).sum();
-        (time >= SHOWN_IN_MIN.max(commit_time * 2)).then(|| f64::from(committed) / time.as_secs_f64())
+        Self { control: QueueControl::new(LIMIT_MIN, limit_max), sent: f64::INFINITY, links: BTreeMap::new() }
     }
 
     /// Returns the number of links that share the limit.
@@ -300,11 +187,11 @@ impl BrandCredit {
     }
 
     fn of_a_link(&self) -> f64 {
-        (self.limit / self.sharers()).ceil().max(LIMIT_MIN)
+        (self.control.limit() / self.sharers()).ceil().max(LIMIT_MIN)
     }
 
     fn rate_of_a_link(&self) -> f64 {
-        self.rate / self.sharers()
+        self.control.rate() / self.sharers()
     }
 }
 

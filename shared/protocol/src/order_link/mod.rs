@@ -28,6 +28,12 @@ pub mod fair_share;
 /// Credits that agents of the data centre grant, and their classes.
 pub mod credits;
 
+/// Limit of what is outstanding at a queue, by its wait and its rate.
+pub mod queue_control;
+
+/// Limits while nobody grants any.
+pub mod adaptive;
+
 /// Times at which refused callers are to come back.
 pub mod come_back;
 
