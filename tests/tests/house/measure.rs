@@ -10,9 +10,9 @@ use bridge_skips::{Lack, skipped};
 use bridge_tests::testkit::http::Client;
 use bridge_tests::testkit::machine::make_ready;
 use bridge_tests::testkit::wan::{Conditions, Wan, lacks};
-use bridge_tests::tools::measure::orders;
 use bridge_tests::tools::measure::reads::{self, Effort};
 use bridge_tests::tools::measure::{Draw, FixedAnswer, HaproxyPair, NEEDS, Row, Server, Tuning};
+use bridge_tests::tools::measure::{fairness, orders};
 
 /// Row of the real invoices.
 const INVOICES: &str = "invoices_rtt10_vs_sql";
@@ -141,6 +141,30 @@ async fn a_ledger_is_filled_and_orders_are_placed_beside_an_empty_one() -> Resul
     let (length, mut draw) = (Duration::from_millis(100), Draw::from_seed(1));
     let rows = Box::pin(orders::grown::measure(dir.path(), 3_000, 1, length, &mut draw)).await?;
     are(&rows, &["hot_sku_grown_vs_empty"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_few_brands_flood_a_bridge_and_readers_come_beside_orders() -> Result<()> {
+    let program = Path::new(env!("CARGO_BIN_EXE_measure"));
+    let dir = tempfile::tempdir()?;
+    let effort = fairness::Effort { rounds: 1, seconds: 1, brands: 6, floods: 2, callers: 8 };
+    let rows = Box::pin(fairness::measure(program, dir.path(), effort, &mut Draw::from_seed(1))).await?;
+    let (refused, others): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.name == "fairness_refused_below_weight");
+    let names = [
+        "fairness_p99_vs_alone",
+        "fairness_p50_vs_alone",
+        "orders_beside_readers",
+        "orders_beside_readers_vs_bare",
+    ];
+    are(&others, &names);
+    let notes = &refused[0].notes;
+    assert!(
+        notes.len() == 3 && notes[2].starts_with("floods: ") && !notes[2].contains(" 0 orders"),
+        "{notes:?}"
+    );
+    assert!(others[2].notes.iter().all(|note| note.contains("readers")), "{:?}", others[2].notes);
     Ok(())
 }
 

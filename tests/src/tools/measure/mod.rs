@@ -34,6 +34,7 @@ mod bridge;
 mod catalogue;
 
 // The benches.
+pub mod fairness;
 mod freshness;
 pub mod orders;
 pub mod reads;
@@ -151,6 +152,18 @@ async fn measure(options: &Options) -> Result<Report> {
             }
             Bench::Orders => {
                 Box::pin(place(options, dir.path(), &mut draw)).await.context("measure orders")?
+            }
+            Bench::Fairness => {
+                let program = std::env::current_exe().context("find this program")?;
+                let effort = fairness::Effort {
+                    rounds: quick(3, 5),
+                    seconds: quick(3, 10) as u64,
+                    brands: 100,
+                    floods: 16,
+                    callers: 512,
+                };
+                let measured = fairness::measure(&program, dir.path(), effort, &mut draw);
+                Box::pin(measured).await.context("measure fairness")?
             }
             Bench::All => Vec::new(),
         });

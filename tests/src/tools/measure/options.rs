@@ -10,7 +10,8 @@ use crate::tools::command::Usage;
 /// Orders of `--grown` without a number.
 const GROWN: &str = "10000000";
 /// All benches, in the order in which they run.
-const EACH: [Bench; 5] = [Bench::Reads, Bench::Freshness, Bench::Start, Bench::Tunnel, Bench::Orders];
+const EACH: [Bench; 6] =
+    [Bench::Reads, Bench::Freshness, Bench::Start, Bench::Tunnel, Bench::Orders, Bench::Fairness];
 
 /// Measures what a user has today and Bridge, in turns in one run, on this machine.
 #[derive(Clone, Debug, Parser)]
@@ -77,6 +78,9 @@ pub(super) enum Bench {
     /// launch, all SKUs and real invoices: SQL over TLS, and PostgreSQL's own limit in batches,
     /// against Bridge. It needs a WAN of IP packets, which takes root.
     Orders,
+    /// The latency of 84 brands' orders while 16 other brands bring 20 times their share, against
+    /// the same without them; and orders beside a flood of readers.
+    Fairness,
     /// All benches.
     All,
 }
@@ -130,7 +134,7 @@ mod tests {
         assert_eq!(chosen(&[]), EACH);
         assert_eq!(chosen(&["start", "all"]), EACH);
         assert_eq!(chosen(&["start", "--quick", "reads", "start"]), [Bench::Reads, Bench::Start]);
-        assert_eq!(chosen(&["orders", "tunnel"]), [Bench::Tunnel, Bench::Orders]);
+        assert_eq!(chosen(&["fairness", "orders"]), [Bench::Orders, Bench::Fairness]);
         assert!(parsed(&["tunnel"]).expect("valid").is_named(Bench::Tunnel));
         assert!(!parsed(&["all"]).expect("valid").is_named(Bench::Tunnel));
         assert!(parsed(&["tunnels"]).is_err());

@@ -42,6 +42,7 @@ use crate::testkit::wan::{Conditions, Wan};
 use across::{Across, set_up};
 use batch_limit::BatchLimit;
 use mix::{Mix, Orders};
+pub(super) use sample::rate;
 use sample::{Sample, median};
 use scene::{SCENES, Scene};
 use sql::{Arrival, Sql};

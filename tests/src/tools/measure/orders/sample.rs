@@ -49,7 +49,7 @@ impl Sample {
 }
 
 /// Returns a number a second.
-pub(super) fn rate(count: u64, took: Duration) -> Thousandths {
+pub(in crate::tools::measure) fn rate(count: u64, took: Duration) -> Thousandths {
     u64::try_from(u128::from(count) * 1_000_000_000_000 / took.as_nanos().max(1)).unwrap_or(u64::MAX)
 }
 
