@@ -12,7 +12,7 @@ use bridge_tests::testkit::machine::make_ready;
 use bridge_tests::testkit::wan::{Conditions, Wan, lacks};
 use bridge_tests::tools::measure::reads::{self, Effort};
 use bridge_tests::tools::measure::{Draw, FixedAnswer, HaproxyPair, NEEDS, Row, Server, Tuning};
-use bridge_tests::tools::measure::{fairness, orders};
+use bridge_tests::tools::measure::{fairness, orders, surge};
 
 /// Row of the real invoices.
 const INVOICES: &str = "invoices_rtt10_vs_sql";
@@ -165,6 +165,37 @@ async fn a_few_brands_flood_a_bridge_and_readers_come_beside_orders() -> Result<
         "{notes:?}"
     );
     assert!(others[2].notes.iter().all(|note| note.contains("readers")), "{:?}", others[2].notes);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_surge_meets_a_bare_server_and_bridge_with_orders_meanwhile() -> Result<()> {
+    let program = Path::new(env!("CARGO_BIN_EXE_measure"));
+    let dir = tempfile::tempdir()?;
+    let second = Duration::from_secs(1);
+    let effort = surge::Effort {
+        rounds: 1,
+        calm: second,
+        held: second,
+        decay: second,
+        calm_per_s: 20,
+        orders_per_s: 20,
+        products: 20,
+    };
+    let mut draw = Draw::from_seed(1);
+    let (rows, plots) = Box::pin(surge::measure(program, dir.path(), effort, &mut draw)).await?;
+    let (errors, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.name == "surge_errors");
+    let names = [
+        "surge_pv_per_min",
+        "surge_read_p99_ms",
+        "surge_orders_per_s",
+        "surge_memory_mib",
+        "surge_memory_after_mib",
+    ];
+    are(&others, &names);
+    assert_eq!((errors[0].baseline(), errors[0].bridge()), (0, 0), "{:?}", others[0].notes);
+    assert!(others[0].notes.iter().all(|note| note.contains("no error")), "{:?}", others[0].notes);
+    assert!(plots.iter().all(|plot| plot.series.iter().all(|series| !series.points.is_empty())));
     Ok(())
 }
 

@@ -39,6 +39,7 @@ mod freshness;
 pub mod orders;
 pub mod reads;
 mod start;
+pub mod surge;
 mod tunnel;
 
 use std::future::Future;
@@ -85,6 +86,10 @@ const CONNECTIONS: [usize; 3] = [16, 64, 256];
 const CLIENTS: [usize; 2] = [32, 64];
 const CALLERS: [usize; 2] = [512, 2_000];
 const BATCHES: [usize; 3] = [64, 512, 2_048];
+/// Page views a second in the calm before the surge: thirty times as many are a million a minute.
+const CALM_PER_S: u64 = 560;
+/// Orders a second beside the surge.
+const SURGE_ORDERS_PER_S: u64 = 150;
 /// Most orders of a grown ledger in a quick run.
 const QUICKLY_GROWN: u64 = 200_000;
 
@@ -118,7 +123,7 @@ async fn measure(options: &Options) -> Result<Report> {
         machine::PROFILE
     ));
     let mut draw = Draw::from_seed(seed);
-    let mut rows = Vec::new();
+    let (mut rows, mut plots) = (Vec::new(), Vec::new());
     for bench in options.chosen() {
         // Each bench has its own folder, which is deleted after its processes have ended.
         let dir = tempfile::Builder::new().prefix("bridge-measure-").tempdir();
@@ -165,11 +170,28 @@ async fn measure(options: &Options) -> Result<Report> {
                 let measured = fairness::measure(&program, dir.path(), effort, &mut draw);
                 Box::pin(measured).await.context("measure fairness")?
             }
+            Bench::Surge => {
+                let program = std::env::current_exe().context("find this program")?;
+                let seconds = |few: usize, many: usize| Duration::from_secs(quick(few, many) as u64);
+                let effort = surge::Effort {
+                    rounds: quick(1, 3),
+                    calm: seconds(3, 15),
+                    held: seconds(6, 60),
+                    decay: seconds(3, 20),
+                    calm_per_s: CALM_PER_S,
+                    orders_per_s: SURGE_ORDERS_PER_S,
+                    products: READ_PRODUCTS,
+                };
+                let measured = surge::measure(&program, dir.path(), effort, &mut draw);
+                let (rows, own_plots) = Box::pin(measured).await.context("measure the surge")?;
+                plots.extend(own_plots);
+                rows
+            }
             Bench::All => Vec::new(),
         });
     }
     // Read last, because all programs are installed by now.
-    Ok(Report { machine: Machine::this(options.quick).await, seed, rows })
+    Ok(Report { machine: Machine::this(options.quick).await, seed, rows, plots })
 }
 
 fn tell_what_is_left_out(bench: Bench) {

@@ -10,8 +10,15 @@ use crate::tools::command::Usage;
 /// Orders of `--grown` without a number.
 const GROWN: &str = "10000000";
 /// All benches, in the order in which they run.
-const EACH: [Bench; 6] =
-    [Bench::Reads, Bench::Freshness, Bench::Start, Bench::Tunnel, Bench::Orders, Bench::Fairness];
+const EACH: [Bench; 7] = [
+    Bench::Reads,
+    Bench::Freshness,
+    Bench::Start,
+    Bench::Tunnel,
+    Bench::Orders,
+    Bench::Fairness,
+    Bench::Surge,
+];
 
 /// Measures what a user has today and Bridge, in turns in one run, on this machine.
 #[derive(Clone, Debug, Parser)]
@@ -81,6 +88,9 @@ pub(super) enum Bench {
     /// The latency of 84 brands' orders while 16 other brands bring 20 times their share, against
     /// the same without them; and orders beside a flood of readers.
     Fairness,
+    /// Page views of a launch, 30 times as many as before for a minute, with orders meanwhile: a
+    /// bare server against Bridge.
+    Surge,
     /// All benches.
     All,
 }
@@ -134,7 +144,7 @@ mod tests {
         assert_eq!(chosen(&[]), EACH);
         assert_eq!(chosen(&["start", "all"]), EACH);
         assert_eq!(chosen(&["start", "--quick", "reads", "start"]), [Bench::Reads, Bench::Start]);
-        assert_eq!(chosen(&["fairness", "orders"]), [Bench::Orders, Bench::Fairness]);
+        assert_eq!(chosen(&["surge", "orders", "fairness"]), [Bench::Orders, Bench::Fairness, Bench::Surge]);
         assert!(parsed(&["tunnel"]).expect("valid").is_named(Bench::Tunnel));
         assert!(!parsed(&["all"]).expect("valid").is_named(Bench::Tunnel));
         assert!(parsed(&["tunnels"]).is_err());

@@ -37,6 +37,9 @@ impl Report {
             // Writing to a string cannot fail.
             let _written = section(&mut page, row);
         }
+        for plot in &self.plots {
+            let _written = writeln!(page, "<section>{}</section>", plot.svg());
+        }
         page.push_str("</body></html>\n");
         page
     }
@@ -127,6 +130,7 @@ mod tests {
             "64 callers",
             "Bridge &lt;at&gt; 512 callers",
             "seed 42",
+            "reads over time",
         ] {
             assert!(page.contains(part), "{part}");
         }

@@ -7,6 +7,7 @@ use serde::ser::{SerializeStruct, Serializer};
 
 use super::machine::Machine;
 use super::row::{AtLoad, Loads, Middle, Row, Spread};
+use crate::tools::plot::Plot;
 
 /// The report. Its fields are the keys of `--json`.
 #[derive(Debug, Serialize)]
@@ -15,6 +16,9 @@ pub struct Report {
     /// Seed of the order of turns.
     pub(super) seed: u32,
     pub(super) rows: Vec<Row>,
+    /// Plots over time, for the page.
+    #[serde(skip)]
+    pub(super) plots: Vec<Plot>,
 }
 
 impl Serialize for Row {
@@ -182,6 +186,7 @@ pub(super) mod tests {
                 row("freshness_p99_ms", "ms", Middle::P99, Target::Bridge(9_000)),
                 orders,
             ],
+            plots: vec![Plot { title: "reads over time".to_owned(), ..Plot::default() }],
         }
     }
 
