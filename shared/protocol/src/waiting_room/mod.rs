@@ -1,0 +1,36 @@
+//! The waiting room of a launch: everything that both agents, a storefront and an auditor must
+//! compute alike, as pure code.
+//!
+//! ```text
+//! entering    a customer reference -> subject tag -> entrant number -> signed ticket
+//! closed      all subject tags, in the order of their numbers -> root and count
+//! drawn       the committed halves of all sides, root, count -> seed -> a place for each number
+//! selling     the front moves over the places; a place that it passes is admitted
+//! ```
+//!
+//! Nothing here knows how the facts travel or where they are stored. Late entrants need no case of
+//! their own: the place of an entrant number behind the draw is the number itself.
+
+/// Names of launches.
+pub mod launch_id;
+
+/// The keys of a launch: for subject tags and for tickets.
+pub mod launch_keys;
+
+/// Tickets: signed by a launch's key, verified without asking anybody.
+pub mod ticket;
+
+/// Random numbers for tests.
+#[cfg(test)]
+mod dice;
+
+/// Number of an entrant of a launch: 0 for the first one. Numbers have no gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntrantNumber(pub u32);
+
+/// A place in the queue of a launch: the number of places in front of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlaceNumber(pub u32);
+
+/// Most entrants of one launch.
+pub const ENTRANTS_MAX: u32 = 1 << 24;
