@@ -20,6 +20,24 @@ pub mod launch_keys;
 /// Tickets: signed by a launch's key, verified without asking anybody.
 pub mod ticket;
 
+/// The entrants: root and count of their tags.
+pub mod entrants;
+
+/// Halves of a seed, and the commitments to them.
+pub mod halves;
+
+/// Places by a keyed permutation of the entrant numbers.
+pub mod permutation;
+
+/// Published draws: their JSON form, and the check of all that they claim.
+pub mod published_draw;
+
+/// The draw, step by step: commitments, closing, halves, seed.
+pub mod draw;
+
+/// Hexadecimal digits in published files.
+mod hex;
+
 /// Random numbers for tests.
 #[cfg(test)]
 mod dice;
