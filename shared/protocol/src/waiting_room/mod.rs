@@ -14,6 +14,9 @@
 /// Names of launches.
 pub mod launch_id;
 
+/// Launches as data: their terms with every check, and their states.
+pub mod launch;
+
 /// The keys of a launch: for subject tags and for tickets.
 pub mod launch_keys;
 
