@@ -38,8 +38,24 @@ pub mod published_draw;
 /// The draw, step by step: commitments, closing, halves, seed.
 pub mod draw;
 
+/// Admission: the front, claimed and expired places, sessions, and the units that they hold.
+pub mod front;
+
+/// Places that the front has passed, with their states.
+mod passed;
+
+/// Pace of the front, as it was in the last half minute.
+pub mod pace;
+
+/// The estimated wait, and the time of the next poll.
+pub mod wait;
+
 /// Hexadecimal digits in published files.
 mod hex;
+
+/// A simulated launch: people with clients that poll, no-shows, and a rate that is halved.
+#[cfg(test)]
+mod simulation;
 
 /// Random numbers for tests.
 #[cfg(test)]
