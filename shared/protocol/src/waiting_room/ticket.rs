@@ -218,6 +218,15 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_has_the_bytes_that_another_program_gives() {
+        // From a program in Python that shares no code with this one. `docs/launch.md` shows both.
+        let page = include_str!("../../../../docs/launch.md");
+        let (key, text) =
+            (signer("shoes", "aj1").verifier().to_string(), ticket(3).sign(&signer("shoes", "aj1")));
+        assert!(page.contains(&format!("\n{key}\n{text}\n")), "{key}\n{text}");
+    }
+
+    #[test]
     fn each_reason_to_refuse_a_ticket_has_its_error() {
         let text = ticket(3).sign(&signer("shoes", "aj1"));
         let all = keys(&[("shoes", "aj1"), ("shoes", "aj2"), ("hats", "aj1")]);
