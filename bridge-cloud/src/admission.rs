@@ -49,9 +49,25 @@ pub enum NotAdmitted {
     /// The limit of waiting requests is reached, and the brand has its share of them.
     #[error("as many requests wait as are accepted")]
     Full,
+    /// The brand has as many requests outstanding as the data centre takes.
+    #[error("the brand has as many requests outstanding as the data centre takes now")]
+    OutOfCredit(OutOfCredit),
     /// The agent is shutting down.
     #[error("this agent is shutting down")]
     Draining,
+}
+
+/// Refusal of a request for which its brand has no credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfCredit {
+    /// Requests of the brand that may be outstanding.
+    pub limit: u32,
+    /// Requests a second that the data centre commits; 0 if that is not known.
+    pub per_second: u32,
+    /// Time for which the answer waits.
+    pub pause: Duration,
+    /// Whole seconds after which the caller is to come back.
+    pub after_secs: u32,
 }
 
 impl NotAdmitted {
@@ -62,6 +78,7 @@ impl NotAdmitted {
             Self::NoLink => Duration::from_secs(2),
             // An operator must make room on a disk.
             Self::NoAuditLog => Duration::from_secs(5),
+            Self::OutOfCredit(refused) => Duration::from_secs(refused.after_secs.into()),
             // A full queue empties in well under a second.
             Self::Full | Self::Draining => Duration::from_secs(1),
         }

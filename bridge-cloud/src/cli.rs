@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use bridge_protocol::domain::identity::Role;
 use bridge_runtime::cli::{self, Outcome};
+use bridge_runtime::config::Reader;
 use bridge_runtime::telemetry::{self, Service};
-use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{audit_log, config, hardening};
+use bridge_runtime::{audit_log, check, config, hardening};
 use clap::{Parser, Subcommand};
 
 use crate::config::CloudConfig;
@@ -34,7 +34,8 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM, then drain and exit 0.
     Serve,
-    /// Check the configuration and all files that it names, and print all mistakes.
+    /// Check the configuration and all files that it names, and print all mistakes. The other side
+    /// is not asked: `/readyz` and `status` show it.
     Check {
         /// Print the effective configuration without secrets.
         #[arg(long)]
@@ -65,15 +66,10 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             cli::serve(serve::serve(config))?;
         }
         Command::Check { print_config } => {
-            let loaded = load(&config)?;
-            let (brands, snapshot) = (&loaded.brands, serve::snapshot_file(&loaded.agent.state_dir));
-            cli::together([
-                serve::pinned_keys(&loaded.sealing.verifier_keys).map(drop).map_err(cli::usage),
-                audit_log::check(&loaded.audit).map(drop).map_err(cli::usage),
-                Tunnel::check(&loaded.tunnel, Role::Cloud).map(drop).map_err(cli::usage),
-                currencies::check(&config, &serve::currencies_of(brands), &snapshot).map_err(cli::usage),
-            ])?;
-            cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
+            let loaded = CloudConfig::load_and_check(&config, config::environment(), check_files);
+            let loaded = loaded.map_err(cli::usage)?;
+            let effective = print_config.then_some(loaded.effective.as_str());
+            cli::checked(&config, &loaded.warnings, effective)?;
         }
         Command::Status { json } => {
             cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
@@ -81,6 +77,16 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Audit(command) => audit_log::command::run(command, || Ok(load(&config)?.audit))?,
     }
     Ok(())
+}
+
+/// Adds the mistakes in the files and folders that the configuration names.
+fn check_files(config: &CloudConfig, reader: &mut Reader) {
+    check::files(reader, Role::Cloud, &config.agent, &config.audit, &config.tunnel);
+    reader.refuse_each("sealing.verifier_keys", serve::key_mistakes(&config.sealing.verifier_keys));
+    let snapshot = serve::snapshot_file(&config.agent.state_dir);
+    for (setting, mistake) in currencies::check(&serve::currencies_of(&config.brands), &snapshot) {
+        reader.refuse(&setting, mistake);
+    }
 }
 
 fn load(path: &Path) -> Result<CloudConfig, cli::Failure> {

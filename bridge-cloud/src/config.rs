@@ -45,6 +45,8 @@ pub struct CloudConfig {
     pub effective: String,
     /// Bounds of all settings that have some.
     pub bounds: Vec<Bounds>,
+    /// Sentences about settings that may be right, but rarely are.
+    pub warnings: Vec<String>,
 }
 
 impl CloudConfig {
@@ -54,6 +56,20 @@ impl CloudConfig {
     ///
     /// Returns all mistakes if there are any.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Mistakes> {
+        Self::load_and_check(path, environment, |_, _| ())
+    }
+
+    /// Does the same as [`Self::load`] with more checks, whose mistakes are reported with all
+    /// others. The checks get a placeholder for each value that could not be read.
+    ///
+    /// # Errors
+    ///
+    /// Returns all mistakes if there are any.
+    pub fn load_and_check(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        check: impl FnOnce(&Self, &mut Reader),
+    ) -> Result<Self, Mistakes> {
         let mut reader = Reader::open(path, "BRIDGE_CLOUD", environment)?;
         let agent = AgentConfig::read(&mut reader);
         let admin = AdminConfig::read(&mut reader, "127.0.0.1:9080");
@@ -65,13 +81,12 @@ impl CloudConfig {
         let orders = OrdersConfig::read(&mut reader);
         let payments = PaymentsConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
+        reader.refuse_shared(&[("admin.listen", admin.listen), ("storefront.listen", storefront.listen)]);
         let brands = reader.named("brands", BrandConfig::read);
         if brands.is_empty() {
             reader.refuse("brands", "has none: add a section [brands.NAME] for each brand this agent serves");
         }
         refuse_shared_tokens(&mut reader, &brands);
-        let bounds = reader.bounds();
-        let effective = reader.finish()?;
         // Nothing is left out here: an invalid brand or name is already a mistake.
         let brand = |(name, settings): (String, BrandSettings)| {
             let BrandSettings { token, currency, weight } = settings;
@@ -80,7 +95,7 @@ impl CloudConfig {
             Some((Brand::new(&name).ok()?, config))
         };
         let brands = brands.into_iter().filter_map(brand).collect();
-        Ok(Self {
+        let mut config = Self {
             agent,
             admin,
             log,
@@ -92,9 +107,14 @@ impl CloudConfig {
             payments,
             catalogue,
             brands,
-            effective,
-            bounds,
-        })
+            effective: String::new(),
+            bounds: reader.bounds(),
+            warnings: Vec::new(),
+        };
+        check(&config, &mut reader);
+        config.warnings = reader.warnings();
+        config.effective = reader.finish()?;
+        Ok(config)
     }
 }
 

@@ -26,27 +26,22 @@ pub fn notes(configured: &Currencies, ledger: &Currencies) -> Vec<String> {
     differences(configured, ledger).map(note).collect()
 }
 
-/// Compares a configuration with the catalogue that was served last. A snapshot that is missing or
-/// unreadable has no information.
-///
-/// # Errors
-///
-/// Returns all differences at once.
-pub fn check(config: &Path, configured: &Currencies, snapshot: &Path) -> Result<(), String> {
-    let Ok(Some(image)) = snapshot::read_of_any_brands(snapshot) else { return Ok(()) };
+/// Compares a configuration with the catalogue that was served last. Returns a mistake for each
+/// setting that differs. A snapshot that is missing or unreadable has no information.
+pub fn check(configured: &Currencies, snapshot: &Path) -> Vec<(String, String)> {
+    let Ok(Some(image)) = snapshot::read_of_any_brands(snapshot) else { return Vec::new() };
     let ledger = replica_rows::currencies(image.rows.iter().map(|(key, row)| (key, row)));
     let mistake = |(brand, here, there): (&Brand, &Currency, &Currency)| {
-        format!(
-            "{}: brands.{brand}.currency: must be {:?}, which the data centre's ledger has for this brand, is {:?}; if the ledger was \
-             changed since this agent ended, remove {}",
-            config.display(),
+        let mistake = format!(
+            "must be {:?}, which the data centre's ledger has for this brand, is {:?}; if the ledger was changed since this agent \
+             ended, remove {}",
             there.as_str(),
             here.as_str(),
             snapshot.display()
-        )
+        );
+        (format!("brands.{brand}.currency"), mistake)
     };
-    let mistakes: Vec<String> = differences(configured, &ledger).map(mistake).collect();
-    if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
+    differences(configured, &ledger).map(mistake).collect()
 }
 
 fn differences<'a>(
@@ -95,16 +90,18 @@ mod tests {
             (key, BrandRow { currency: code.to_owned() }.encode_to_vec().into())
         };
         let rows = vec![row("hats", "JPY"), row("shoes", "KRW"), row("tea", "GBP")];
-        let image = Image { position: Position { seq: 1, mark: 0 }, fresh_micros: 0, rows };
         let brands = ["hats", "shoes", "tea"].map(brand).into_iter().collect::<BTreeSet<_>>();
+        let image = Image { brands, position: Position { seq: 1, mark: 0 }, fresh_micros: 0, rows };
         let configured = of(&[("hats", "KRW"), ("new", "USD"), ("shoes", "KRW"), ("tea", "KRW")]);
-        let config = Path::new("bridge-cloud.toml");
-        assert_eq!(check(config, &configured, &path), Ok(()), "a missing file is an error");
-        snapshot::write(&path, &brands, &image).unwrap();
-        let mistakes = check(config, &configured, &path).unwrap_err();
-        let expected = "bridge-cloud.toml: brands.hats.currency: must be \"JPY\"";
-        assert!(mistakes.starts_with(expected) && mistakes.lines().count() == 2, "{mistakes}");
-        assert!(mistakes.contains("catalogue.snapshot"), "{mistakes}");
-        assert_eq!(check(config, &of(&[("shoes", "KRW")]), &path), Ok(()));
+        assert_eq!(check(&configured, &path), [], "a missing file is an error");
+        snapshot::write(&path, &image).unwrap();
+        let mistakes = check(&configured, &path);
+        let [(setting, mistake), (other, _)] = &mistakes[..] else { panic!("{mistakes:?}") };
+        assert!(setting == "brands.hats.currency" && other == "brands.tea.currency", "{mistakes:?}");
+        assert!(
+            mistake.starts_with("must be \"JPY\"") && mistake.contains("catalogue.snapshot"),
+            "{mistake}"
+        );
+        assert_eq!(check(&of(&[("shoes", "KRW")]), &path), []);
     }
 }

@@ -4,7 +4,8 @@
 //! The code is sans-IO: the order link's owner passes events of the tunnel, and the admin listener
 //! reads the state. A state that lasts less than [`GRACE`] is not reported, and a state that is
 //! over is not reported any more. So a restart or a new link is no news, and reports do not
-//! flicker.
+//! flicker. If no agent takes orders, their obstacles are reported at once, because every order is
+//! refused meanwhile.
 //!
 //! If a state returns within [`GRACE`] after it ended, it counts as lasting since its first start.
 //! So an agent that dies again and again, or whose database works only for moments, is reported.
@@ -156,13 +157,20 @@ impl DataCentre {
     /// Returns the current report for an operator.
     pub fn said(&self, now: Instant) -> DataCentreReport {
         let is_in_the_way = |(stops_orders, _): &(bool, String)| *stops_orders;
-        let lines = || self.agents.iter().flat_map(|(name, agent)| agent.lines(name, now));
-        let (in_the_way, notes): (Vec<_>, Vec<_>) = lines().partition(is_in_the_way);
+        let takes_orders = self.takes_orders();
+        let grace = if takes_orders { GRACE } else { Duration::ZERO };
+        let lines = self.agents.iter().flat_map(|(name, agent)| agent.lines(name, grace, now));
+        let (in_the_way, notes): (Vec<_>, Vec<_>) = lines.partition(is_in_the_way);
         let texts = |lines: Vec<(bool, String)>| lines.into_iter().map(|(_, line)| line).collect();
-        if self.agents.values().any(|agent| agent.takes_orders(now)) {
+        if takes_orders {
             return DataCentreReport { obstacles: Vec::new(), notes: texts([in_the_way, notes].concat()) };
         }
         DataCentreReport { obstacles: texts(in_the_way), notes: texts(notes) }
+    }
+
+    /// Returns true if an agent is linked and reports nothing that stops orders.
+    pub fn takes_orders(&self) -> bool {
+        self.count(AgentStanding::TakesOrders) > 0
     }
 
     /// Returns one row for each agent, for `status`.
@@ -265,19 +273,20 @@ impl AgentRecord {
         !self.is_linked() && now.saturating_duration_since(self.since.at) >= long
     }
 
-    /// Returns the obstacles that it has reported for longer than the grace period.
-    fn obstacles(&self, now: Instant) -> impl Iterator<Item = (Obstacle, Moment)> {
-        let lasts = move |since: &Moment| now.saturating_duration_since(since.at) >= GRACE;
+    /// Returns the obstacles that it has reported for longer than the grace period. `grace` is the
+    /// period of those that stop orders.
+    fn obstacles(&self, grace: Duration, now: Instant) -> impl Iterator<Item = (Obstacle, Moment)> {
+        let lasts = move |(obstacle, since): &(Obstacle, Moment)| {
+            let grace = if obstacle.stops_orders() { grace } else { GRACE };
+            now.saturating_duration_since(since.at) >= grace
+        };
         let told = self.told.iter().flatten().map(|(obstacle, since)| (*obstacle, *since));
-        told.filter(move |(_, since)| self.is_linked() && lasts(since))
-    }
-
-    fn takes_orders(&self, now: Instant) -> bool {
-        self.is_linked() && !self.obstacles(now).any(|(obstacle, _)| obstacle.stops_orders())
+        told.filter(move |told| self.is_linked() && lasts(told))
     }
 
     /// Returns the sentences about it, each with a flag that it takes no orders for this reason.
-    fn lines(&self, name: &str, now: Instant) -> Vec<(bool, String)> {
+    /// See [`Self::obstacles`] for `grace`.
+    fn lines(&self, name: &str, grace: Duration, now: Instant) -> Vec<(bool, String)> {
         if self.is_away_for(GRACE, now) {
             let since = self.since.clock;
             let line = format!(
@@ -291,7 +300,7 @@ impl AgentRecord {
                 format!("the data centre's agent {name} says since {since}: {what}; its /readyz has more");
             (obstacle.stops_orders(), line)
         };
-        self.obstacles(now).map(line).collect()
+        self.obstacles(grace, now).map(line).collect()
     }
 
     fn stands(&self, standing: AgentStanding) -> bool {

@@ -7,15 +7,23 @@
 /// Number of waiting requests of each brand.
 mod backlog;
 
+/// Credits of each brand.
+mod credits;
+
+/// Limits of the brands.
+mod limits;
+
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::domain::identity::SpiffeId;
-use bridge_protocol::domain::{OrderId, TraceParent};
+use bridge_protocol::domain::{Brand, OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::adaptive;
+use bridge_protocol::order_link::credits::CreditClass;
 use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::order_link::sender::{
     BodyMark, CallerAnswer, Output, Rejected, RequestClass, RequestId, Sender, SenderLimits,
@@ -32,11 +40,14 @@ use bridge_runtime::telemetry::shared::Queue;
 use bridge_runtime::tunnel::{Events, LinkSender, LinkUp, TunnelEvent};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::backlog::Backlogs;
 pub use self::backlog::Slot;
-use crate::admission::Load;
+pub use self::credits::CreditReport;
+use self::credits::{Credit, Credits};
+use self::limits::BrandLimits;
+use crate::admission::{Load, NotAdmitted};
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
 
@@ -51,6 +62,7 @@ const READINESS_LOGGED: u32 = 20;
 pub struct OrderLink {
     submissions: mpsc::Sender<Submission>,
     backlogs: Backlogs,
+    credits: Arc<Credits>,
     load: watch::Receiver<Load>,
 }
 
@@ -102,6 +114,7 @@ pub struct SealAgain {
     link: OrderLink,
     request: RequestId,
     trace: Option<TraceParent>,
+    credit: Option<Credit>,
 }
 
 impl OrderLink {
@@ -114,6 +127,27 @@ impl OrderLink {
     /// requests of this class is reached and the brand has its share of them.
     pub fn slot(&self, class: RequestClass, brand: BrandIndex) -> Option<Slot> {
         self.backlogs.of(class).take(brand)
+    }
+
+    /// Spends a credit for the request of a slot. The request has it until it is answered.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the brand has as many requests outstanding as the data centre takes.
+    pub fn pay(&self, mut slot: Slot, class: CreditClass) -> Result<Slot, NotAdmitted> {
+        let credit = self.credits.spend(slot.brand(), class).map_err(NotAdmitted::OutOfCredit)?;
+        slot.set_credit(credit);
+        Ok(slot)
+    }
+
+    /// Waits for the pause of a refusal.
+    pub async fn pause(&self, pause: Duration) {
+        self.credits.pause(pause).await;
+    }
+
+    /// Returns the credits of the brands that have a limit or requests outstanding.
+    pub fn credits(&self) -> Vec<CreditReport> {
+        self.credits.report()
     }
 
     /// Submits a request that is not sealed, and waits for its answer. The request continues even
@@ -149,30 +183,36 @@ impl OrderLink {
     /// Fails if the request is rejected. It then has no effect.
     pub async fn carry(
         &self,
-        slot: Slot,
+        mut slot: Slot,
         order: OrderId,
         kind: to_idc::Kind,
         body: BodyMark,
         trace: Option<TraceParent>,
     ) -> Result<CarryResult, Rejected> {
         let (answer, answered) = oneshot::channel();
-        let caller = Caller { answer, trace };
+        let (caller, credit) = (Caller { answer, trace }, slot.take_credit());
         self.submissions
             .try_send(Submission::New { slot, order, kind, body, caller })
             .map_err(|_full| Rejected::Full)?;
-        self.answer(answered, trace).await
+        self.answer(answered, trace, credit).await
     }
 
+    /// Waits for the answer. The credit is given back with it.
     async fn answer(
         &self,
         answered: oneshot::Receiver<Result<Reply, Rejected>>,
         trace: Option<TraceParent>,
+        credit: Option<Credit>,
     ) -> Result<CarryResult, Rejected> {
         // The owner ends only with the process. Then the outcome is unknown.
-        Ok(match answered.await.unwrap_or(Ok(Reply::Ended(CallerAnswer::Unknown)))? {
+        let reply = answered.await.unwrap_or(Ok(Reply::Ended(CallerAnswer::Unknown)))?;
+        if let (Reply::Ended(CallerAnswer::Settled(_)), Some(credit)) = (&reply, &credit) {
+            credit.note_done();
+        }
+        Ok(match reply {
             Reply::Ended(answer) => CarryResult::Ended(answer),
             Reply::SealAgain(request) => {
-                CarryResult::SealAgain(SealAgain { link: self.clone(), request, trace })
+                CarryResult::SealAgain(SealAgain { link: self.clone(), request, trace, credit })
             }
         })
     }
@@ -187,12 +227,12 @@ impl SealAgain {
     /// Fails if another brand's request took the order's place in a full queue. The order then has
     /// no effect.
     pub async fn sealed(self, sealed: Option<to_idc::Kind>) -> Result<CarryResult, Rejected> {
-        let Self { link, request, trace } = self;
+        let Self { link, request, trace, credit } = self;
         let (answer, answered) = oneshot::channel();
         let caller = Caller { answer, trace };
         // The order still has its place in the queue, so it waits for its turn in the channel.
         let _owner_gone = link.submissions.send(Submission::Sealed { request, sealed, caller }).await;
-        link.answer(answered, trace).await
+        link.answer(answered, trace, credit).await
     }
 }
 
@@ -211,11 +251,11 @@ pub struct Started {
     pub data_centre: watch::Receiver<DataCentre>,
 }
 
-/// Starts an order link over a tunnel, for brands of these weights. Returns its handles, and the
-/// future that runs it until the tunnel ends.
+/// Starts an order link over a tunnel, for these brands and their weights. Returns its handles, and
+/// the future that runs it until the tunnel ends.
 pub fn start(
     [orders, payments]: [SenderLimits; 2],
-    weights: &[usize],
+    brands: &[(Brand, usize)],
     pinned: Vec<NoteVerifier>,
     keys: KeysLog,
     tunnel: Events,
@@ -230,13 +270,19 @@ pub fn start(
     metrics.shared.queues.set_limit(Queue::Questions, orders.questions_max);
     metrics.shared.queues.set_limit(Queue::Payments, payments.queue_max);
     metrics.shared.queues.set_limit(Queue::PaymentQuestions, payments.questions_max);
-    let (orders, orders_reached, orders_submitted) = LaneDriver::new(orders, weights, Lane::Orders);
-    let (payments, payments_reached, payments_submitted) = LaneDriver::new(payments, weights, Lane::Payments);
-    let started = Instant::now();
+    let (names, weights): (Vec<Brand>, Vec<usize>) = brands.iter().cloned().unzip();
+    let credits = Arc::new(Credits::new(&names));
+    let queue_max = u32::try_from(orders.queue_max).unwrap_or(u32::MAX);
+    let (orders, orders_reached, orders_submitted) =
+        LaneDriver::new(orders, &weights, Lane::Orders, credits.clone());
+    let (payments, payments_reached, payments_submitted) =
+        LaneDriver::new(payments, &weights, Lane::Payments, credits.clone());
+    let (started, limit_max) = (Instant::now(), queue_max);
     let owner = OrderLinkDriver {
         orders,
         payments,
         started,
+        limits: BrandLimits::new(credits, brands.len(), limit_max),
         links: HashMap::new(),
         pinned,
         keys,
@@ -278,6 +324,7 @@ impl LaneDriver {
         limits: SenderLimits,
         weights: &[usize],
         lane: Lane,
+        credits: Arc<Credits>,
     ) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
         // Room for one brand's flood and the shares of the others. If the owner stands still and
         // many brands come one after the other, more requests have slots; the further ones are
@@ -293,7 +340,7 @@ impl LaneDriver {
             backlogs: backlogs.clone(),
             load,
         };
-        (line, OrderLink { submissions, backlogs, load: load_seen }, submitted)
+        (line, OrderLink { submissions, backlogs, credits, load: load_seen }, submitted)
     }
 
     /// Takes a submission of a serving thread. `is_placed` tells if the other driver is placing
@@ -388,6 +435,7 @@ struct OrderLinkDriver {
     payments: LaneDriver,
     /// Start of the senders' clock.
     started: Instant,
+    limits: BrandLimits,
     links: HashMap<LinkId, Link>,
     /// Keys of the IDC agents that may sign a manifest.
     pinned: Vec<NoteVerifier>,
@@ -413,9 +461,15 @@ impl OrderLinkDriver {
     ) {
         let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut submissions = Vec::with_capacity(TAKEN_AT_ONCE);
+        let mut adapts = interval(adaptive::COMPUTED_EVERY);
+        adapts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // If no timer runs, only events matter. An hour stands for that.
-            let timeouts = [self.orders.sender.next_timeout(), self.payments.sender.next_timeout()];
+            let timeouts = [
+                self.orders.sender.next_timeout(),
+                self.payments.sender.next_timeout(),
+                self.limits.next_expiry(self.now()),
+            ];
             let timeout = timeouts.into_iter().flatten().min();
             let timeout = timeout.unwrap_or(self.now() + Duration::from_secs(3_600));
             tokio::select! {
@@ -433,11 +487,16 @@ impl OrderLinkDriver {
                     let (now, orders) = (self.now(), &self.orders.sender);
                     self.payments.handle_submission(now, submission, |order| orders.is_placing(order));
                 }
+                _ = adapts.tick(), if self.limits.adapts(self.now()) => {
+                    let now = self.now();
+                    self.limits.adapt(now);
+                }
                 () = sleep_until(self.started + timeout) => {
                     let now = self.now();
                     self.orders.sender.handle_timeout(now);
                     self.payments.sender.handle_timeout(now);
                     self.see(|centre, now| centre.forget(now.at));
+                    self.limits.set(now);
                 }
             }
             self.prefer_keys();
@@ -457,6 +516,7 @@ impl OrderLinkDriver {
             TunnelEvent::Up(LinkUp { link, peer, target, hello, lanes, payments, sender, .. }) => {
                 self.see(|centre, now| centre.handle_up(link, &peer, target.as_deref(), now));
                 self.links.insert(link, Link { sender, peer, keys: Vec::new() });
+                self.limits.change(now, |grants| grants.handle_link_up(link));
                 self.orders.sender.handle_link_up(now, link, lanes, hello.window);
                 self.take_manifest(link, &hello.manifest);
                 if payments {
@@ -475,20 +535,26 @@ impl OrderLinkDriver {
             }
             TunnelEvent::Window { link, window } => self.orders.sender.handle_window(now, link, window),
             TunnelEvent::Manifest { link, note } => self.take_manifest(link, &note),
+            TunnelEvent::Grants { link, grants } => {
+                self.limits.change(now, |book| book.handle_grants(now, link, &grants));
+            }
             TunnelEvent::Readiness { link, obstacles } => self.take_readiness(link, &obstacles),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
                 self.see(|centre, now| centre.handle_open(link, false, now));
+                self.limits.change(now, |grants| grants.handle_link_open(link, false));
                 self.orders.sender.handle_link_open(now, link, false);
                 self.payments.sender.handle_link_open(now, link, false);
             }
             TunnelEvent::Heard { link } => {
                 self.see(|centre, now| centre.handle_open(link, true, now));
+                self.limits.change(now, |grants| grants.handle_link_open(link, true));
                 self.orders.sender.handle_link_open(now, link, true);
                 self.payments.sender.handle_link_open(now, link, true);
             }
             TunnelEvent::Down { link, .. } => {
                 self.see(|centre, now| centre.handle_down(link, now));
                 self.links.remove(&link);
+                self.limits.change(now, |grants| grants.handle_link_down(link));
                 self.orders.sender.handle_link_down(now, link);
                 self.payments.sender.handle_link_down(now, link);
             }

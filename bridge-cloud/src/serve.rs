@@ -18,7 +18,7 @@ use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::order_link::sender::SenderLimits;
-use bridge_protocol::wire::{feed, payment};
+use bridge_protocol::wire::{control, feed, payment};
 use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, LastLogged};
@@ -37,7 +37,7 @@ use crate::config::{BrandConfig, CloudConfig, StorefrontConfig};
 use crate::currencies::{self, Currencies};
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
-use crate::order_link::{self, KeysLog, KeysWatch, OrderLink};
+use crate::order_link::{self, CreditReport, KeysLog, KeysWatch, OrderLink};
 use crate::replica::compress::Compressor;
 use crate::replica::follow::{Follower, ReplicaState, Snapshots};
 use crate::replica::replica_rows::ReplicaRows;
@@ -75,12 +75,9 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     if let Some(note) = &few_files {
         tracing::warn!(note, "fewer connections are taken than the configuration asks for");
     }
+    owner::check(&config.agent.state_dir)?;
     std::fs::create_dir_all(&config.agent.state_dir)
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;
-
-    if let Err(theirs) = owner::check(&config.agent.state_dir) {
-        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
-    }
 
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
@@ -88,7 +85,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let last = LastLogged::beside(&config.audit.key_file)?;
     last.configuration(&audit, &config.effective);
 
-    let features = vec![feed::FEATURE.to_owned(), payment::FEATURE.to_owned()];
+    let features = [feed::FEATURE, payment::FEATURE, control::CREDITS].map(str::to_owned).to_vec();
     let (_greeting, greeting) =
         watch::channel(Greeting { agent: config.agent.name.clone(), features, ..Greeting::default() });
     let Started { handle: tunnel, events, feed } = Tunnel::start(
@@ -104,10 +101,11 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let pinned = pinned_keys(&config.sealing.verifier_keys)?;
     let keys = KeysLog { log: audit.clone(), last };
     // The index of a brand is its position among all brands, both here and in `shop`.
-    let weights: Vec<usize> = config.brands.values().map(|brand| brand.weight).collect();
+    let brands: Vec<(Brand, usize)> =
+        config.brands.iter().map(|(brand, config)| (brand.clone(), config.weight)).collect();
     let (reached, owner) = order_link::start(
         limits(&config),
-        &weights,
+        &brands,
         pinned.clone(),
         keys,
         events,
@@ -200,17 +198,19 @@ pub fn currencies_of(brands: &BTreeMap<Brand, BrandConfig>) -> Currencies {
 struct Replica {
     master: ReplicaRows,
     updates: Vec<Update>,
+    brands: Vec<Brand>,
     snapshots: Snapshots,
     limits: subscriber::SubscriberLimits,
 }
 
 impl Replica {
-    /// Reads the snapshot. If it cannot be used, this is logged and the catalogue is fetched from
-    /// its source.
+    /// Reads the snapshot. If it cannot be used, or lacks a brand, this is logged and the catalogue
+    /// is fetched from its source. The brands that it has are served meanwhile.
     fn restore(config: &CloudConfig) -> anyhow::Result<Self> {
         let brands: BTreeSet<Brand> = config.brands.keys().cloned().collect();
         let path = snapshot_file(&config.agent.state_dir);
-        let mut master = ReplicaRows::new(Compressor::start().context("start the compressing thread")?);
+        let compressor = Compressor::start().context("start the compressing thread")?;
+        let mut master = ReplicaRows::new(brands.clone(), compressor);
         let started = Instant::now();
         let updates = match snapshot::read(&path, &brands) {
             Ok(Some(image)) => {
@@ -221,6 +221,11 @@ impl Replica {
                 // It comes first, so that no answer lacks its age.
                 updates.insert(0, Update::Fresh(Freshness { at: Instant::now(), before }));
                 tracing::info!(rows, took = ?started.elapsed(), age = ?before, "the catalogue is served from its snapshot");
+                if !master.lacking().is_empty() {
+                    let brands: Vec<&str> = master.lacking().iter().map(Brand::as_str).collect();
+                    let brands = brands.join(", ");
+                    tracing::warn!(%brands, "the snapshot is older than these brands: their reads are 503 until the data centre is reached");
+                }
                 updates
             }
             Ok(None) => Vec::new(),
@@ -235,8 +240,8 @@ impl Replica {
             silent_after: FEED_SILENT_AFTER,
             sums_every: config.catalogue.sums_every,
         };
-        let snapshots = Snapshots { path, brands, every: config.catalogue.snapshot_every };
-        Ok(Self { master, updates, snapshots, limits })
+        let snapshots = Snapshots { path, every: config.catalogue.snapshot_every };
+        Ok(Self { master, updates, brands: brands.into_iter().collect(), snapshots, limits })
     }
 
     /// Sends the restored rows to the serving threads, then follows the feed until the tunnel has
@@ -248,36 +253,32 @@ impl Replica {
         standing: watch::Sender<ReplicaState>,
         feed: mpsc::Receiver<FeedEvent>,
     ) {
-        let Self { master, updates, snapshots, limits } = self;
+        let Self { master, updates, brands, snapshots, limits } = self;
         let fresh = updates.iter().find_map(|update| match update {
             Update::Fresh(freshness) => Some(*freshness),
-            Update::StartAnew | Update::Rows { .. } => None,
+            Update::StartAnew { .. } | Update::Rows { .. } => None,
         });
         for update in updates {
             readers.send(update).await;
         }
         let (position, rows) = (master.position(), master.rows());
-        let currencies = master.currencies(&snapshots.brands);
+        let currencies = master.currencies();
         standing.send_replace(ReplicaState { position, fresh, rows, bootstrapping: false, currencies });
-        let brands = snapshots.brands.iter().cloned().collect();
-        let subscriber = Subscriber::new(limits, brands, position);
+        let subscriber = Subscriber::new(limits, brands, master.resumes_at());
         Follower::new(subscriber, master, readers, snapshots, metrics, standing).run(feed).await;
     }
 }
 
-/// Parses the pinned verifier keys.
-///
-/// # Errors
-///
-/// Returns the mistakes of all keys at once.
-pub fn pinned_keys(lines: &[String]) -> anyhow::Result<Vec<NoteVerifier>> {
-    let parse = |(index, line): (usize, &String)| {
-        NoteVerifier::parse(line).map_err(|error| format!("sealing.verifier_keys[{index}]: {error}"))
-    };
-    let (keys, mistakes): (Vec<_>, Vec<_>) = lines.iter().enumerate().map(parse).partition(Result::is_ok);
-    let mistakes: Vec<String> = mistakes.into_iter().filter_map(Result::err).collect();
-    anyhow::ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
-    Ok(keys.into_iter().filter_map(Result::ok).collect())
+/// Returns one mistake for each line that is no verifier key.
+pub fn key_mistakes(lines: &[String]) -> Vec<String> {
+    let parsed = lines.iter().map(|line| NoteVerifier::parse(line)).enumerate();
+    parsed.filter_map(|(index, key)| Some(format!("number {}: {}", index + 1, key.err()?))).collect()
+}
+
+fn pinned_keys(lines: &[String]) -> anyhow::Result<Vec<NoteVerifier>> {
+    let mistakes = key_mistakes(lines);
+    anyhow::ensure!(mistakes.is_empty(), "sealing.verifier_keys: {}", mistakes.join("; "));
+    Ok(lines.iter().filter_map(|line| NoteVerifier::parse(line).ok()).collect())
 }
 
 /// Returns the data centre's agents in the configuration, none of them linked.
@@ -356,7 +357,7 @@ impl Report for CloudReport {
         let agents = self.data_centre.borrow().said(Instant::now()).notes;
         let currencies = currencies::notes(&self.currencies, &self.replica.borrow().currencies);
         let notes = self.tunnel.note().into_iter().chain(self.few_files.clone());
-        notes.chain(self.audit.note()).chain(agents).chain(currencies).collect()
+        notes.chain(self.audit.notes()).chain(agents).chain(currencies).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {
@@ -369,6 +370,15 @@ impl Report for CloudReport {
         let load = self.link.load();
         let replica = self.replica.borrow().clone();
         let keys = self.sealing.borrow().len();
+        let credit = |credit: &CreditReport| {
+            let CreditReport { brand, outstanding, limit } = credit;
+            json!({
+                "brand": brand.as_str(),
+                "outstanding": outstanding,
+                "limit": limit.map(|limit| limit.outstanding),
+                "per_second": limit.map(|limit| limit.per_second),
+            })
+        };
         json!({
             "agent": self.name,
             "role": "cloud",
@@ -376,8 +386,9 @@ impl Report for CloudReport {
             "identity": self.tunnel.id().to_string(),
             "storefront": self.storefront.to_string(),
             "connections_max": self.connections_max,
-            "takes_orders": load.link_open && self.audit.is_writable(),
+            "takes_orders": load.link_open && self.audit.is_writable() && self.data_centre.borrow().takes_orders(),
             "orders_queued": load.queued,
+            "credits": self.link.credits().iter().map(credit).collect::<Value>(),
             "takes_payments": self.payments.load().link_open,
             "sealing_keys": keys,
             "catalogue": {

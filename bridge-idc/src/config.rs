@@ -15,7 +15,7 @@ use bridge_runtime::config::{
 
 use crate::database::COMMITTERS_MAX;
 pub use crate::database::LedgerUrl;
-use crate::payments::config::PaymentsConfig;
+use crate::payments::config::{GatewayKind, PaymentsConfig};
 
 /// The whole configuration of bridge-idc.
 pub struct IdcConfig {
@@ -45,6 +45,8 @@ pub struct IdcConfig {
     pub effective: String,
     /// The settings that have a smallest and a largest value.
     pub bounds: Vec<Bounds>,
+    /// Sentences about settings that may be right, but rarely are.
+    pub warnings: Vec<String>,
 }
 
 impl IdcConfig {
@@ -55,6 +57,20 @@ impl IdcConfig {
     ///
     /// Fails if the file cannot be read or a setting is wrong. All mistakes are reported together.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Mistakes> {
+        Self::load_and_check(path, environment, |_, _| ())
+    }
+
+    /// Does the same as [`Self::load`] with more checks, whose mistakes are reported with all
+    /// others. The checks get a placeholder for each value that could not be read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, a setting is wrong or a check refused one.
+    pub fn load_and_check(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        check: impl FnOnce(&Self, &mut Reader),
+    ) -> Result<Self, Mistakes> {
         let mut reader = Reader::open(path, "BRIDGE_IDC", environment)?;
         let agent = AgentConfig::read(&mut reader);
         let admin = AdminConfig::read(&mut reader, "127.0.0.1:9081");
@@ -66,10 +82,12 @@ impl IdcConfig {
         let orders = OrdersConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
         let payments = PaymentsConfig::read(&mut reader);
+        let webhooks = payments.webhook_listen.filter(|_| payments.gateway != GatewayKind::Off);
+        let webhooks = webhooks.map(|address| ("payments.webhook_listen", address));
+        let listeners: Vec<_> = [("admin.listen", admin.listen)].into_iter().chain(webhooks).collect();
+        reader.refuse_shared(&listeners);
         let weights = reader.named("brands", |section| section.number("weight", 1..=1_000, 1));
-        let bounds = reader.bounds();
-        let effective = reader.finish()?;
-        Ok(Self {
+        let mut config = Self {
             agent,
             admin,
             log,
@@ -85,9 +103,14 @@ impl IdcConfig {
                 .into_iter()
                 .filter_map(|(name, weight)| Some((Brand::new(&name).ok()?, weight)))
                 .collect(),
-            effective,
-            bounds,
-        })
+            effective: String::new(),
+            bounds: reader.bounds(),
+            warnings: Vec::new(),
+        };
+        check(&config, &mut reader);
+        config.warnings = reader.warnings();
+        config.effective = reader.finish()?;
+        Ok(config)
     }
 }
 

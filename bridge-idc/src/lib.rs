@@ -15,6 +15,9 @@ pub mod metrics;
 // Orders: received, opened, committed, signed and answered.
 pub mod orders;
 
+// Launches: added, listed and ended by an operator.
+pub mod launches;
+
 // Payments: charges and refunds through a gateway, and the resolution of unknown outcomes.
 pub mod payments;
 

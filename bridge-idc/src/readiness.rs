@@ -5,6 +5,7 @@
 //! is affected. This agent's `/readyz` has the full sentence.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::wire::control::Obstacle;
@@ -19,6 +20,8 @@ use crate::catalogue::sequencer::Head;
 use crate::orders::core::Input;
 use crate::orders::denied;
 use crate::orders::driver::DriverState;
+use crate::orders::store::Ledger;
+use crate::vault::keyring::Keyring;
 
 /// Interval of the checks for changes without a notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -36,6 +39,9 @@ const BELIEVED_AFTER: Duration = Duration::from_secs(5);
 
 /// Shortest interval between two queries to a database that is silent.
 const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// Interval of the checks for keys that only another agent has.
+const LOOK_FOR_KEYS_EVERY: Duration = Duration::from_secs(10);
 
 /// The sources of obstacles.
 pub(crate) struct Readiness {
@@ -55,12 +61,11 @@ impl Readiness {
     /// Returns the present obstacles.
     fn obstacles(&self, database: &mut Failing) -> BTreeSet<Obstacle> {
         let load = self.load.borrow();
-        let is_writable = self.audit.is_writable();
         let fails = database.is_failing(load.fails(), load.outages, Instant::now());
         let found = [
             (Obstacle::Database, fails),
-            (Obstacle::AuditLog, !is_writable),
-            (Obstacle::AuditUnpublished, is_writable && self.audit.obstacle().is_some()),
+            (Obstacle::AuditLog, !self.audit.is_writable()),
+            (Obstacle::AuditUnpublished, self.audit.is_unpublished()),
             (Obstacle::Brand, denied::note(&load.denied, clock::now()).is_some()),
             (Obstacle::Catalogue, stands_still(*self.head.borrow())),
         ];
@@ -124,6 +129,38 @@ impl Silence {
         }
         is_due
     }
+}
+
+/// Looks again and again for key-encryption keys that only another agent has, until the agent ends.
+/// `note` gets the sentence for the operator. A database that does not answer changes nothing.
+pub(crate) async fn look_for_keys(
+    ledger: Arc<Ledger>,
+    mut keys: watch::Receiver<Arc<Keyring>>,
+    note: watch::Sender<Option<String>>,
+    shutdown: Shutdown,
+) {
+    loop {
+        let checks = keys.borrow_and_update().checks();
+        if let Ok(newer) = ledger.newer_keys(&checks).await {
+            let told = keys_note(&newer);
+            note.send_if_modified(|known| std::mem::replace(known, told.clone()) != told);
+        }
+        tokio::select! {
+            Ok(()) = keys.changed() => {}
+            () = sleep(LOOK_FOR_KEYS_EVERY) => {}
+            _deadline = shutdown.started() => return,
+        }
+    }
+}
+
+/// Returns the note for the operator if another agent has newer key-encryption keys.
+fn keys_note(newer: &[String]) -> Option<String> {
+    let newest = newer.last()?;
+    Some(format!(
+        "another agent encrypts personal data with a key that is not in this agent's folder of keys: copy {} from that agent now. Until \
+         then its orders cannot be read here, and if its disk is lost before {newest} is copied, they can be read nowhere",
+        newer.join(", ")
+    ))
 }
 
 /// Detects a database that fails now, or repeatedly.
@@ -195,6 +232,13 @@ mod tests {
         assert!(told(62, false));
         assert!(!told(63, false) && !told(600, false));
         assert!(told(601, true) && !told(602, false));
+    }
+
+    #[test]
+    fn the_keys_that_another_agent_has_alone_are_named() {
+        assert_eq!(keys_note(&[]), None);
+        let note = keys_note(&["kek-2.key".to_owned(), "kek-3.key".to_owned()]).unwrap();
+        assert!(note.contains("copy kek-2.key, kek-3.key") && note.contains("before kek-3.key"), "{note}");
     }
 
     #[test]

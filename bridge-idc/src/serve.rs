@@ -6,13 +6,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::feed::publisher;
 use bridge_protocol::order_link::receiver::Receiver;
 use bridge_protocol::seal::manifest::{Manifest, ManifestError};
+use bridge_protocol::wire::control::BrandGrant;
 use bridge_protocol::wire::{self, feed};
 use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
@@ -82,11 +83,9 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         tracing::warn!(note, "connections to the database, or files of the audit log, may fail to open");
     }
     let state_dir = &config.agent.state_dir;
+    owner::check(state_dir)?;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
-    if let Err(theirs) = owner::check(state_dir) {
-        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
-    }
     let keys = CurrentKeys::load(&config.keys.dir)?;
     let (manifest, told) = manifest(&keys.now())?;
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;
@@ -102,6 +101,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
 
     let (state, state_seen) = watch::channel(Phase::WaitingForLedger("it has not been looked at".to_owned()));
     let (load, load_seen) = watch::channel(DriverState::default());
+    let (keys_told, other_keys) = watch::channel(None);
     let admin_listener = TcpListener::bind(config.admin.listen)
         .await
         .with_context(|| format!("listen on admin.listen {}", config.admin.listen))?;
@@ -115,6 +115,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         unprotected: config.ledger.unprotected,
         webhooks: config.payments.webhook_listen,
         few_files,
+        other_keys,
     };
     let admin = admin::serve(admin_listener, metrics.runtime.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
@@ -151,7 +152,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
     metrics.set_queue_limit(Queue::Unopened, limits.window_max);
     metrics.set_queue_limit(Queue::Commit, limits.window_max);
-    let mut features = vec![feed::FEATURE.to_owned()];
+    let mut features = vec![feed::FEATURE.to_owned(), wire::control::CREDITS.to_owned()];
     let payments = PaymentTasks::start(&config.payments, &ledger, &audit, &metrics, &shutdown).await?;
     if payments.service.is_some() {
         features.push(wire::payment::FEATURE.to_owned());
@@ -164,9 +165,10 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         features,
         // No obstacle is reported before the first check.
         readiness: None,
+        grants: None,
     };
     let (greetings, greeting) = watch::channel(greeting);
-    let told = greetings.clone();
+    let (told, granting) = (greetings.clone(), greetings.clone());
     let Started { handle: tunnel, events, feed } = Tunnel::start(
         &config.tunnel,
         Role::Idc,
@@ -196,14 +198,17 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let agent = OrderCore::with_weights(limits, keys.now(), &weights);
     metrics.set_queue_limit(Queue::Held, agent.held_max());
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
+    let other_keys = readiness::look_for_keys(ledger.clone(), keys.subscribe(), keys_told, shutdown.clone());
+    tokio::spawn(shutdown.core("the search for other agents' keys", other_keys));
     let (keys_of, kept_metrics) = (ledger.clone(), metrics.runtime.clone());
     let (driver, results) =
-        OrderDriver::new(agent, ledger, audit.clone(), metrics, load, payment_driver, keys_seen);
+        OrderDriver::new(agent, ledger, audit.clone(), metrics, load, payment_driver, keys_seen, &shutdown);
     let agent = driver.inputs();
     let readiness = Readiness { load: load_told, head: head_told, audit: audit.clone(), agent, failing };
     let readiness = readiness.keep_reporting(told, shutdown.clone());
     tokio::spawn(shutdown.core("what is told of this agent's readiness", readiness));
-    let driver = tokio::spawn(shutdown.core("the orders' shell", driver.run(events, results, payment_ends)));
+    let driver =
+        tokio::spawn(shutdown.core("the orders' shell", driver.run(events, results, payment_ends, granting)));
     let log = audit.clone();
     let check = async move |keys: &Keyring| keys_of.check_keys(&keys.checks(), clock::now()).await;
     let taken = move |keys: &Keyring| take_keys(keys, &greetings, &last, &log);
@@ -431,6 +436,8 @@ struct Status {
     webhooks: Option<SocketAddr>,
     /// Note that this process may open fewer files than it needs, if so.
     few_files: Option<String>,
+    /// Note that another agent has keys that this one lacks, if so.
+    other_keys: watch::Receiver<Option<String>>,
 }
 
 impl Report for Status {
@@ -458,13 +465,17 @@ impl Report for Status {
     }
 
     fn notes(&self) -> Vec<String> {
-        let (certificates, catalogue) = match &*self.state.borrow() {
-            Phase::WaitingForLedger(_) => (None, None),
-            Phase::Serving(tunnel, head, _) => (tunnel.note(), readiness::catalogue_note(*head.borrow())),
+        let (tunnel_notes, catalogue) = match &*self.state.borrow() {
+            Phase::WaitingForLedger(_) => (Vec::new(), None),
+            Phase::Serving(tunnel, head, _) => {
+                let notes = tunnel.note().into_iter().chain(tunnel.not_linked(Instant::now()));
+                (notes.collect(), readiness::catalogue_note(*head.borrow()))
+            }
         };
         let denied = denied::note(&self.load.borrow().denied, clock::now());
-        let notes = certificates.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
-        notes.chain(self.few_files.clone()).chain(self.audit.note()).collect()
+        let notes = tunnel_notes.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
+        let notes = notes.chain(self.few_files.clone()).chain(self.other_keys.borrow().clone());
+        notes.chain(self.audit.notes()).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {
@@ -477,7 +488,11 @@ impl Report for Status {
     }
 
     fn status(&self) -> Value {
-        let requests_under_way = self.load.borrow().under_way;
+        let (requests_under_way, limits) = (self.load.borrow().under_way, self.load.borrow().limits.clone());
+        let limit = |grant: &BrandGrant| {
+            let BrandGrant { brand, outstanding, per_second } = grant;
+            json!({ "brand": brand, "outstanding": outstanding, "per_second": per_second })
+        };
         let (identity, links, catalogue) = match &*self.state.borrow() {
             Phase::WaitingForLedger(_) => (Value::Null, json!([]), Value::Null),
             Phase::Serving(tunnel, head, _) => {
@@ -494,6 +509,7 @@ impl Report for Status {
             "identity": identity,
             "ledger_unprotected": self.unprotected,
             "requests_under_way": requests_under_way,
+            "limits_of_a_cloud_agent": limits.iter().map(limit).collect::<Value>(),
             "sealing_keys": self.keys.now().manifest().told_at(clock::now()).keys.len(),
             "catalogue": catalogue,
             "audit": self.audit.status(),

@@ -110,7 +110,10 @@ impl Authority {
         let _lock = files::lock(&authority.dir)?;
         let (certificate, key, crl) =
             (authority.ca_path(), ca_key_path(&authority.dir), authority.crl_path());
-        files::refuse_existing(&[&certificate, &key, &crl], options.force)?;
+        files::refuse_existing(&[&certificate, &key, &crl], options.force).map_err(|error| match error {
+            CertsError::Exists { path } => CertsError::AuthorityExists { path },
+            other => other,
+        })?;
         files::write(&key, &authority.ca.key_pem(), Readers::Owner)?;
         files::write(&certificate, authority.ca.certificate_pem(), Readers::Everyone)?;
         authority.write_crl(1, &[], now, DEFAULT_CRL_DAYS)?;

@@ -12,10 +12,12 @@ use std::time::SystemTime;
 use bridge_console::{out, reader_is_gone, shown, shown_lines};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, value_parser};
+use serde::Serialize;
 
 use crate::{
     Authority, CertsError, Crl, DEFAULT_AGENT_DAYS, DEFAULT_CA_DAYS, DEFAULT_CRL_DAYS, DEFAULT_TRUST_DOMAIN,
-    InitOptions, Inspection, IssueOptions, Issued, Revocation, RevocationStatus, Role, inspect,
+    InitOptions, Inspection, IssueOptions, Issued, ListInspection, Revocation, RevocationStatus, Role,
+    inspect, inspect_list,
 };
 
 /// Days before expiry at which `inspect` starts to warn.
@@ -34,6 +36,7 @@ Examples:
   bridge-certs revoke cloud seoul             all of its certificates, in pki/crl.pem
   bridge-certs crl                            sign pki/crl.pem again before it is due
   bridge-certs inspect pki/cloud-seoul.pem
+  bridge-certs inspect pki/crl.pem            when the next list is due
 
 An agent is given its own .pem and .key, ca.pem and crl.pem. ca.key never leaves this machine.
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -59,7 +62,7 @@ enum Command {
         /// Days the authority's own certificate is valid
         #[arg(long, default_value_t = DEFAULT_CA_DAYS, value_parser = value_parser!(u32).range(1..))]
         days: u32,
-        /// Replace the existing authority: its certificates are no longer trusted
+        /// Replace the existing authority: every certificate that it signed is void at once
         #[arg(long)]
         force: bool,
     },
@@ -91,10 +94,10 @@ enum Command {
         #[arg(long, default_value_t = DEFAULT_CRL_DAYS, value_parser = value_parser!(u32).range(1..))]
         days: u32,
     },
-    /// Explain a certificate
+    /// Explain a certificate or a revocation list
     Inspect {
-        /// PEM file with the certificate
-        certificate: PathBuf,
+        /// PEM file with the certificate or the list
+        file: PathBuf,
         /// Revocation list to look it up in [default: crl.pem in the authority's directory, if
         /// there is one]
         #[arg(long, value_name = "FILE")]
@@ -201,17 +204,25 @@ fn execute(
             writeln!(out, "It takes effect where the new {} arrives.", dir.join("crl.pem").display())?;
         }
         Command::Crl { days } => print_crl(&Authority::open(dir)?.refresh_crl(days)?, out)?,
-        Command::Inspect { certificate, crl, json } => {
+        Command::Inspect { file, crl, json } => {
             let now = SystemTime::now();
+            if let Some(list) = inspect_list(&file, now)? {
+                if json {
+                    print_json(&list, out)?;
+                } else {
+                    print_list(&list, out)?;
+                }
+                warn_of_list(&file, &list, warnings)?;
+                return Ok(());
+            }
             let crl = crl.or_else(|| Some(dir.join("crl.pem")).filter(|path| path.exists()));
-            let inspection = inspect(&certificate, crl.as_deref(), now)?;
+            let inspection = inspect(&file, crl.as_deref(), now)?;
             if json {
-                serde_json::to_writer_pretty(&mut *out, &inspection).map_err(io::Error::from)?;
-                writeln!(out)?;
+                print_json(&inspection, out)?;
             } else {
                 print_inspection(&inspection, out)?;
             }
-            warn(&certificate, &inspection, now, warnings)?;
+            warn(&file, &inspection, now, warnings)?;
         }
     }
     Ok(())
@@ -240,6 +251,30 @@ fn print_crl(crl: &Crl, out: &mut impl Write) -> io::Result<()> {
         crl.revoked.len(),
         crl.validity
     )
+}
+
+fn print_json(inspection: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, inspection)?;
+    writeln!(out)
+}
+
+fn print_list(list: &ListInspection, out: &mut impl Write) -> io::Result<()> {
+    // The maker of the list wrote this text.
+    writeln!(out, "issuer       {}", shown(&list.issuer))?;
+    writeln!(out, "number       {}", list.number)?;
+    writeln!(out, "valid        {} ({} days left)", list.validity, list.days_left)?;
+    list.revoked.iter().try_for_each(|serial| writeln!(out, "revoked      {serial}"))
+}
+
+fn warn_of_list(path: &Path, list: &ListInspection, warnings: &mut impl Write) -> io::Result<()> {
+    let (path, days) = (path.display(), list.days_left);
+    match days {
+        ..0 => writeln!(warnings, "warning: {path} is overdue: sign it again now with `bridge-certs crl`"),
+        0..WARN_DAYS => {
+            writeln!(warnings, "warning: {path} has {days} days left: sign it again with `bridge-certs crl`")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn print_inspection(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {

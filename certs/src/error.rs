@@ -40,6 +40,17 @@ pub enum CertsError {
         /// The file that would be overwritten.
         path: PathBuf,
     },
+    /// The directory has an authority already.
+    #[error(
+        "{} exists: there is an authority already, and it stays as it is. A new one goes into another directory; \
+         docs/operator.md (\"A new authority\") moves the agents over. --force would replace it here, and every certificate that \
+         it signed would be void at once",
+        path.display()
+    )]
+    AuthorityExists {
+        /// A file of the authority.
+        path: PathBuf,
+    },
     /// The directory has no authority.
     #[error("there is no authority in {0}: `bridge-certs --dir {0} init` makes one", dir.display())]
     NoAuthority {
@@ -49,7 +60,8 @@ pub enum CertsError {
     /// The authority's own certificate has expired, so agents would not trust anything that it
     /// signs.
     #[error(
-        "the authority's own certificate ended at {end}: make a new one in another directory and move the agents over"
+        "the authority's own certificate ended at {end}: make a new one in another directory and move the agents over \
+         (docs/operator.md, \"A new authority\")"
     )]
     AuthorityExpired {
         /// Its last moment (RFC 3339).

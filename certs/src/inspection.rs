@@ -1,14 +1,14 @@
-//! Explanation of a certificate.
+//! Explanation of a certificate or a revocation list.
 //!
-//! Role: reads any X.509 certificate and explains it. `authority` also uses it to find the
+//! Role: reads any X.509 certificate or list and explains it. `authority` also uses it to find the
 //! certificates of an agent. Neighbours: `crl` knows the revoked ones. It never says that a
-//! certificate is trusted, because it checks no signature.
+//! certificate or a list is trusted, because it checks no signature.
 
 use std::fmt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use x509_parser::extensions::GeneralName;
@@ -83,6 +83,41 @@ pub fn inspect(path: &Path, crl: Option<&Path>, now: SystemTime) -> Result<Inspe
     inspect_pem(&files::read(path)?, crl.as_ref(), now).map_err(|error| error.in_file(path))
 }
 
+/// The content of a revocation list. In JSON, times are RFC 3339 in UTC.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListInspection {
+    /// Its issuer, as a distinguished name.
+    pub issuer: String,
+    /// Its number, which grows with each list of an authority.
+    pub number: u64,
+    /// Time of the signature, and due date of the next list.
+    #[serde(flatten)]
+    pub validity: Validity,
+    /// Whole days until the next list is due, rounded down; negative afterwards.
+    pub days_left: i64,
+    /// Revoked certificates, in the order of revocation.
+    pub revoked: Vec<Serial>,
+}
+
+/// Explains the first revocation list in the PEM file at `path`. Returns `None` if the file has a
+/// certificate or has no list.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, or if its list cannot.
+pub fn inspect_list(path: &Path, now: SystemTime) -> Result<Option<ListInspection>, CertsError> {
+    let pem = files::read(path)?;
+    let is_list = CertificateDer::from_pem_slice(pem.as_bytes()).is_err()
+        && CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).is_ok();
+    if !is_list {
+        return Ok(None);
+    }
+    let Crl { issuer, number, validity, revoked } =
+        Crl::from_pem(&pem).map_err(|error| error.in_file(path))?;
+    let revoked = revoked.into_iter().map(|revoked| revoked.serial).collect();
+    Ok(Some(ListInspection { issuer, number, validity, days_left: validity.days_left(now), revoked }))
+}
+
 /// Explains the first certificate in a PEM text.
 ///
 /// # Errors
@@ -90,7 +125,7 @@ pub fn inspect(path: &Path, crl: Option<&Path>, now: SystemTime) -> Result<Inspe
 /// Fails if there is no certificate, or if it cannot be read.
 pub fn inspect_pem(pem: &str, crl: Option<&Crl>, now: SystemTime) -> Result<Inspection, CertsError> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| CertsError::malformed("there is no certificate in it"))?;
+        .map_err(|_| CertsError::malformed("there is neither a certificate nor a revocation list in it"))?;
     let (_, certificate) = X509Certificate::from_der(&der)
         .map_err(|_| CertsError::malformed("its certificate cannot be read"))?;
     let Names { subject, issuer, spiffe_id } = Names::of(&certificate);

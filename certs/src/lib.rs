@@ -40,7 +40,7 @@ pub use ca::{Ca, Issued};
 pub use crl::{Crl, Revoked};
 pub use error::CertsError;
 pub use identity::TrustDomain;
-pub use inspection::{Inspection, RevocationStatus, inspect, inspect_pem};
+pub use inspection::{Inspection, ListInspection, RevocationStatus, inspect, inspect_list, inspect_pem};
 pub use serial::Serial;
 pub use validity::Validity;
 

@@ -145,6 +145,24 @@ fn inspect_agrees_with_openssl_and_prints_one_json_object() {
 }
 
 #[test]
+fn inspect_shows_the_end_of_a_revocation_list() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    done(dir, "init");
+    let issued = done(dir, "issue cloud seoul");
+    done(dir, "revoke cloud seoul");
+    let list = done(dir, "inspect pki/crl.pem");
+    let serial = issued.lines().find_map(|line| line.strip_prefix("serial       ")).unwrap();
+    assert!(list.contains("number       2") && list.contains("(29 days left)"), "{list}");
+    assert!(list.contains(&format!("revoked      {serial}")), "{list}");
+    done(dir, "crl --days 3");
+    let run = bridge_certs(dir, "inspect pki/crl.pem --json");
+    let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert!(json["days_left"] == 2 && json["revoked"][0] == serial, "{json}");
+    assert!(run.stderr.contains("2 days left: sign it again"), "{}", run.stderr);
+}
+
+#[test]
 fn inspect_warns_when_fewer_than_seven_days_are_left() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
@@ -192,12 +210,18 @@ fn a_failed_command_exits_with_1_the_file_and_the_remedy() {
     fails(dir, "issue cloud seoul", 1, "bridge-certs --dir pki init");
     fails(dir, "inspect absent.pem", 1, "cannot read absent.pem");
     done(dir, "init");
-    fails(dir, "init", 1, "pki/ca.pem exists and stays as it is; --force replaces it");
+    fails(dir, "init", 1, "pki/ca.pem exists: there is an authority already, and it stays as it is");
+    fails(
+        dir,
+        "init",
+        1,
+        "--force would replace it here, and every certificate that it signed would be void",
+    );
     done(dir, "issue cloud seoul");
     fails(dir, "issue cloud seoul", 1, "pki/cloud-seoul.pem exists");
     done(dir, "issue cloud seoul --force");
     fails(dir, "revoke idc seoul", 1, "bridge-certs issue idc seoul");
-    fails(dir, "inspect pki/crl.pem", 1, "pki/crl.pem: there is no certificate in it");
+    fails(dir, "inspect pki/ca.key", 1, "pki/ca.key: there is neither a certificate nor a revocation list");
     fails(dir, "inspect pki/cloud-seoul.pem --crl absent.pem", 1, "cannot read absent.pem");
 }
 

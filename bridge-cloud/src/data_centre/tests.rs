@@ -83,10 +83,28 @@ fn what_an_agent_says_is_told_once_it_lasts_and_no_longer() {
     let (_, after, _) = say(1, &[Obstacle::Brand], 40);
     assert_eq!(after, (0, 3));
     let (before, after, _) = say(1, &[Obstacle::AuditLog], 60);
-    assert_eq!((before, after), ((0, 2), (2, 1)));
+    assert_eq!((before, after), ((2, 1), (2, 1)), "both agents take no orders, and that is reported at once");
     let (before, _, table) = say(1, &[], 80);
     assert_eq!(before, (0, 2), "the first obstacle's end is not reported at once");
     assert!(table.contains(r#""obstacles":[]"#), "{table}");
+}
+
+#[test]
+fn an_obstacle_of_the_only_agent_with_orders_is_told_at_once() {
+    let clock = Clock::start();
+    let mut centre = DataCentre::default();
+    centre.handle_up(link(1), &id(A), None, clock.at(0));
+    centre.handle_readiness(link(1), &[Obstacle::Brand].into(), clock.at(50));
+    assert!(centre.takes_orders());
+    centre.handle_readiness(link(1), &[Obstacle::Brand, Obstacle::Database].into(), clock.at(51));
+    assert!(!centre.takes_orders());
+    assert_eq!(clock.told(&centre, 51), (1, 0), "every order is refused, and nothing says so");
+    // Another agent takes the orders from here on.
+    centre.handle_up(link(2), &id(B), None, clock.at(52));
+    assert_eq!((centre.takes_orders(), clock.told(&centre, 52)), (true, (0, 0)));
+    assert_eq!(clock.told(&centre, 61), (0, 2));
+    centre.handle_down(link(2), clock.at(70));
+    assert_eq!(clock.told(&centre, 70), (1, 1));
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bridge_protocol::order_link::fair_share::{BrandIndex, FairShare};
 use bridge_protocol::order_link::sender::{RequestClass, SenderLimits};
 
+use super::credits::Credit;
+
 /// Waiting requests by class.
 #[derive(Debug, Clone)]
 pub(super) struct Backlogs {
@@ -66,6 +68,8 @@ impl BrandBacklog {
 pub struct Slot {
     backlog: Arc<Backlog>,
     brand: BrandIndex,
+    /// Credit of the request. It outlives the slot.
+    credit: Option<Credit>,
 }
 
 impl Backlog {
@@ -92,7 +96,7 @@ impl Backlog {
             }
         }
         self.add(brand, 1);
-        Some(Slot { backlog: self.clone(), brand })
+        Some(Slot { backlog: self.clone(), brand, credit: None })
     }
 
     /// Updates the number of a brand's requests that wait in the owner's queue.
@@ -124,6 +128,16 @@ impl Slot {
     /// Returns the brand of the request.
     pub(super) fn brand(&self) -> BrandIndex {
         self.brand
+    }
+
+    /// Adds the credit of the request.
+    pub(super) fn set_credit(&mut self, credit: Option<Credit>) {
+        self.credit = credit;
+    }
+
+    /// Takes the credit of the request, which is held until the request is answered.
+    pub(super) fn take_credit(&mut self) -> Option<Credit> {
+        self.credit.take()
     }
 }
 

@@ -5,7 +5,7 @@
 //! reported. No other code touches the rows, so nothing is locked. If the serving threads cannot
 //! keep up, the feed waits for them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,13 +48,11 @@ pub struct ReplicaState {
     pub currencies: BTreeMap<Brand, Currency>,
 }
 
-/// Path, content and interval of snapshots.
+/// Path and interval of snapshots.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
     /// The file.
     pub path: PathBuf,
-    /// Brands whose rows it has.
-    pub brands: BTreeSet<Brand>,
     /// Pause between two snapshots. None is written while nothing changes.
     pub every: Duration,
 }
@@ -219,7 +217,7 @@ impl Follower {
         if complete {
             tracing::info!(rows, position = position.map(|at| at.seq), "the catalogue is replicated");
         }
-        let currencies = self.master.currencies(&self.snapshots.brands);
+        let currencies = self.master.currencies();
         self.standing.send_modify(|standing| {
             standing.position = position;
             standing.currencies = currencies;
@@ -256,10 +254,10 @@ impl Follower {
         }
         self.snapshot_of = self.master.position();
         self.snapshot_due = Instant::now() + self.snapshots.every;
-        let Snapshots { path, brands, .. } = self.snapshots.clone();
+        let path = self.snapshots.path.clone();
         let metrics = self.metrics.clone();
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            let written = snapshot::write(&path, &brands, &image);
+            let written = snapshot::write(&path, &image);
             if let Err(error) = &written {
                 metrics.catalogue_snapshot_errors.inc();
                 tracing::warn!(%error, path = %path.display(), "write the catalogue's snapshot: it is tried again, and until then a start is slower");

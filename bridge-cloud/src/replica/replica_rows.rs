@@ -27,6 +27,9 @@ const ROWS_AT_ONCE: usize = 256;
 /// The replica's rows.
 #[derive(Debug)]
 pub struct ReplicaRows {
+    brands: BTreeSet<Brand>,
+    /// Those of the brands that were not replicated yet. The position says nothing about them.
+    lacking: BTreeSet<Brand>,
     served: Rows,
     /// Rows of a bootstrap that is not complete.
     next: Option<Rows>,
@@ -48,9 +51,16 @@ pub fn currencies<'a>(rows: impl Iterator<Item = (&'a EntityKey, &'a Bytes)>) ->
 }
 
 impl ReplicaRows {
-    /// Makes an empty replica.
-    pub fn new(compressor: Compressor) -> Self {
-        Self { served: Rows::default(), next: None, position: None, compressor }
+    /// Makes an empty replica of these brands.
+    pub fn new(brands: BTreeSet<Brand>, compressor: Compressor) -> Self {
+        Self {
+            lacking: brands.clone(),
+            brands,
+            served: Rows::default(),
+            next: None,
+            position: None,
+            compressor,
+        }
     }
 
     /// Takes over a snapshot. Returns the updates that bring empty views to it. As in a bootstrap,
@@ -58,6 +68,7 @@ impl ReplicaRows {
     /// products.
     pub fn restore(&mut self, image: Image) -> Vec<Update> {
         self.position = Some(image.position);
+        self.lacking = self.brands.difference(&image.brands).cloned().collect();
         let rows: Vec<Row> = image.rows.into_iter().map(|(key, row)| Row { key, row: Some(row) }).collect();
         let pages = || rows.chunks(ROWS_AT_ONCE).map(|page| page.iter().map(prepare).collect());
         // Two threads do half of the work each, because every caller waits for both.
@@ -67,7 +78,7 @@ impl ReplicaRows {
             prepared.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         let brands: BTreeSet<Brand> = self.served.rows.keys().map(|key| key.brand.clone()).collect();
-        let mut updates = vec![Update::StartAnew];
+        let mut updates = vec![Update::StartAnew { lacking: Arc::new(self.lacking.clone()) }];
         updates.extend(prepared.into_iter().map(|page| self.update(page, None, false)));
         updates.push(self.update(self.trees(&brands), self.position, true));
         updates
@@ -78,18 +89,29 @@ impl ReplicaRows {
         self.position
     }
 
+    /// Returns the position from which the feed can go on; `None` if it must begin anew, because
+    /// a brand is lacking.
+    pub fn resumes_at(&self) -> Option<Position> {
+        self.position.filter(|_| self.lacking.is_empty())
+    }
+
+    /// Returns the brands that were not replicated yet.
+    pub fn lacking(&self) -> &BTreeSet<Brand> {
+        &self.lacking
+    }
+
     /// Returns the number of served rows.
     pub fn rows(&self) -> usize {
         self.served.rows.len()
     }
 
-    /// Returns the currency of each of these brands that is served.
-    pub fn currencies(&self, brands: &BTreeSet<Brand>) -> BTreeMap<Brand, Currency> {
+    /// Returns the currency of each brand that is served.
+    pub fn currencies(&self) -> BTreeMap<Brand, Currency> {
         let key = |brand: &Brand| {
             let code = Code::new(brand.as_str()).ok()?;
             Some(EntityKey { kind: EntityKind::Brand, brand: brand.clone(), code })
         };
-        let keys: Vec<EntityKey> = brands.iter().filter_map(key).collect();
+        let keys: Vec<EntityKey> = self.brands.iter().filter_map(key).collect();
         currencies(keys.iter().filter_map(|key| Some((key, self.served.rows.get(key)?))))
     }
 
@@ -101,7 +123,7 @@ impl ReplicaRows {
     /// Begins to collect rows beside the served ones.
     pub fn start_anew(&mut self) -> Update {
         self.next = Some(Rows::default());
-        Update::StartAnew
+        Update::StartAnew { lacking: Arc::default() }
     }
 
     /// Applies a page and returns the update for the views. During a bootstrap the rows are only
@@ -119,6 +141,7 @@ impl ReplicaRows {
         if complete && let Some(next) = self.next.take() {
             changed.extend(next.rows.keys().map(|key| key.brand.clone()));
             self.served = next;
+            self.lacking.clear();
         }
         if self.next.is_none() {
             self.position = position.or(self.position);
@@ -133,7 +156,8 @@ impl ReplicaRows {
     /// time when they were last known to equal their source, by the wall clock.
     pub fn image(&self, fresh_micros: i64) -> Option<Image> {
         let rows = self.served.rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
-        Some(Image { position: self.position?, fresh_micros, rows })
+        let brands = self.brands.difference(&self.lacking).cloned().collect();
+        Some(Image { brands, position: self.position?, fresh_micros, rows })
     }
 
     fn update(&self, rows: Vec<PreparedRow>, position: Option<Position>, complete: bool) -> Update {
@@ -197,8 +221,10 @@ mod tests {
             (EntityKey { kind: EntityKind::Product, brand: brand.clone(), code }, row)
         };
         let position = Position { seq: 7, mark: 1 };
-        let image = Image { position, fresh_micros: 0, rows: (0..1_000).map(row).collect() };
-        let mut master = ReplicaRows::new(Compressor::start().unwrap());
+        let brands = BTreeSet::from([brand.clone()]);
+        let rows = (0..1_000).map(row).collect();
+        let image = Image { brands: brands.clone(), position, fresh_micros: 0, rows };
+        let mut master = ReplicaRows::new(brands, Compressor::start().unwrap());
         let mut updates = master.restore(image);
         let last = updates.pop().unwrap();
         let mut view = View::default();
@@ -209,5 +235,31 @@ mod tests {
         view.apply(last, UnixMicros::new(0));
         assert_eq!((view.position(), master.position()), (Some(position), Some(position)));
         assert!(view.brand("tea").unwrap().product("P999").is_some());
+        assert_eq!((view.lacks("tea"), master.resumes_at()), (false, Some(position)));
+    }
+
+    #[test]
+    fn a_brand_that_a_snapshot_lacks_is_unknown_until_it_is_replicated() {
+        let [hats, tea] = ["hats", "tea"].map(|name| Brand::new(name).unwrap());
+        let of_tea = BTreeSet::from([tea.clone()]);
+        let position = Position { seq: 7, mark: 1 };
+        let image = Image { brands: of_tea.clone(), position, fresh_micros: 0, rows: Vec::new() };
+        let both = BTreeSet::from([hats, tea]);
+        let mut master = ReplicaRows::new(both.clone(), Compressor::start().unwrap());
+        let mut view = View::default();
+        let lacks = |view: &View| ["hats", "tea"].map(|brand| view.lacks(brand));
+        master.restore(image).into_iter().for_each(|update| view.apply(update, UnixMicros::new(0)));
+        assert_eq!((view.position(), lacks(&view)), (Some(position), [true, false]));
+        // Changes after the position would not bring the rows that the new brand has already.
+        assert_eq!(master.resumes_at(), None);
+        // A snapshot of now must not say that it has the new brand.
+        assert_eq!(master.image(0).unwrap().brands, of_tea);
+
+        view.apply(master.start_anew(), UnixMicros::new(0));
+        assert_eq!(lacks(&view), [true, false]);
+        let position = Some(Position { seq: 9, mark: 1 });
+        view.apply(master.apply(Vec::new(), position, true), UnixMicros::new(0));
+        assert_eq!((lacks(&view), master.resumes_at()), ([false, false], position));
+        assert_eq!(master.image(0).unwrap().brands, both);
     }
 }

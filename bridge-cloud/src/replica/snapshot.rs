@@ -2,8 +2,8 @@
 //!
 //! A new file is written beside the last one, made durable, and renamed to its place, so there is
 //! always a whole one. It ends with a SHA-256 of everything before it. A file that is cut, changed,
-//! of other brands or of a later version is refused with a reason. The catalogue is then fetched
-//! from its source.
+//! without any brand that is served, or of a later version is refused with a reason. The catalogue
+//! is then fetched from its source.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -29,6 +29,8 @@ const MODE: u32 = 0o666;
 /// Content of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
+    /// Brands whose rows it has, even if a brand has none.
+    pub brands: BTreeSet<Brand>,
     /// Position of the rows.
     pub position: Position,
     /// Time when they were last known to equal their source: microseconds since 1970-01-01 UTC by
@@ -50,8 +52,8 @@ pub enum SnapshotError {
     /// Its digest does not fit its content.
     #[error("its digest does not fit its content: it was cut or changed")]
     Damaged,
-    /// It has other brands than this agent serves now.
-    #[error("it is of other brands than are configured now")]
+    /// It has none of the brands that this agent serves now.
+    #[error("it has none of the brands that are configured now")]
     OtherBrands,
 }
 
@@ -68,12 +70,12 @@ struct Head {
     rows: u64,
 }
 
-/// Writes a snapshot of a replica of these brands durably, in the place of the last one.
+/// Writes a snapshot durably, in the place of the last one.
 ///
 /// # Errors
 ///
 /// Fails if the file cannot be written or renamed. The last snapshot then stays.
-pub fn write(path: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {
+pub fn write(path: &Path, image: &Image) -> io::Result<()> {
     let whole = WholeFile {
         unfinished: &path.with_extension("new"),
         mode: MODE,
@@ -81,14 +83,14 @@ pub fn write(path: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result
         syncs_folder: true,
         removes_unfinished: true,
     };
-    whole.replace(path, |file| write_to(file, brands, image))
+    whole.replace(path, |file| write_to(file, image))
 }
 
-fn write_to(file: &mut File, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {
+fn write_to(file: &mut File, image: &Image) -> io::Result<()> {
     let mut out = Hashing { file: BufWriter::new(file), hash: Sha256::new() };
     out.write(MAGIC)?;
     let head = Head {
-        brands: brands.iter().map(|brand| brand.as_str().to_owned()).collect(),
+        brands: image.brands.iter().map(|brand| brand.as_str().to_owned()).collect(),
         position: Some(image.position.into()),
         fresh_micros: image.fresh_micros,
         rows: image.rows.len() as u64,
@@ -102,13 +104,16 @@ fn write_to(file: &mut File, brands: &BTreeSet<Brand>, image: &Image) -> io::Res
     file.flush()
 }
 
-/// Reads the snapshot of a replica of these brands. Returns `None` if there is none.
+/// Reads what a snapshot has of these brands. Returns `None` if there is no snapshot.
 ///
 /// # Errors
 ///
-/// Fails if the snapshot cannot be read, is damaged, or is of other brands.
+/// Fails if the snapshot cannot be read, is damaged, or has none of the brands.
 pub fn read(path: &Path, brands: &BTreeSet<Brand>) -> Result<Option<Image>, SnapshotError> {
-    read_if(path, |head| head.brands.iter().map(String::as_str).eq(brands.iter().map(Brand::as_str)))
+    let Some(mut image) = read_of_any_brands(path)? else { return Ok(None) };
+    image.brands.retain(|brand| brands.contains(brand));
+    image.rows.retain(|(key, _)| brands.contains(&key.brand));
+    if image.brands.is_empty() { Err(SnapshotError::OtherBrands) } else { Ok(Some(image)) }
 }
 
 /// Reads a snapshot of any brands. Returns `None` if there is none.
@@ -117,10 +122,6 @@ pub fn read(path: &Path, brands: &BTreeSet<Brand>) -> Result<Option<Image>, Snap
 ///
 /// Fails if the snapshot cannot be read or is damaged.
 pub fn read_of_any_brands(path: &Path) -> Result<Option<Image>, SnapshotError> {
-    read_if(path, |_| true)
-}
-
-fn read_if(path: &Path, is_wanted: impl Fn(&Head) -> bool) -> Result<Option<Image>, SnapshotError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -136,9 +137,8 @@ fn read_if(path: &Path, is_wanted: impl Fn(&Head) -> bool) -> Result<Option<Imag
     // The digest is right, so a program of this version wrote the rest.
     let mut left = &content[MAGIC.len()..];
     let head = Head::decode_length_delimited(&mut left).map_err(|_| SnapshotError::NotASnapshot)?;
-    if !is_wanted(&head) {
-        return Err(SnapshotError::OtherBrands);
-    }
+    let brands = head.brands.iter().map(|brand| Brand::new(brand)).collect::<Result<_, _>>();
+    let brands = brands.map_err(|_| SnapshotError::NotASnapshot)?;
     let position = head.position.ok_or(SnapshotError::NotASnapshot)?.into();
     let mut rows = Vec::new();
     while left.has_remaining() {
@@ -149,7 +149,7 @@ fn read_if(path: &Path, is_wanted: impl Fn(&Head) -> bool) -> Result<Option<Imag
     if rows.len() as u64 != head.rows {
         return Err(SnapshotError::NotASnapshot);
     }
-    Ok(Some(Image { position, fresh_micros: head.fresh_micros, rows }))
+    Ok(Some(Image { brands, position, fresh_micros: head.fresh_micros, rows }))
 }
 
 struct Hashing<'a> {
@@ -181,7 +181,8 @@ mod tests {
             let (brand, code) = (Brand::new("tea").unwrap(), Code::new(code).unwrap());
             (EntityKey { kind: EntityKind::Product, brand, code }, Bytes::from_static(b"a row"))
         };
-        Image { position: Position { seq: 7, mark: 9 }, fresh_micros: 11, rows: vec![row("A"), row("B")] }
+        let position = Position { seq: 7, mark: 9 };
+        Image { brands: brands(&["tea"]), position, fresh_micros: 11, rows: vec![row("A"), row("B")] }
     }
 
     #[test]
@@ -190,17 +191,26 @@ mod tests {
         let path = folder.path().join("catalogue.snapshot");
         assert_eq!(read(&path, &brands(&["tea"])).unwrap(), None);
         for _ in 0..2 {
-            write(&path, &brands(&["tea"]), &image()).unwrap();
+            write(&path, &image()).unwrap();
             assert_eq!(read(&path, &brands(&["tea"])).unwrap(), Some(image()));
         }
     }
 
     #[test]
-    fn one_of_other_brands_is_refused() {
+    fn a_snapshot_is_read_for_the_brands_that_are_served_now() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalogue.snapshot");
-        write(&path, &brands(&["tea"]), &image()).unwrap();
-        for others in [&["coffee"][..], &["coffee", "tea"], &[]] {
+        let mut both = image();
+        both.brands = brands(&["hats", "tea"]);
+        let (brand, code) = (Brand::new("hats").unwrap(), Code::new("H").unwrap());
+        both.rows.push((EntityKey { kind: EntityKind::Product, brand, code }, Bytes::from_static(b"a hat")));
+        write(&path, &both).unwrap();
+        assert_eq!(read(&path, &brands(&["hats", "tea"])).unwrap(), Some(both));
+        // A brand that is new here has no rows in it, and one that was taken away is left out.
+        for served in [&["tea"][..], &["coffee", "tea"]] {
+            assert_eq!(read(&path, &brands(served)).unwrap(), Some(image()));
+        }
+        for others in [&["coffee"][..], &[]] {
             assert!(matches!(read(&path, &brands(others)), Err(SnapshotError::OtherBrands)));
         }
     }
@@ -209,7 +219,7 @@ mod tests {
     fn one_that_is_cut_or_changed_anywhere_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalogue.snapshot");
-        write(&path, &brands(&["tea"]), &image()).unwrap();
+        write(&path, &image()).unwrap();
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();

@@ -1,9 +1,11 @@
 //! Updates of the replica for serving threads. Each thread has a bounded queue, and all get the
 //! same order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::Position;
 use tokio::sync::mpsc;
 
@@ -16,7 +18,11 @@ const WAITING_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub enum Update {
     /// Collect the next rows beside the served ones.
-    StartAnew,
+    StartAnew {
+        /// Brands that will have no rows, because their source was not reached since they were
+        /// configured. Nothing can be said about them.
+        lacking: Arc<BTreeSet<Brand>>,
+    },
     /// Rows; at most a page of the feed.
     Rows {
         /// The rows.

@@ -4,11 +4,11 @@
 //! most one page of the feed each. During a bootstrap it collects the new rows beside the served
 //! ones.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::domain::catalogue::{Code, EntityKind, Position};
+use bridge_protocol::domain::{Brand, UnixMicros};
 
 use super::answer::{CachedAnswer, Item, PreparedRow, Product, Stock};
 use super::listing::Listing;
@@ -18,8 +18,10 @@ use super::update::{Freshness, Update};
 #[derive(Debug, Default)]
 pub struct View {
     served: Brands,
-    /// Rows of a bootstrap that is not complete.
-    next: Option<Brands>,
+    /// Brands that are served and were not replicated yet.
+    lacking: Arc<BTreeSet<Brand>>,
+    /// Rows of a bootstrap that is not complete, and the brands that it lacks.
+    next: Option<(Brands, Arc<BTreeSet<Brand>>)>,
     position: Option<Position>,
     fresh: Option<Freshness>,
 }
@@ -52,6 +54,11 @@ impl View {
         self.served.get(brand)
     }
 
+    /// Returns true if nothing can be said about this brand yet, although others are served.
+    pub fn lacks(&self, brand: &str) -> bool {
+        self.lacking.iter().any(|lacking| lacking.as_str() == brand)
+    }
+
     /// Returns the next moment at which a served product appears in the lists or disappears.
     pub fn next_due(&self) -> Option<UnixMicros> {
         self.served.values().filter_map(|brand| brand.listing.next_due()).min()
@@ -65,10 +72,10 @@ impl View {
     /// Applies an update.
     pub fn apply(&mut self, update: Update, now: UnixMicros) {
         match update {
-            Update::StartAnew => self.next = Some(Brands::default()),
+            Update::StartAnew { lacking } => self.next = Some((Brands::default(), lacking)),
             Update::Fresh(freshness) => self.fresh = Some(freshness),
             Update::Rows { rows, position, complete } => {
-                let brands = self.next.as_mut().unwrap_or(&mut self.served);
+                let brands = self.next.as_mut().map_or(&mut self.served, |(next, _)| next);
                 for row in &*rows {
                     match brands.get_mut(row.key.brand.as_str()) {
                         Some(brand) => brand.apply(row, now),
@@ -76,7 +83,7 @@ impl View {
                     }
                 }
                 if complete && let Some(next) = self.next.take() {
-                    self.served = next;
+                    (self.served, self.lacking) = next;
                 }
                 if self.next.is_none() && position.is_some() {
                     self.position = position;
@@ -136,7 +143,6 @@ impl BrandView {
 
 #[cfg(test)]
 mod tests {
-    use bridge_protocol::domain::Brand;
     use bridge_protocol::domain::catalogue::EntityKey;
     use bridge_protocol::feed::Row;
     use bridge_protocol::wire::catalogue::{ProductRow, StockRow};
@@ -174,13 +180,13 @@ mod tests {
     fn what_is_served_stays_until_a_bootstrap_is_complete() {
         let mut view = View::default();
         view.apply(rows(&[product("OLD", "a")], Some(7), false), NOW);
-        view.apply(Update::StartAnew, NOW);
+        view.apply(Update::StartAnew { lacking: Arc::default() }, NOW);
         view.apply(rows(&[product("NEW", "a")], None, false), NOW);
         let served = |view: &View, code| view.brand("tea").unwrap().product(code).is_some();
         assert!(served(&view, "OLD") && !served(&view, "NEW"));
         assert_eq!(view.position().map(|position| position.seq), Some(7));
         // A bootstrap that starts again drops the rows that it had.
-        view.apply(Update::StartAnew, NOW);
+        view.apply(Update::StartAnew { lacking: Arc::default() }, NOW);
         view.apply(rows(&[product("NEWER", "a")], Some(3), true), NOW);
         assert!(!served(&view, "OLD") && !served(&view, "NEW") && served(&view, "NEWER"));
         assert_eq!(view.position().map(|position| position.seq), Some(3));

@@ -57,7 +57,7 @@ pub(super) async fn cancel_order(
     let shop = worker.authenticate(&brand, &headers)?;
     let key = idempotency_key(&headers)?.digest(&shop.brand);
     let header = Header { brand: shop.brand.clone(), order: order_id(&order)?, key };
-    let slot = worker.admit_write(shop)?;
+    let slot = worker.admit_cancellation(shop)?;
     let cancel = Cancel {
         brand: header.brand.as_str().to_owned(),
         order: Bytes::copy_from_slice(header.order.as_bytes()),

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use bridge_protocol::domain::order::FieldError;
-use bridge_protocol::domain::{Money, Sku};
-use http::{HeaderValue, StatusCode, header};
+use bridge_protocol::domain::{Money, Sku, UnixMicros};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
+
+use crate::admission::OutOfCredit;
 
 /// An error for the storefront.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +19,12 @@ pub struct Problem {
     retry_after: Option<Duration>,
     extra: Vec<(&'static str, Value)>,
     takes_no_coding: bool,
+    out_of_credit: Option<OutOfCredit>,
 }
+
+/// Header fields of draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4.
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $status:ident $name:literal $title:literal;)*) => {
@@ -77,6 +84,10 @@ kinds! {
     UnknownSku = UNPROCESSABLE_ENTITY "unknown-sku" "The brand sells no such SKU";
     /// There are not enough units of a SKU.
     SoldOut = CONFLICT "sold-out" "Fewer units are available than ordered";
+    /// The launch of a SKU has not opened.
+    LaunchNotOpen = CONFLICT "launch-not-open" "The launch of a SKU has not opened";
+    /// The customer would have more units than a launch sells to one customer.
+    LimitReached = CONFLICT "limit-reached" "The launch sells no more to this customer";
     /// A price has changed.
     PriceChanged = CONFLICT "price-changed" "A price is no longer what the order says";
     /// The order was never placed.
@@ -144,7 +155,14 @@ impl Kind {
 impl Problem {
     /// Makes a problem. The detail must not contain a value of the caller.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, extra: Vec::new(), takes_no_coding: false }
+        Self {
+            kind,
+            detail: detail.into(),
+            retry_after: None,
+            extra: Vec::new(),
+            takes_no_coding: false,
+            out_of_credit: None,
+        }
     }
 
     /// Adds a time after which to try again.
@@ -152,6 +170,19 @@ impl Problem {
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
+    }
+
+    /// Adds the limit that the brand has reached.
+    #[must_use]
+    pub fn out_of_credit(mut self, out: OutOfCredit) -> Self {
+        self.out_of_credit = Some(out);
+        self
+    }
+
+    /// Returns the time for which its answer waits, so that refused callers do not all come back at
+    /// once.
+    pub fn pause(&self) -> Duration {
+        self.out_of_credit.map_or(Duration::ZERO, |out| out.pause)
     }
 
     /// Marks the body's coding as the mistake. A header names the accepted coding (RFC 9110 section
@@ -173,6 +204,20 @@ impl Problem {
     #[must_use]
     pub fn price(mut self, price: Money) -> Self {
         self.extra.push(("unit_price", money(price)));
+        self
+    }
+
+    /// Adds the time at which a launch opens.
+    #[must_use]
+    pub fn opens_at(mut self, at: UnixMicros) -> Self {
+        self.extra.push(("opens_at", json!(at.to_string())));
+        self
+    }
+
+    /// Adds the units that a launch sells to one customer, and those that the customer has.
+    #[must_use]
+    pub fn limit(mut self, limit: i64, bought: i64) -> Self {
+        self.extra.extend([("limit", json!(limit)), ("bought", json!(bought))]);
         self
     }
 
@@ -240,6 +285,9 @@ impl Problem {
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
+        for (name, value) in self.out_of_credit.into_iter().flat_map(rate_limit) {
+            headers.insert(name, value);
+        }
         if self.takes_no_coding {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -248,6 +296,21 @@ impl Problem {
         }
         response
     }
+}
+
+/// Returns the header fields that describe a brand's limit.
+///
+/// The policy `"orders"` has a quota of requests a second. While it is not known how many the data
+/// centre commits, the quota is of requests at a time.
+fn rate_limit(out: OutOfCredit) -> Vec<(HeaderName, HeaderValue)> {
+    let OutOfCredit { limit, per_second, after_secs, .. } = out;
+    let policy = match per_second {
+        0 => format!("\"orders\";q={limit};qu=\"concurrent-requests\""),
+        _ => format!("\"orders\";q={per_second};w=1"),
+    };
+    let now = format!("\"orders\";r=0;t={after_secs}");
+    let fields = [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, now)];
+    fields.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
 }
 
 /// Carries the problem to the middleware, which adds the request's id and makes the response.

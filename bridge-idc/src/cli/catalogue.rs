@@ -59,7 +59,7 @@ is 1. Doubtful records are imported with a warning: a SKU such as 8.80123E+12, a
 
 Products are written 1,000 at a time, and no order waits for more than that. Rows that another session holds, such as a DBA's \
 open transaction, come last. The command names them, and their holder if the database can name it, and waits for them without \
-holding anything else. --dry-run only reads. --all-or-nothing checks the whole file, also against the database, before the first \
+holding anything else. --dry-run only reads the database, and writes the file of the refusals. --all-or-nothing checks the whole file, also against the database, before the first \
 write. If the database fails after that, the command says how much is written, and the same command imports the rest.
 
 Examples:
@@ -79,7 +79,8 @@ pub(super) struct Import {
     /// The same mapping from a TOML file: field = "column".
     #[arg(long, value_name = "FILE")]
     map_file: Option<PathBuf>,
-    /// Report the result of an import, without writing or locking anything.
+    /// Report the result of an import, without writing to the database or locking anything in it.
+    /// Refusals are written to their file all the same.
     #[arg(long)]
     dry_run: bool,
     /// Import nothing if anything is refused.

@@ -8,6 +8,7 @@ use bridge_protocol::audit::finding::Unverified;
 use bridge_protocol::audit::reconcile::Side;
 use bridge_protocol::note::NoteVerifier;
 use bridge_runtime::audit_log::command::logs::{self, Folders, Log};
+use bridge_runtime::audit_log::load_key;
 use bridge_runtime::cli::{self, Failure, Outcome};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,10 +34,15 @@ const TOLD_EVERY: u64 = 8_192;
 /// Most findings that are held in memory for sorting.
 const SORTED_MAX: usize = 100_000;
 
+/// Most requests in no log that are listed for people. With one of two logs, half of all are.
+const NOT_LOGGED_LISTED: usize = 20;
+
 /// The logs to compare with the ledger.
 #[derive(Args)]
 #[command(
-    after_help = "Findings are sorted by brand and order, in blocks of 100,000, so that memory does not grow with the log. With more \
+    after_help = "Findings are sorted by brand and order, in blocks of 100,000, so that memory does not grow with the log. Requests in no \
+                  given log come last, and only 20 of them are listed; --json has them all. If these are the only findings, the \
+                  command ends with 2, because the log of another agent may have them. With more \
                   findings, sort the output with `sort`, or the list of --json with a program. If the comparison cannot go on, it says \
                   on standard error that its findings are not all, and ends with 2. The object of --json is then complete JSON, with \
                   \"cut\": true and without counts."
@@ -47,7 +53,8 @@ pub(super) struct Compare {
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// Verifier key of a log, as `audit key` prints it; one for each log. Each log is then verified
-    /// first. Without keys no log is verified.
+    /// first. Without folders and keys, the agent's own key is used; with folders and without
+    /// keys, no log is verified.
     #[arg(long = "key", value_name = "VKEY")]
     keys: Vec<String>,
     /// Print a JSON object.
@@ -60,6 +67,9 @@ struct FindingPrinter {
     json: bool,
     /// Findings of the present block.
     held: Vec<Finding>,
+    /// Requests in no log, for people, at most [`NOT_LOGGED_LISTED`]. They come last, so that they
+    /// do not bury what the ledger lost.
+    not_logged: Vec<Finding>,
     is_first: bool,
     progress: ProgressBar,
     /// The error of standard output, if a write failed.
@@ -74,11 +84,10 @@ pub(super) fn run(
     let config = config()?;
     let keys: Vec<NoteVerifier> =
         keys.iter().map(|key| NoteVerifier::parse(key)).collect::<Result<_, _>>().map_err(cli::usage)?;
-    let folders = if folders.is_empty() {
-        Folders::own(config.audit.dir.clone())?
-    } else {
-        Folders::existing(folders)?
-    };
+    let is_own = folders.is_empty();
+    let folders = if is_own { Folders::own(config.audit.dir.clone())? } else { Folders::existing(folders)? };
+    // Whoever may not read the agent's key compares its log without verifying it.
+    let own_key = load_key(&config.audit.key_file).ok().filter(|_| is_own && keys.is_empty());
     let given = folders.given()?;
     if let Some(cloud_s) = given.iter().find(|log| log.side() != Side::Idc) {
         return Err(cli::usage(format!(
@@ -86,24 +95,30 @@ pub(super) fn run(
             cloud_s.folder()
         )));
     }
-    let logs: Vec<Log<'_>> = given.into_iter().map(|log| log.read(&keys, json)).collect::<Result<_, _>>()?;
-    let counts = cli::runtime()?.block_on(compare(&config, &logs, json))?;
-    match counts.differ() {
-        0 => Ok(()),
-        requests => Err(cli::failed(differ(requests, counts.not_logged))),
-    }
+    let read = given.into_iter().map(|log| match &own_key {
+        Some(own) => log.read_own(own.verifier(), json),
+        None => log.read(&keys, json),
+    });
+    let logs: Vec<Log<'_>> = read.collect::<Result<_, _>>()?;
+    outcome(&cli::runtime()?.block_on(compare(&config, &logs, json))?)
 }
 
-/// Returns the message for the operator: the number of differences, and a likely reason.
-fn differ(requests: u64, not_logged: u64) -> String {
-    let differ = format!("the ledger and the logs differ about {requests} requests");
-    if not_logged == 0 {
-        return differ;
+/// Returns the end of the command. Requests that no given log has are no difference yet: the log of
+/// another agent may have them.
+fn outcome(counts: &Counts) -> Outcome {
+    let (differ, not_logged) = (counts.lost + counts.otherwise, counts.not_logged);
+    let without = format!(
+        "{not_logged} requests are in no given log: give the logs of all IDC agents that write to this ledger, and the older logs of \
+         agents that started a new one. If these are all, nobody logged the requests"
+    );
+    match (differ, not_logged) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(cli::usage(without)),
+        (_, 0) => Err(cli::failed(format!("the ledger and the logs differ about {differ} requests"))),
+        _ => Err(cli::failed(format!(
+            "the ledger and the logs differ about {differ} requests. Besides, {without}"
+        ))),
     }
-    format!(
-        "{differ}; {not_logged} of them are in no given log: give the logs of all IDC agents that write to this ledger, and the older \
-         logs of agents that started a new one"
-    )
 }
 
 async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Counts, Failure> {
@@ -113,7 +128,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
         // Opening a missing file would create an empty ledger.
         return Err(cli::usage(format!("{}: there is no ledger", path.display())));
     }
-    let ledger = super::open_ledger(&config.ledger).await.map_err(not_compared)?;
+    let ledger = super::open_tables(&config.ledger).await.map_err(not_compared)?;
     let about = logs.iter().map(Log::about).sum::<u64>();
     let style = ProgressStyle::with_template("{msg} {bar:40} {percent}%, {eta} left")?;
     let progress = ProgressBar::new(about).with_style(style).with_message("read the logs");
@@ -124,7 +139,8 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     let span = Span::of(spans.iter().map(|(name, reach, early)| (name.as_str(), reach.clone(), *early)));
     let entries = reaches.iter().map(|reach| reach.entries).sum::<u64>();
     let words_without_key = reaches.iter().map(|reach| reach.words_without_key).sum();
-    let mut told = FindingPrinter { json, held: Vec::new(), is_first: true, progress, failed: None };
+    let (held, not_logged) = (Vec::new(), Vec::new());
+    let mut told = FindingPrinter { json, held, not_logged, is_first: true, progress, failed: None };
     told.begin(logs, &reaches)?;
     let parts: Vec<Keys> = Keys::parts(entries / ENTRIES_AT_ONCE + 1).collect();
     told.progress.set_length(entries * parts.len() as u64);
@@ -221,6 +237,12 @@ impl FindingPrinter {
     }
 
     fn tell(&mut self, finding: Finding) {
+        if finding.what == FindingKind::NotLogged && !self.json {
+            if self.not_logged.len() < NOT_LOGGED_LISTED {
+                self.not_logged.push(finding);
+            }
+            return;
+        }
         self.held.push(finding);
         if self.held.len() >= SORTED_MAX
             && let Err(error) = self.write_held()
@@ -307,7 +329,14 @@ impl FindingPrinter {
     fn end(&mut self, counts: &Counts, unread: u64, words_without_key: u64, span: &Span) -> io::Result<()> {
         self.progress.finish_and_clear();
         self.write_held()?;
+        let listed = self.not_logged.len() as u64;
+        self.held.append(&mut self.not_logged);
+        self.write_held()?;
         let mut out = cli::out();
+        if counts.not_logged > listed {
+            let more = counts.not_logged - listed;
+            writeln!(out, "and {more} more that are in no log; --json names them all")?;
+        }
         let Counts { agreed, lost, otherwise, not_logged, in_doubt, before, after } = counts;
         let to = span.to().map(|to| to.to_string());
         if self.json {
@@ -355,5 +384,46 @@ impl FindingPrinter {
             writeln!(out, "{unread} entries are in no form that this version reads")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::domain::{Brand, OrderId, UnixMicros};
+
+    use super::*;
+
+    fn finding(what: FindingKind) -> Finding {
+        let (brand, order) = (Brand::new("tea").unwrap(), OrderId::new(UnixMicros::new(1), [1; 10]));
+        let (log, ledger, word) = (None, None, None);
+        Finding { brand, order, about: ComparedItem::Order, log, ledger, what, word }
+    }
+
+    #[test]
+    fn requests_in_no_given_log_are_no_difference_yet() {
+        let counts = |lost, not_logged| Counts { lost, not_logged, ..Counts::default() };
+        assert!(outcome(&counts(0, 0)).is_ok());
+        assert!(
+            matches!(outcome(&counts(0, 7)), Err(Failure::Usage(why)) if why.to_string().contains("7 requests"))
+        );
+        assert!(matches!(outcome(&counts(2, 0)), Err(Failure::Failed(_))));
+        let Err(Failure::Failed(why)) = outcome(&counts(2, 700)) else { panic!("a loss is a failure") };
+        let why = why.to_string();
+        assert!(
+            why.contains("about 2 requests") && why.contains("700 requests are in no given log"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn requests_in_no_log_are_held_back_but_not_in_json() {
+        for (json, held, held_back) in [(false, 1, NOT_LOGGED_LISTED), (true, 101, 0)] {
+            let (progress, not_logged) = (ProgressBar::hidden(), Vec::new());
+            let mut printer =
+                FindingPrinter { json, held: Vec::new(), not_logged, is_first: true, progress, failed: None };
+            (0..100).for_each(|_| printer.tell(finding(FindingKind::NotLogged)));
+            printer.tell(finding(FindingKind::Lost));
+            assert_eq!((printer.held.len(), printer.not_logged.len()), (held, held_back));
+        }
     }
 }

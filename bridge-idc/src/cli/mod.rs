@@ -3,6 +3,7 @@
 mod catalogue;
 mod compare;
 mod files;
+mod launch;
 mod payments;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,9 @@ use bridge_protocol::audit::{Entry, Event};
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::domain::identity::Role;
 use bridge_runtime::cli::{self, Failure, Outcome, out};
+use bridge_runtime::config::Reader;
 use bridge_runtime::telemetry::{self, Service};
-use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{audit_log, clock, config, folder, hardening, owner};
+use bridge_runtime::{audit_log, check, clock, config, folder, hardening, owner};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -52,7 +53,8 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM, then drain and exit 0.
     Serve,
-    /// Check the configuration and every file that it names, and report all mistakes.
+    /// Check the configuration and every file that it names, and report all mistakes. The database,
+    /// the gateway and the other side are not asked: `migrate`, `/readyz` and `status` show these.
     Check {
         /// Also show the effective configuration without secrets.
         #[arg(long)]
@@ -72,6 +74,10 @@ enum Command {
     /// Import prices and stock alone.
     #[command(subcommand)]
     Stock(Stock),
+    /// Add, list, show and end launches: sales of some SKUs from a moment on, with a limit a
+    /// customer.
+    #[command(subcommand)]
+    Launch(launch::Command),
     /// Manage the keys that only the IDC has.
     #[command(subcommand)]
     Keys(Keys),
@@ -203,14 +209,10 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             cli::serve(serve::serve(config))?;
         }
         Command::Check { print_config } => {
-            let loaded = load(&config)?;
-            cli::together([
-                Keyring::load(&loaded.keys.dir).map(drop).map_err(cli::usage),
-                audit_log::check(&loaded.audit).map(drop).map_err(cli::usage),
-                loaded.payments.adapter().map(drop).map_err(cli::usage),
-                Tunnel::check(&loaded.tunnel, Role::Idc).map(drop).map_err(cli::usage),
-            ])?;
-            cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
+            let loaded = IdcConfig::load_and_check(&config, config::environment(), check_files);
+            let loaded = loaded.map_err(cli::usage)?;
+            let effective = print_config.then_some(loaded.effective.as_str());
+            cli::checked(&config, &loaded.warnings, effective)?;
         }
         Command::Status { json } => {
             cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
@@ -221,6 +223,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             cli::runtime()?.block_on(import_stock(&load(&config)?, &file, whole, wait))?;
         }
         Command::Catalogue(command) => cli::runtime()?.block_on(catalogue::run(&config, command))?,
+        Command::Launch(command) => cli::runtime()?.block_on(launch::run(&load(&config)?, command))?,
         Command::Payments(command) => cli::runtime()?.block_on(payments::run(&load(&config)?, command))?,
         Command::Keys(command) => keys(&config, command)?,
         Command::Audit(Audit { command: AuditCommand::Log(command) }) => {
@@ -241,6 +244,15 @@ fn load(path: &Path) -> Result<IdcConfig, Failure> {
     IdcConfig::load(path, config::environment()).map_err(cli::usage)
 }
 
+/// Adds the mistakes in the files and folders that the configuration names.
+fn check_files(config: &IdcConfig, reader: &mut Reader) {
+    check::files(reader, Role::Idc, &config.agent, &config.audit, &config.tunnel);
+    reader.refuse_each("keys.dir", Keyring::faults(&config.keys.dir));
+    if let Err(error) = config.payments.adapter() {
+        reader.refuse("payments.secret_key_file", error.to_string());
+    }
+}
+
 /// Opens the ledger for a command. Fails if this would create a file that the agent cannot open, or
 /// if a pooler could make commits less durable than requested. SQLite gives its extra files to the
 /// owner of the database file.
@@ -253,6 +265,19 @@ async fn open_ledger(config: &LedgerConfig) -> Result<Ledger, Failure> {
     let ledger = serve::open_ledger(config).await?;
     match ledger.connections().await {
         Err(pooled @ NotReady::Pooled(_)) => Err(pooled.into()),
+        Err(NotReady::Unavailable(error)) if error.is_for_want_of_a_connection() => {
+            Err(ledger.why_unreachable().await.unwrap_or(error).into())
+        }
+        // The command itself reports any other problem.
+        Ok(()) | Err(_) => Ok(ledger),
+    }
+}
+
+/// Opens the ledger for a command that needs its tables.
+async fn open_tables(config: &LedgerConfig) -> Result<Ledger, Failure> {
+    let ledger = open_ledger(config).await?;
+    match ledger.ready().await {
+        Err(empty @ NotReady::Empty) => Err(empty.into()),
         // The command itself reports any other problem.
         Ok(()) | Err(_) => Ok(ledger),
     }
@@ -331,10 +356,11 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: boo
         ))
     })?;
     let keys = Keyring::load(&config.keys.dir)?;
-    let ledger = open_ledger(&config.ledger).await?;
+    let ledger = open_tables(&config.ledger).await?;
     let found = ledger.personal(order).await?;
     let (_brand, at_rest) = found.ok_or_else(|| cli::failed("no personal data is held for this order"))?;
-    let who = audit_log::account::own();
+    let login = ledger.login().await?;
+    let who = audit_log::account::own_with_login(login.as_deref());
     ledger.record_personal_access(order, purpose, who.as_str(), clock::now()).await?;
     let shown = Shown { order, purpose: code, who };
     let entry = Entry::new(clock::now(), Event::PersonalShown(shown));

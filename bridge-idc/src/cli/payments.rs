@@ -12,8 +12,9 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
+use crate::orders::store::LedgerError;
 use crate::payments::audit::Operator;
-use crate::payments::store::{OperatorDecision, PaymentLedger as _, ResolveResult};
+use crate::payments::store::{NotDone, OperatorDecision, PaymentLedger as _, ResolveResult};
 use crate::payments::{Payment, Refund, operator};
 
 #[derive(Subcommand)]
@@ -49,7 +50,8 @@ pub(super) enum Command {
                       For a payment, `paid` says that the gateway's console shows the charge. If its order was cancelled meanwhile, the \
                       agent then refunds it by itself. For a refund, `paid` says that the money went back. If other refunds gave a part \
                       back meanwhile, --amount gives the rest that went back.\n\n\
-                      `not-paid` is refused while a request to the gateway may be on its way, and the command says until when. \
+                      `not-paid` is refused while a request may be on its way to the gateway or under way there, and the command says \
+                      until when. \
                       Look at the gateway's console after that time, and run the command again.\n\n\
                       The audit log records the operator, the reason and the payment before the ledger does.\n\n\
                       Examples:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 \\\n    \
@@ -92,8 +94,8 @@ pub(super) enum Resolution {
 pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
     match command {
         Command::List { unknown, limit, json } => {
-            let ledger = super::open_ledger(&config.ledger).await?;
-            let payments = ledger.payments(unknown, i64::from(limit)).await?;
+            let ledger = super::open_tables(&config.ledger).await?;
+            let payments = ledger.payments(unknown, i64::from(limit)).await.map_err(not_read)?;
             if json {
                 print_json(&json!({ "payments": payments.iter().map(object).collect::<Vec<_>>() }))?;
             } else {
@@ -102,7 +104,8 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
         }
         Command::Show { payment, json } => {
             let id: PaymentId = payment.parse().map_err(cli::usage)?;
-            let found = super::open_ledger(&config.ledger).await?.payment(id).await?;
+            let ledger = super::open_tables(&config.ledger).await?;
+            let found = ledger.payment(id).await.map_err(not_read)?;
             let payment = found.ok_or_else(|| cli::failed("there is no such payment"))?;
             show(&payment, json)?;
         }
@@ -112,7 +115,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let reason = ReasonCode::new(&reason).ok_or_else(|| {
                 cli::usage("--reason must be a code of 1 to 64 capital letters, digits and underscores")
             })?;
-            let ledger = super::open_ledger(&config.ledger).await?;
+            let ledger = super::open_tables(&config.ledger).await?;
             let found = ledger.payment(id).await?.ok_or_else(|| cli::failed("there is no such payment"))?;
             let (state, automatic) = state_of(&found, refund)?;
             let moved = resolution == Resolution::Paid;
@@ -130,7 +133,8 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             }
             let who = account::own();
             let operator = Operator { audit: &config.audit, who, reason: &reason, refund };
-            let verdict = OperatorDecision { moved, amount, reason: &reason };
+            let request_lasts = config.payments.limits.request_lasts();
+            let verdict = OperatorDecision { moved, amount, reason: &reason, request_lasts };
             let said = operator::resolve(&ledger, found.charge.order, id, verdict, &operator).await?;
             if let Some(error) = said.unlogged {
                 let text =
@@ -150,6 +154,13 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
     Ok(())
 }
 
+/// Returns the error of a command that only reads. That nothing was committed is no news there.
+fn not_read(error: NotDone) -> LedgerError {
+    match error {
+        NotDone::Nothing(error) | NotDone::Perhaps(error) => error,
+    }
+}
+
 /// Explains why a refund cannot be resolved as paid, with this much left of its payment.
 fn not_left(payment: &Payment, left: i64) -> String {
     if left <= 0 {
@@ -167,7 +178,7 @@ fn not_left(payment: &Payment, left: i64) -> String {
 fn on_its_way(refund: Option<RefundId>, until: UnixMicros) -> String {
     if refund.is_none() {
         return format!(
-            "a request to charge may be on its way to the gateway until {until}: look at the gateway's console after that, and \
+            "a request to charge may be on its way to the gateway, or under way there, until {until}: look at the gateway's console after that, and \
              run the command again if nothing was charged. Nothing was changed"
         );
     }

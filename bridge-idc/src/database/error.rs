@@ -36,6 +36,12 @@ pub enum LedgerError {
         /// The mistake, without any value of the row.
         what: &'static str,
     },
+    /// The login may not change the tables.
+    #[error(
+        "this login may not change the ledger's tables: run `bridge-idc migrate` as their owner, and set ledger.migrate = false \
+         for the agent (docs/dba.md, Install, step 1)"
+    )]
+    NotTheOwner(#[source] MigrateError),
     /// A migration failed.
     #[error("the ledger's tables cannot be migrated")]
     Migration(#[source] MigrateError),
@@ -45,6 +51,12 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Makes the error of a pool that had no free connection in time.
+    #[cfg(test)]
+    pub(crate) fn for_want_of_a_connection() -> Self {
+        Self::Unavailable(sqlx::Error::PoolTimedOut)
+    }
+
     /// True if the pool had no free connection in time.
     pub fn is_for_want_of_a_connection(&self) -> bool {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))

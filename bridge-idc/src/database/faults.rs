@@ -1,6 +1,7 @@
 //! Converts the driver's errors to Bridge's, by the cause that each database's `blame` file gives.
 
 use sqlx::error::DatabaseError;
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 
 use super::blame::Blame;
@@ -32,6 +33,21 @@ impl From<sqlx::Error> for LedgerError {
             Blame::Contention => Self::Conflict,
             Blame::Database => Self::Unavailable(error),
         }
+    }
+}
+
+/// Converts an error of a migration. Its database error has no value of a row.
+pub(super) fn of_migrating(error: MigrateError) -> LedgerError {
+    let cause = match &error {
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => cause.as_database_error(),
+        _ => None,
+    };
+    if cause.and_then(DatabaseError::code).is_some_and(|code| code == NO_RIGHT) {
+        return LedgerError::NotTheOwner(error);
+    }
+    match error {
+        MigrateError::Execute(error) => error.into(),
+        error => LedgerError::Migration(error),
     }
 }
 

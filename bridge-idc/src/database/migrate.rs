@@ -8,10 +8,11 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 
 use super::error::{LedgerError, NotReady};
+use super::faults::of_migrating;
 use super::pools::{Database, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 9;
+const VERSION: i64 = 10;
 
 const TABLE: &str = "schema_migrations";
 
@@ -44,6 +45,7 @@ macro_rules! migrations {
             migration(7, "key checks", sql!($database, "0007_key_checks")),
             migration(8, "refunds on their way", sql!($database, "0008_refunds_on_their_way")),
             migration(9, "refused refunds", sql!($database, "0009_refused_refunds")),
+            migration(10, "launches", sql!($database, "0010_launches")),
         ]
     };
 }
@@ -60,10 +62,7 @@ impl Database {
                 apply(&mut *database.writer().acquire().await?, migrations!("sqlite")).await
             }
         };
-        applied.map_err(|error| match error {
-            MigrateError::Execute(error) => error.into(),
-            error => LedgerError::Migration(error),
-        })
+        applied.map_err(of_migrating)
     }
 
     /// Sends an empty query to see that the database answers.

@@ -45,12 +45,39 @@ impl Database {
         })
     }
 
+    /// Returns the login of these connections; `None` on SQLite, which has none.
+    pub(crate) async fn login(&self) -> Result<Option<String>, LedgerError> {
+        match self {
+            Self::Postgres(database) => Ok(Some(database.login().await?)),
+            Self::Sqlite(_) => Ok(None),
+        }
+    }
+
     /// Pauses, so that another session can take the lock of a database with one writer.
     pub(crate) async fn give_way(&self) {
         match self {
             Self::Postgres(_) => {}
             Self::Sqlite(_) => sleep(sqlite::TURN).await,
         }
+    }
+
+    /// Returns the reason why the database cannot be reached, if another attempt finds it.
+    pub(crate) async fn why_unreachable(&self) -> Option<LedgerError> {
+        match self {
+            Self::Postgres(database) => database.why_unreachable().await,
+            Self::Sqlite(_) => None,
+        }
+    }
+
+    /// True if every connection for reading is in use, so that a caller waits for another one to
+    /// end. False if a caller would get a free or a new connection, as far as the database answers.
+    pub(crate) fn is_every_connection_taken(&self) -> bool {
+        let (open, idle, most) = on_database!(*self, database => {
+            let pool = &database.pool;
+            (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+        });
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+        open.saturating_sub(idle) >= most
     }
 
     /// True if the database has one writer at a time.

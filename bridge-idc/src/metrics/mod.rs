@@ -55,6 +55,9 @@ pub struct Metrics {
     pub envelopes_rejected: Labelled<EnvelopeRejection, Counter>,
     /// Failures of the ledger's database. Each is tried again or bisected.
     pub ledger_errors: Counter,
+    /// Requests that were refused before their transaction, because their callers no longer
+    /// waited.
+    pub orders_dropped_late: Counter,
     batch_orders: Histogram,
     batch_lines: Histogram,
     commit_wait_seconds: Histogram,
@@ -86,6 +89,8 @@ impl Default for Metrics {
         payments.register(registry);
         let errors = "Failed reads of the catalogue's database";
         let unreadable = "Rows that cannot be read and are published as deleted; the log names them";
+        let late =
+            "Orders and cancellations refused before their transaction, because nobody waited any more";
         let ledger = "Failures of the ledger's database, for one brand or for all";
         Self {
             shared,
@@ -98,6 +103,7 @@ impl Default for Metrics {
             catalogue_unreadable: entered(registry, "catalogue_unreadable", unreadable),
             envelopes_rejected: entered(registry, "envelopes_rejected", "Envelopes that could not be opened"),
             ledger_errors: entered(registry, "ledger_errors", ledger),
+            orders_dropped_late: entered(registry, "orders_dropped_late", late),
             batch_orders,
             batch_lines,
             commit_wait_seconds,

@@ -17,6 +17,12 @@ mod batches;
 /// Requests that wait for a held row.
 mod held;
 
+/// Questions that wait for a look-up.
+mod questions;
+
+/// Limits of the requests that cloud agents may have outstanding.
+mod credits;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +33,17 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, ReceivedOrder, Receiver, Reply, Token};
 use bridge_protocol::seal::opening::{Decapsulated, Encapsulated, Opener};
 use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::wire::control::Grants;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
 use rand::Rng;
 
 use self::batches::BatchUnderWay;
 use self::committers::{BatchLimits, Committers, Needs};
+use self::credits::Credits;
 use self::held::Queues;
+use self::questions::Questions;
 pub use self::turns::BrandWeights;
-use self::turns::{BrandTurns, Room, Waiting};
+use self::turns::Waiting;
 use crate::orders::audit_gate::{AuditGate, AuditRound};
 use crate::orders::log_entry;
 use crate::orders::open::{self, OpenFailure, Opening};
@@ -54,8 +63,8 @@ const QUESTIONS_MAX: usize = 1_024;
 /// still wait.
 const QUESTION_WAITS_MAX: Duration = Duration::from_secs(2);
 
-/// Requests that wait for held rows may fill one part in this many of the window. The rest stays
-/// for other requests.
+/// Requests that wait for held rows may fill one part in this many of the window, and brands within
+/// their shares once more. The rest stays for other requests.
 const HELD_SHARE: usize = 4;
 
 /// Limits of the core.
@@ -168,6 +177,8 @@ struct Pending {
 #[derive(Debug, Clone)]
 struct PendingQuestion {
     token: Token,
+    /// Link on which it came.
+    link: LinkId,
     brand: Brand,
     order: OrderId,
     key: Option<KeyDigest>,
@@ -252,7 +263,7 @@ pub struct OrderCore {
     /// Number of batches begun so far.
     begun: u64,
     /// Questions that wait for a look-up.
-    questions: BrandTurns<PendingQuestion>,
+    questions: Questions,
     /// Questions in a look-up. The flag is true if a write about the order was under way when the
     /// look-up began. That write may have been committed after the database looked.
     looked_up: HashMap<Token, (PendingQuestion, bool)>,
@@ -272,6 +283,9 @@ pub struct OrderCore {
     /// Number of requests in doubt, in a queue or in a batch: an earlier batch may have committed
     /// them.
     doubtful: usize,
+    /// Number of requests refused so far because their callers no longer waited.
+    dropped_late: u64,
+    credits: Credits,
     outputs: VecDeque<Output>,
 }
 
@@ -296,10 +310,10 @@ impl OrderCore {
                 BatchLimits { requests: limits.batch_max, lines: limits.batch_lines_max },
                 weights,
             ),
-            held: Queues::default(),
+            held: Queues::new(weights.clone()),
             batches: Vec::new(),
             begun: 0,
-            questions: BrandTurns::new(weights.clone()),
+            questions: Questions::new(weights.clone()),
             looked_up: HashMap::new(),
             asked: Vec::new(),
             away: false,
@@ -307,8 +321,30 @@ impl OrderCore {
             worked: 0,
             asks: false,
             doubtful: 0,
+            dropped_late: 0,
+            credits: Credits::new(Receiver::window_of_a_link(limits.window_max)),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Sets the present time, by a clock that never steps back. The driver does so before each
+    /// input and before it polls. Requests whose callers no longer wait are refused by this clock.
+    pub fn set_time(&mut self, now: Duration) {
+        self.receiver.set_time(now);
+    }
+
+    /// Returns a new message about the requests that each cloud agent may have outstanding, if one
+    /// is due. `round_trip` is that of the longest line.
+    pub fn poll_grants(&mut self, now: UnixMicros, round_trip: Duration) -> Option<Grants> {
+        let time = self.receiver.time();
+        self.credits
+            .is_due(time)
+            .then(|| self.credits.compute(time, round_trip, self.committers.waits(now)))?
+    }
+
+    /// Returns the number of requests refused so far because their callers no longer waited.
+    pub fn dropped_late(&self) -> u64 {
+        self.dropped_late
     }
 
     /// Returns the number of requests that are received and not yet answered.
@@ -386,12 +422,9 @@ impl OrderCore {
                     }
                 }
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
-                    match self.questions.make_room(&brand, QUESTIONS_MAX) {
-                        Room::Free => {}
-                        Room::Instead(question) => self.refuse(question.token, Refusal::Busy),
-                        Room::Full => return self.refuse(token, Refusal::Busy),
-                    }
-                    self.questions.push(PendingQuestion { token, brand, order, key, since: now });
+                    let question = PendingQuestion { token, link, brand, order, key, since: now };
+                    let refused = self.questions.push_if_room(question, QUESTIONS_MAX);
+                    refused.into_iter().for_each(|question| self.refuse(question.token, Refusal::Busy));
                 }
                 // Payments have a lane of their own.
                 Received::Deliver(
@@ -458,6 +491,9 @@ impl OrderCore {
             Input::LinkDown(link) => {
                 self.receiver.handle_link_down(link);
                 self.opener.forget(link);
+                for question in self.questions.remove_link(link) {
+                    self.receiver.abandon(question.token);
+                }
                 for held in self.unopened.handle_link_down(link) {
                     match held {
                         // The order counts as lost on the line. The cloud agent sends it again on
@@ -548,6 +584,7 @@ impl OrderCore {
         random: &mut impl Rng,
     ) {
         let entry = log_entry::placed(now, &received);
+        self.credits.came(self.receiver.time(), link, &received.header().brand);
         if self.away {
             return self.turn_away(token, entry, received.header(), Refusal::DatabaseDown);
         }

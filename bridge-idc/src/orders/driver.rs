@@ -15,14 +15,17 @@ use std::time::{Duration, Instant};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::seal::opening::OpenError;
+use bridge_protocol::wire::control::BrandGrant;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{Refusal, ToIdc};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
+use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::LogRateLimit;
 use bridge_runtime::telemetry::shared::{OrderOutcome, Queue};
-use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
+use bridge_runtime::tunnel::{Events, Greeting, LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::metrics::{EnvelopeRejection, Metrics};
 use crate::orders::audit_gate::AuditRound;
@@ -47,12 +50,19 @@ const TRACES: usize = 8_192;
 /// orders without end.
 const REJECTIONS_LOGGED: u32 = 20;
 
+/// Log lines in ten seconds about entries that the audit log did not take. They are tried again all
+/// the time while its disk is full.
+const UNLOGGED_LOGGED: u32 = 1;
+
 /// Most inputs that are taken before outputs are polled. Requests that arrive together are
 /// committed together.
 const TAKEN_AT_ONCE: usize = 256;
 
 /// Pause before another try of a batch of unknown outcome, or of a failed round of the audit log.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Interval at which the core is asked for new grants. It decides if there are any.
+const GRANTS_EVERY: Duration = Duration::from_millis(50);
 
 /// State of the driver that other parts of the agent may see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +77,8 @@ pub struct DriverState {
     pub outages: u64,
     /// Brands whose last batches the database rejected.
     pub denied: Arc<[DeniedBrand]>,
+    /// Limits of each cloud agent for the brands that have one.
+    pub limits: Arc<[BrandGrant]>,
 }
 
 impl DriverState {
@@ -79,6 +91,8 @@ impl DriverState {
 /// The driver's state.
 pub struct OrderDriver {
     core: OrderCore,
+    /// Start of the core's clock.
+    started: Instant,
     ledger: Arc<Ledger>,
     audit: AuditLog,
     metrics: Arc<Metrics>,
@@ -94,10 +108,17 @@ pub struct OrderDriver {
     denied: Denied,
     /// Limits the log lines about a database that does not work.
     outages: Arc<Outages>,
+    /// Limits the log lines about entries that the audit log did not take.
+    unlogged: Arc<LogRateLimit>,
+    /// Round trip of each link's line.
+    round_trips: HashMap<LinkId, Duration>,
+    /// Limits of the last grants.
+    limits: Arc<[BrandGrant]>,
 }
 
 impl OrderDriver {
     /// Creates a driver without links. Also returns the receiver of the database's results.
+    #[expect(clippy::too_many_arguments, reason = "each is one part of the agent, put together in one place")]
     pub fn new(
         core: OrderCore,
         ledger: Arc<Ledger>,
@@ -106,14 +127,16 @@ impl OrderDriver {
         load: watch::Sender<DriverState>,
         payments: PaymentDriver,
         keys: watch::Receiver<Arc<Keyring>>,
+        shutdown: &Shutdown,
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
-        let look_ups = look_ups::start(&ledger, &results);
+        let look_ups = look_ups::start(&ledger, &results, shutdown);
         let links = HashMap::new();
         let (traces, rejections) = (Traces::new(TRACES), LogRateLimit::new(REJECTIONS_LOGGED));
         let denied = Denied::default();
         let driver = Self {
             core,
+            started: Instant::now(),
             ledger,
             audit,
             metrics,
@@ -127,6 +150,9 @@ impl OrderDriver {
             keys,
             denied,
             outages: Arc::default(),
+            unlogged: Arc::new(LogRateLimit::new(UNLOGGED_LOGGED)),
+            round_trips: HashMap::new(),
+            limits: Arc::default(),
         };
         (driver, received)
     }
@@ -136,17 +162,22 @@ impl OrderDriver {
         self.results.clone()
     }
 
-    /// Runs until the tunnel ends.
+    /// Runs until the tunnel ends. `greetings` tells all links of new grants.
     pub async fn run(
         mut self,
         mut tunnel: Events,
         mut results: mpsc::Receiver<Input>,
         mut payment_ends: Ends,
+        greetings: watch::Sender<Greeting>,
     ) {
         let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
+        let mut grants_due = interval(GRANTS_EVERY);
+        grants_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
+                // This comes first, because a crowd of events must not delay what bounds it.
+                _ = grants_due.tick() => self.grant(&greetings),
                 // New keys come before events of links, so that an order that is sealed to a new
                 // key opens.
                 Ok(()) = self.keys.changed() => {
@@ -179,12 +210,25 @@ impl OrderDriver {
     }
 
     fn handle(&mut self, input: Input) {
+        self.core.set_time(self.started.elapsed());
         self.core.handle(input, clock::now(), &mut rand::rng());
+    }
+
+    /// Tells the cloud agents how many requests they may have outstanding, if that is due.
+    fn grant(&mut self, greetings: &watch::Sender<Greeting>) {
+        self.core.set_time(self.started.elapsed());
+        let round_trip = self.round_trips.values().max().copied().unwrap_or_default();
+        let Some(grants) = self.core.poll_grants(clock::now(), round_trip) else { return };
+        if *self.limits != *grants.brands {
+            self.limits = grants.brands.clone().into();
+        }
+        greetings.send_modify(|greeting| greeting.grants = Some(Arc::new(grants)));
     }
 
     fn handle_event(&mut self, event: TunnelEvent) {
         match event {
             TunnelEvent::Up(up) => {
+                self.round_trips.insert(up.link, up.round_trip);
                 self.links.insert(up.link, up.sender);
             }
             TunnelEvent::Frame { link, lane, payload } => match frame::decode::<ToIdc>(payload) {
@@ -204,14 +248,17 @@ impl OrderDriver {
             }
             TunnelEvent::Down { link, .. } => {
                 self.links.remove(&link);
+                self.round_trips.remove(&link);
                 self.payments.handle_link_down(link);
                 self.handle(Input::LinkDown(link));
             }
             // These events carry nothing from a cloud agent. Its window and manifest are empty, it
-            // reports no readiness, and an IDC agent sends no requests of its own.
+            // reports no readiness and grants nothing, and an IDC agent sends no requests of its
+            // own.
             TunnelEvent::Window { .. }
             | TunnelEvent::Manifest { .. }
             | TunnelEvent::Readiness { .. }
+            | TunnelEvent::Grants { .. }
             | TunnelEvent::Silent { .. }
             | TunnelEvent::Heard { .. }
             | TunnelEvent::Goodbye { .. } => {}
@@ -219,6 +266,7 @@ impl OrderDriver {
     }
 
     fn do_outputs(&mut self) {
+        self.core.set_time(self.started.elapsed());
         while let Some(output) = self.core.poll_output(clock::now()) {
             match output {
                 Output::Decapsulate { link, session } => {
@@ -253,6 +301,8 @@ impl OrderDriver {
         }
         let sessions = &self.metrics.shared.seal_sessions;
         sessions.inc_by(self.core.sealing_sessions() - sessions.get());
+        let dropped_late = &self.metrics.orders_dropped_late;
+        dropped_late.inc_by(self.core.dropped_late() - dropped_late.get());
         let under_way = self.core.under_way();
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
         self.metrics.set_queue_depth(Queue::Unopened, self.core.unopened());
@@ -265,6 +315,7 @@ impl OrderDriver {
             away: self.core.is_away(),
             outages: 0,
             denied: self.denied.told(),
+            limits: self.limits.clone(),
         };
         self.load.send_if_modified(|known| {
             load.outages = known.outages + u64::from(load.fails() && !known.fails());
@@ -276,6 +327,7 @@ impl OrderDriver {
 
     fn audit(&self, AuditRound { entries, again }: AuditRound) {
         let (audit, results) = (self.audit.clone(), self.results.clone());
+        let unlogged = self.unlogged.clone();
         tokio::spawn(async move {
             if again {
                 tokio::time::sleep(TRY_AGAIN_AFTER).await;
@@ -283,7 +335,10 @@ impl OrderDriver {
             let audited = match audit.append(&entries).await {
                 Ok(_first) => Ok(()),
                 Err(error) => {
-                    tracing::warn!(entries = entries.len(), %error, "append entries about orders to the audit log");
+                    // The log itself says once that it cannot be written, and once that it can.
+                    if let Some(left_out) = unlogged.due("entries", Instant::now()) {
+                        tracing::warn!(entries = entries.len(), left_out, %error, "append entries about orders to the audit log");
+                    }
                     Err(entries)
                 }
             };
@@ -358,6 +413,8 @@ fn count(metrics: &Metrics, ends: &[RequestEnd]) -> usize {
                 "placed" => OrderOutcome::Placed,
                 "sold-out" => OrderOutcome::SoldOut,
                 "price-changed" => OrderOutcome::PriceChanged,
+                "launch-not-open" => OrderOutcome::LaunchNotOpen,
+                "limit-reached" => OrderOutcome::LimitReached,
                 "unknown-sku" => OrderOutcome::UnknownSku,
                 "cancelled" => OrderOutcome::Cancelled,
                 _ => OrderOutcome::Refused,

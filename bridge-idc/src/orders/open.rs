@@ -14,7 +14,7 @@ use bridge_protocol::wire::order::{Envelope, Refusal, Refused, Terms};
 use prost::Message as _;
 use rand::Rng;
 
-use crate::orders::planner::{Action, Placement, Request};
+use crate::orders::planner::{Action, CustomerTag, Placement, Request};
 use crate::vault;
 use crate::vault::keyring::Keyring;
 
@@ -90,7 +90,8 @@ fn open_in_clear(
     let terms: OrderTerms = terms.check(lines_max).map_err(|_| OpenFailure::Terms)?;
     let fingerprint = keys.fingerprint(&[b"place", &envelope.terms, &personal.to_bytes()]);
     let personal = vault::encrypt(order, &personal, keys, random);
-    let placement = Placement { order, terms, personal };
+    let customer = CustomerTag::from_bytes(keys.customer_tag(&brand, terms.customer_reference()));
+    let placement = Placement { order, terms, customer, personal };
     let action = Action::Place(Box::new(placement));
     Ok(Opening::Open(Box::new(Request { brand, key, fingerprint, action })))
 }

@@ -4,13 +4,19 @@
 //! Requests are decided in the order of admission. Each one sees what the earlier ones of the batch
 //! left over. So a batch ends exactly as its requests would one after the other.
 
+/// Launches: opening times, and limits a customer and in all.
+mod launches;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
+use bridge_protocol::domain::outcome::LaunchRefusal;
 use bridge_protocol::domain::{
     Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
 };
 
+pub use self::launches::{CustomerTag, LaunchPlan, LaunchUnits, SkuLaunch};
+use self::launches::{LaunchNumbers, UnitsBySku};
 use crate::vault::PersonalAtRest;
 
 /// A request that is opened and checked, and can be decided.
@@ -64,6 +70,8 @@ pub struct Placement {
     pub order: OrderId,
     /// Lines, amounts and customer reference of the order.
     pub terms: OrderTerms,
+    /// The customer, by whom a launch counts units.
+    pub customer: CustomerTag,
     /// Personal data of the order, encrypted for the vault.
     pub personal: PersonalAtRest,
 }
@@ -83,6 +91,11 @@ pub struct Facts {
     pub held: HashSet<i64>,
     /// Orders whose rows another session holds, so they are not locked.
     pub held_orders: HashSet<OrderId>,
+    /// Launches whose rows another session holds, so they are not locked.
+    pub held_launches: HashSet<i64>,
+    /// Units that customers of the batch have from launches, by launch and customer, then by SKU
+    /// row. The launches' rows are locked.
+    pub purchases: HashMap<(i64, CustomerTag), UnitsBySku>,
 }
 
 /// A held row that a request waits for.
@@ -95,6 +108,13 @@ pub enum Awaited {
         /// The SKU.
         sku: Sku,
     },
+    /// The units sold in a launch.
+    Launch {
+        /// Brand of the launch.
+        brand: Brand,
+        /// Row of the launch.
+        launch_id: i64,
+    },
     /// An order to cancel.
     Order(OrderId),
     /// An unknown row that a request of this brand needs. The database did not name it.
@@ -105,6 +125,9 @@ impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stock { brand, sku } => write!(f, "the stock of SKU {sku} of brand {brand}"),
+            Self::Launch { brand, launch_id } => {
+                write!(f, "the units sold in launch {launch_id} of brand {brand}")
+            }
             Self::Order(order) => write!(f, "order {order}"),
             Self::Brand(brand) => write!(f, "something that brand {brand} needs"),
         }
@@ -135,6 +158,8 @@ pub struct Offer {
     pub price: Money,
     /// Units that are not ordered; never negative.
     pub available: i64,
+    /// The launch that sells it now or next, if there is one.
+    pub launch: Option<SkuLaunch>,
 }
 
 /// An order to cancel, as the ledger has it.
@@ -146,6 +171,8 @@ pub struct StandingOrder {
     pub state: Standing,
     /// Allocated units of the order, as pairs of SKU row and number.
     pub units: Vec<(i64, i64)>,
+    /// Those of them that come from a launch.
+    pub from_launches: Vec<LaunchUnits>,
 }
 
 /// State of an order.
@@ -196,15 +223,19 @@ pub struct Plan {
     pub sold: BTreeMap<i64, i64>,
     /// Orders to set to cancelled.
     pub cancelled: Vec<OrderId>,
+    /// Rows to write about launches.
+    pub launches: LaunchPlan,
 }
 
 /// Decides a batch.
-pub fn plan(requests: &[Request], facts: Facts) -> Plan {
+pub fn plan(requests: &[Request], mut facts: Facts) -> Plan {
     let offers = facts.offers.values().flat_map(HashMap::values);
     let available = offers.map(|offer| (offer.sku_id, offer.available)).collect();
+    let launches = LaunchNumbers::of(&mut facts);
     let mut planner = Planner {
         facts,
         available,
+        launches,
         plan: Plan::default(),
         decided: HashMap::new(),
         waiting_keys: HashMap::new(),
@@ -215,6 +246,7 @@ pub fn plan(requests: &[Request], facts: Facts) -> Plan {
         planner.plan.decisions.push(decision);
     }
     planner.plan.sold.retain(|_, units| *units != 0);
+    planner.plan.launches = planner.launches.into_plan();
     planner.plan
 }
 
@@ -222,6 +254,7 @@ struct Planner {
     facts: Facts,
     /// Available units by SKU row, less those that this batch has taken so far.
     available: HashMap<i64, i64>,
+    launches: LaunchNumbers,
     plan: Plan,
     /// Requests of this batch that decided a key: their index and fingerprint, by key.
     decided: HashMap<KeyDigest, (usize, [u8; 32])>,
@@ -273,56 +306,85 @@ impl Planner {
         if let Some(awaited) = self.held_of(brand, &placement.terms) {
             return Decision::Waits(awaited);
         }
-        let (state, outcome, sku_ids) = match self.allocate(brand, currency, &placement.terms) {
-            Ok(sku_ids) => (Standing::Placed, Outcome::Placed, sku_ids),
-            Err(outcome) => (Standing::Rejected, outcome, Vec::new()),
+        let (state, outcome, (sku_ids, from_launches)) = match self.allocate(brand, currency, placement) {
+            Ok(allocated) => (Standing::Placed, Outcome::Placed, allocated),
+            Err(outcome) => (Standing::Rejected, outcome, Default::default()),
         };
         let quantities = placement.terms.lines().iter().map(|line| line.quantity.get());
         let units = sku_ids.iter().copied().zip(quantities).collect();
-        self.facts.orders.insert(placement.order, StandingOrder { brand: brand.clone(), state, units });
+        let standing = StandingOrder { brand: brand.clone(), state, units, from_launches };
+        self.facts.orders.insert(placement.order, standing);
         Decision::New { order: placement.order, outcome, sku_ids }
     }
 
-    /// Returns the first SKU of an order whose row another session holds.
+    /// Returns the first row that an order needs and another session holds: the stock of a SKU, or
+    /// a launch that is open.
     fn held_of(&self, brand: &Brand, terms: &OrderTerms) -> Option<Awaited> {
-        if self.facts.held.is_empty() {
+        if self.facts.held.is_empty() && self.facts.held_launches.is_empty() {
             return None;
         }
         let offers = self.facts.offers.get(brand)?;
-        let held = |sku: &&Sku| offers.get(*sku).is_some_and(|offer| self.facts.held.contains(&offer.sku_id));
-        let sku = terms.lines().iter().map(|line| &line.sku).find(held)?;
-        Some(Awaited::Stock { brand: brand.clone(), sku: sku.clone() })
+        terms.lines().iter().find_map(|line| {
+            let offer = offers.get(&line.sku)?;
+            if self.facts.held.contains(&offer.sku_id) {
+                return Some(Awaited::Stock { brand: brand.clone(), sku: line.sku.clone() });
+            }
+            let launch = offer.launch.filter(|launch| launch.is_open)?;
+            self.held_launch(brand, launch.launch_id)
+        })
     }
 
-    /// Returns the first of these SKU rows that another session holds.
-    fn held_among(&self, brand: &Brand, units: &[(i64, i64)]) -> Option<Awaited> {
-        let (held, _) = units.iter().find(|(sku_id, _)| self.facts.held.contains(sku_id))?;
+    fn held_launch(&self, brand: &Brand, launch_id: i64) -> Option<Awaited> {
+        let held = self.facts.held_launches.contains(&launch_id);
+        held.then(|| Awaited::Launch { brand: brand.clone(), launch_id })
+    }
+
+    /// Returns the first row that an order's cancellation needs and another session holds.
+    fn held_among(&self, brand: &Brand, order: &StandingOrder) -> Option<Awaited> {
+        let mut launches = order.from_launches.iter();
+        if let Some(awaited) = launches.find_map(|line| self.held_launch(brand, line.launch_id)) {
+            return Some(awaited);
+        }
+        let (held, _) = order.units.iter().find(|(sku_id, _)| self.facts.held.contains(sku_id))?;
         let mut offers = self.facts.offers.get(brand).into_iter().flatten();
         let named = offers.find(|(_, offer)| offer.sku_id == *held);
         let stock = |sku: &Sku| Awaited::Stock { brand: brand.clone(), sku: sku.clone() };
         Some(named.map_or_else(|| Awaited::Brand(brand.clone()), |(sku, _)| stock(sku)))
     }
 
+    /// Takes the units of all lines, or fails with the outcome. Returns the SKU row of each line,
+    /// and the units that come from launches.
     fn allocate(
         &mut self,
         brand: &Brand,
         currency: Currency,
-        terms: &OrderTerms,
-    ) -> Result<Vec<i64>, Outcome> {
+        placement: &Placement,
+    ) -> Result<(Vec<i64>, Vec<LaunchUnits>), Outcome> {
+        let Placement { order, terms, customer, .. } = placement;
         if terms.currency() != currency {
             return Err(Outcome::WrongCurrency);
         }
         let offers = self.facts.offers.get(brand);
-        let mut sku_ids = Vec::with_capacity(terms.lines().len());
+        let (mut sku_ids, mut from_launches) = (Vec::with_capacity(terms.lines().len()), Vec::new());
         for line in terms.lines() {
-            let sku = || line.sku.clone();
+            let (sku, units) = (|| line.sku.clone(), line.quantity.get());
             let offer = offers
                 .and_then(|offers| offers.get(&line.sku))
                 .ok_or_else(|| Outcome::UnknownSku { sku: sku() })?;
+            if let Some(SkuLaunch { opens_at, is_open: false, .. }) = offer.launch {
+                let reason = LaunchRefusal::NotOpen { opens_at };
+                return Err(Outcome::RefusedByLaunch { sku: sku(), reason });
+            }
             if offer.price.amount() != line.unit_price || offer.price.currency() != currency {
                 return Err(Outcome::PriceChanged { sku: sku(), price: offer.price });
             }
-            if self.available.get(&offer.sku_id).is_none_or(|available| *available < line.quantity.get()) {
+            if let Some(launch) = &offer.launch {
+                let (launch_id, sku_id) = (launch.launch_id, offer.sku_id);
+                let taken = LaunchUnits { launch_id, customer: *customer, sku_id, units };
+                self.launches.check(launch, &line.sku, &taken, &from_launches)?;
+                from_launches.push(taken);
+            }
+            if self.available.get(&offer.sku_id).is_none_or(|available| *available < units) {
                 return Err(Outcome::SoldOut { sku: sku() });
             }
             sku_ids.push(offer.sku_id);
@@ -332,7 +394,8 @@ impl Planner {
         for (sku_id, line) in sku_ids.iter().zip(terms.lines()) {
             self.move_units(*sku_id, line.quantity.get());
         }
-        Ok(sku_ids)
+        self.launches.sell(*order, &from_launches);
+        Ok((sku_ids, from_launches))
     }
 
     /// Returns an order's units once. Cancelling a cancelled order gives the same outcome and has
@@ -346,7 +409,7 @@ impl Planner {
             return Decision::Waits(Awaited::Order(order));
         }
         if let Some(placed) = known.filter(|standing| standing.state == Standing::Placed)
-            && let Some(awaited) = self.held_among(brand, &placed.units)
+            && let Some(awaited) = self.held_among(brand, placed)
         {
             return Decision::Waits(awaited);
         }
@@ -360,6 +423,7 @@ impl Planner {
             Standing::Placed => {
                 standing.state = Standing::Cancelled;
                 self.plan.cancelled.push(order);
+                self.launches.take_back(order, &std::mem::take(&mut standing.from_launches));
                 for (sku_id, units) in std::mem::take(&mut standing.units) {
                     self.move_units(sku_id, -units);
                 }
@@ -377,314 +441,4 @@ impl Planner {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-
-    use bridge_protocol::domain::{IdempotencyKey, Line, Quantity};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::orders::store::memory::{ForSale, MemoryLedger};
-    use crate::orders::store::{Batch, RequestOutcome};
-
-    const PRICE: i64 = 10;
-    const AT: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
-
-    /// A request in short form. Equal bodies have equal fingerprints.
-    #[derive(Debug, Clone)]
-    struct Sketch {
-        key: u8,
-        order: u8,
-        body: Body,
-    }
-
-    #[derive(Debug, Clone, Hash)]
-    enum Body {
-        /// Lines as pairs of SKU and quantity, each SKU once.
-        Place { lines: BTreeMap<u8, u8>, price: i64, currency: &'static str },
-        /// Cancellation of an order.
-        Cancel { order: u8 },
-    }
-
-    impl Sketch {
-        fn place(key: u8, order: u8, lines: &[(u8, u8)]) -> Self {
-            let lines = lines.iter().copied().collect();
-            Self { key, order, body: Body::Place { lines, price: PRICE, currency: "KRW" } }
-        }
-
-        fn cancel(key: u8, order: u8) -> Self {
-            Self { key, order, body: Body::Cancel { order } }
-        }
-
-        fn request(&self) -> Request {
-            let mut hash = DefaultHasher::new();
-            self.body.hash(&mut hash);
-            let mut fingerprint = [0; 32];
-            fingerprint[..8].copy_from_slice(&hash.finish().to_be_bytes());
-            let action = match &self.body {
-                Body::Cancel { order } => Action::Cancel { order: order_id(*order) },
-                Body::Place { lines, price, currency } => Action::Place(Box::new(Placement {
-                    order: order_id(self.order),
-                    terms: terms(lines, *price, currency),
-                    personal: PersonalAtRest {
-                        key_version: 1,
-                        wrapped_key: Vec::new(),
-                        fields: Default::default(),
-                    },
-                })),
-            };
-            Request { brand: brand(), key: key(self.key), fingerprint, action }
-        }
-    }
-
-    fn brand() -> Brand {
-        Brand::new("acme").unwrap()
-    }
-
-    fn key(n: u8) -> KeyDigest {
-        IdempotencyKey::parse(n.to_string().as_bytes()).unwrap().digest(&brand())
-    }
-
-    fn order_id(n: u8) -> OrderId {
-        OrderId::new(AT, [n; 10])
-    }
-
-    fn sku(n: u8) -> Sku {
-        Sku::new(&format!("SKU-{n}")).unwrap()
-    }
-
-    fn money(amount: i64, currency: &str) -> Money {
-        Money::new(amount, Currency::new(currency).unwrap()).unwrap()
-    }
-
-    fn terms(lines: &BTreeMap<u8, u8>, unit_price: i64, currency: &str) -> OrderTerms {
-        let line = |(n, quantity): (&u8, &u8)| Line {
-            sku: sku(*n),
-            quantity: Quantity::new(i64::from(*quantity)).unwrap(),
-            unit_price,
-        };
-        let lines: Vec<Line> = lines.iter().map(line).collect();
-        let total = lines.iter().map(|line| line.quantity.get() * unit_price).sum();
-        OrderTerms::new(lines, money(0, currency), money(total, currency), "c".to_owned(), 2_000).unwrap()
-    }
-
-    /// Creates a ledger with this many units of SKUs 0, 1, 2, and so on, in rows 1, 2, 3, and so
-    /// on.
-    fn ledger(stock: &[i64]) -> MemoryLedger {
-        let for_sale = |(n, units): (u8, &i64)| ForSale {
-            brand: brand(),
-            sku: sku(n),
-            price: money(PRICE, "KRW"),
-            units: *units,
-        };
-        MemoryLedger::new((0..).zip(stock).map(for_sale))
-    }
-
-    fn commit(ledger: &mut MemoryLedger, sketches: &[Sketch]) -> Vec<RequestOutcome> {
-        let requests = sketches.iter().map(Sketch::request).collect();
-        ledger.commit(&Batch { requests, at: AT }).iter().map(|one| one.answer().clone()).collect()
-    }
-
-    /// Returns the facts of a brand with one SKU and no outcomes.
-    fn facts(available: i64) -> Facts {
-        let offer = Offer { sku_id: 1, price: money(PRICE, "KRW"), available };
-        Facts {
-            brands: HashMap::from([(brand(), Currency::new("KRW").unwrap())]),
-            offers: HashMap::from([(brand(), HashMap::from([(sku(0), offer)]))]),
-            ..Facts::default()
-        }
-    }
-
-    fn outcomes(plan: &Plan) -> Vec<Option<Outcome>> {
-        let outcome = |decision: &Decision| match decision {
-            Decision::New { outcome, .. } => Some(outcome.clone()),
-            _ => None,
-        };
-        plan.decisions.iter().map(outcome).collect()
-    }
-
-    #[test]
-    fn requests_are_decided_in_the_order_of_their_admission() {
-        let requests =
-            [(1, 2), (2, 3), (3, 2)].map(|(n, units)| Sketch::place(n, n, &[(0, units)]).request());
-        let plan = plan(&requests, facts(4));
-        let sold_out = Outcome::SoldOut { sku: sku(0) };
-        assert_eq!(outcomes(&plan), [Some(Outcome::Placed), Some(sold_out), Some(Outcome::Placed)]);
-        assert_eq!(plan.sold, BTreeMap::from([(1, 4)]));
-    }
-
-    #[test]
-    fn whoever_needs_a_held_row_waits_and_whatever_concerns_it_waits_behind() {
-        let requests = [
-            Sketch::place(1, 1, &[(0, 1)]),
-            Sketch::place(2, 2, &[(9, 1)]),
-            Sketch::cancel(3, 1),
-            Sketch::place(1, 4, &[(9, 1)]),
-        ];
-        let facts = Facts { held: HashSet::from([1]), ..facts(4) };
-        let plan = plan(&requests.map(|sketch| sketch.request()), facts);
-        let waits = Decision::Waits(Awaited::Stock { brand: brand(), sku: sku(0) });
-        assert_eq!([&plan.decisions[0], &plan.decisions[2], &plan.decisions[3]], [&waits; 3]);
-        assert_eq!(outcomes(&plan)[1], Some(Outcome::UnknownSku { sku: sku(9) }), "it needs nothing of that");
-        assert_eq!((plan.sold.len(), plan.cancelled.len()), (0, 0));
-    }
-
-    /// Returns the facts of a brand with two SKUs and an order of both.
-    fn facts_of_an_order(state: Standing) -> Facts {
-        let offer = |sku_id| Offer { sku_id, price: money(PRICE, "KRW"), available: 4 };
-        let standing = StandingOrder { brand: brand(), state, units: vec![(1, 1), (2, 3)] };
-        Facts {
-            offers: HashMap::from([(brand(), HashMap::from([(sku(0), offer(1)), (sku(1), offer(2))]))]),
-            orders: HashMap::from([(order_id(1), standing)]),
-            ..facts(4)
-        }
-    }
-
-    fn cancelled(order: u8) -> Decision {
-        Decision::New { order: order_id(order), outcome: Outcome::Cancelled, sku_ids: Vec::new() }
-    }
-
-    #[test]
-    fn a_cancellation_waits_for_the_stock_that_it_gives_back_if_any() {
-        let cancel = [Sketch::cancel(1, 1).request()];
-        let placed = || facts_of_an_order(Standing::Placed);
-        assert_eq!(plan(&cancel, placed()).decisions, [cancelled(1)]);
-        for (row, n) in [(1, 0), (2, 1)] {
-            let held = plan(&cancel, Facts { held: HashSet::from([row]), ..placed() });
-            let stock = Awaited::Stock { brand: brand(), sku: sku(n) };
-            assert_eq!(held.decisions, [Decision::Waits(stock)]);
-            assert_eq!((held.sold.len(), held.cancelled.len()), (0, 0));
-        }
-        // No order of the batch names the SKU of the held row, so the request waits for the brand.
-        let nameless = Facts { held: HashSet::from([2]), offers: HashMap::new(), ..placed() };
-        assert_eq!(plan(&cancel, nameless).decisions, [Decision::Waits(Awaited::Brand(brand()))]);
-        for (state, outcome) in
-            [(Standing::Cancelled, Outcome::Cancelled), (Standing::Rejected, Outcome::NotCancellable)]
-        {
-            let facts = Facts { held: HashSet::from([1, 2]), ..facts_of_an_order(state) };
-            assert_eq!(outcomes(&plan(&cancel, facts)), [Some(outcome)]);
-        }
-    }
-
-    #[test]
-    fn a_cancellation_waits_for_its_own_brands_held_order_only() {
-        let placed = |held| Facts {
-            held_orders: HashSet::from([order_id(held)]),
-            ..facts_of_an_order(Standing::Placed)
-        };
-        let cancel = [Sketch::cancel(1, 1).request()];
-        let waits = [Decision::Waits(Awaited::Order(order_id(1)))];
-        assert_eq!(plan(&cancel, placed(1)).decisions, waits);
-        assert_eq!(plan(&cancel, placed(2)).decisions, [cancelled(1)]);
-        assert_eq!(plan(&[Sketch::cancel(1, 2).request()], placed(2)).decisions, [Decision::NotFound]);
-        // A request for another brand's order must learn nothing about it, not even that its row is
-        // held.
-        let other = Brand::new("other").unwrap();
-        let mut facts = placed(1);
-        facts.brands.insert(other.clone(), Currency::new("KRW").unwrap());
-        let theirs = [Request { brand: other, ..cancel[0].clone() }];
-        assert_eq!(plan(&theirs, facts).decisions, [Decision::NotFound]);
-    }
-
-    #[test]
-    fn what_a_cancellation_gives_back_is_for_sale_within_the_same_batch() {
-        let requests = [
-            Sketch::place(1, 2, &[(1, 7)]),
-            Sketch::cancel(2, 1),
-            Sketch::place(3, 3, &[(1, 7)]),
-            Sketch::place(4, 4, &[(0, 5)]),
-        ];
-        let plan = plan(&requests.map(|sketch| sketch.request()), facts_of_an_order(Standing::Placed));
-        let sold_out = Outcome::SoldOut { sku: sku(1) };
-        let placed = Some(Outcome::Placed);
-        assert_eq!(outcomes(&plan), [Some(sold_out), Some(Outcome::Cancelled), placed.clone(), placed]);
-        assert_eq!(plan.sold, BTreeMap::from([(1, 4), (2, 4)]));
-        assert_eq!(plan.cancelled, [order_id(1)]);
-    }
-
-    #[test]
-    fn a_row_that_ends_as_it_was_is_not_written() {
-        let requests = [Sketch::place(1, 1, &[(0, 2)]).request(), Sketch::cancel(2, 1).request()];
-        let plan = plan(&requests, facts(4));
-        assert_eq!(outcomes(&plan), [Some(Outcome::Placed), Some(Outcome::Cancelled)]);
-        assert_eq!((plan.sold, plan.cancelled), (BTreeMap::new(), vec![order_id(1)]));
-    }
-
-    #[test]
-    fn a_settled_key_decides_before_anything_else_is_looked_at() {
-        let request = Sketch::place(1, 1, &[(0, 2)]).request();
-        let settled = Settled {
-            order: order_id(9),
-            fingerprint: request.fingerprint,
-            outcome: Outcome::WrongCurrency,
-            position: 7,
-            committed_at: AT,
-        };
-        let facts = |settled: &Settled| Facts {
-            settled: HashMap::from([(request.key, settled.clone())]),
-            ..Facts::default()
-        };
-        let replay = plan(std::slice::from_ref(&request), facts(&settled));
-        assert_eq!(replay.decisions, [Decision::Replay(settled.clone())]);
-        let other = Settled { fingerprint: [0xff; 32], ..settled };
-        assert_eq!(plan(std::slice::from_ref(&request), facts(&other)).decisions, [Decision::KeyReused]);
-    }
-
-    #[test]
-    fn a_key_that_settled_nothing_is_free_for_the_next_request() {
-        let requests = [Sketch::cancel(1, 5).request(), Sketch::place(1, 1, &[(0, 1)]).request()];
-        let plan = plan(&requests, facts(1));
-        assert_eq!(plan.decisions[0], Decision::NotFound);
-        assert_eq!(outcomes(&plan)[1], Some(Outcome::Placed));
-    }
-
-    #[test]
-    fn a_line_s_mistakes_are_named_in_the_order_of_the_lines() {
-        let changed =
-            Body::Place { lines: BTreeMap::from([(0, 9), (1, 1)]), price: PRICE + 1, currency: "KRW" };
-        let unknown = Body::Place { lines: BTreeMap::from([(1, 1)]), price: PRICE, currency: "KRW" };
-        let foreign = Body::Place { lines: BTreeMap::from([(1, 1)]), price: PRICE, currency: "JPY" };
-        let requests = (1..).zip([changed, unknown, foreign]);
-        let requests: Vec<Request> =
-            requests.map(|(n, body)| Sketch { key: n, order: n, body }.request()).collect();
-        let changed = Outcome::PriceChanged { sku: sku(0), price: money(PRICE, "KRW") };
-        let unknown = Outcome::UnknownSku { sku: sku(1) };
-        let plan = plan(&requests, facts(1));
-        assert_eq!(outcomes(&plan), [Some(changed), Some(unknown), Some(Outcome::WrongCurrency)]);
-        assert!(plan.sold.is_empty());
-    }
-
-    fn sketches() -> impl Strategy<Value = Vec<Sketch>> {
-        let lines = prop::collection::btree_map(0..4_u8, 1..4_u8, 1..4);
-        let price = prop_oneof![9 => Just(PRICE), 1 => Just(PRICE + 1)];
-        let currency = prop_oneof![9 => Just("KRW"), 1 => Just("JPY")];
-        let place =
-            (0..12_u8, 0..12_u8, lines, price, currency).prop_map(|(key, order, lines, price, currency)| {
-                Sketch { key, order, body: Body::Place { lines, price, currency } }
-            });
-        let cancel = (0..12_u8, 0..12_u8).prop_map(|(key, order)| Sketch::cancel(key, order));
-        prop::collection::vec(prop_oneof![3 => place, 1 => cancel], 1..30)
-    }
-
-    proptest! {
-        #[test]
-        fn a_batch_ends_exactly_as_its_requests_one_by_one(
-            stock in prop::collection::vec(0..12_i64, 3),
-            earlier in sketches(),
-            batch in sketches(),
-        ) {
-            let (mut whole, mut single) = (ledger(&stock), ledger(&stock));
-            commit(&mut whole, &earlier);
-            for sketch in &earlier {
-                commit(&mut single, std::slice::from_ref(sketch));
-            }
-            let answers = commit(&mut whole, &batch);
-            let one_by_one: Vec<RequestOutcome> =
-                batch.iter().flat_map(|sketch| commit(&mut single, std::slice::from_ref(sketch))).collect();
-            prop_assert_eq!(answers, one_by_one);
-            prop_assert!(whole.outcomes().eq(single.outcomes()));
-            prop_assert!(whole.orders().eq(single.orders()));
-            prop_assert_eq!(whole.invariants(), Ok(()));
-        }
-    }
-}
+mod tests;

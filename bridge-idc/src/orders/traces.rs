@@ -75,7 +75,7 @@ mod tests {
             let cancel = Cancel { order: Bytes::copy_from_slice(order.as_bytes()), ..Cancel::default() };
             let trace = Some(Bytes::copy_from_slice(&trace.to_bytes()));
             let kind = Some(to_idc::Kind::Cancel(cancel));
-            traces.received(&ToIdc { request: 1, kind, sequence: 1, trace });
+            traces.received(&ToIdc { request: 1, kind, sequence: 1, trace, remaining_millis: None });
             assert!(traces.by_order.len() <= 2);
             if number == 5 {
                 let brand = Brand::new("tea").unwrap();

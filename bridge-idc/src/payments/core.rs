@@ -5,6 +5,7 @@
 //! order's place.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId};
 use bridge_protocol::order_link::LinkId;
@@ -76,6 +77,17 @@ impl PaymentCore {
     /// Creates a core that has at most `window_max` requests under way.
     pub fn new(window_max: usize) -> Self {
         Self { receiver: Receiver::new(window_max), held: Vec::new(), outputs: VecDeque::new() }
+    }
+
+    /// Sets the present time, by a clock that never steps back.
+    pub fn set_time(&mut self, now: Duration) {
+        self.receiver.set_time(now);
+    }
+
+    /// Returns the time until which the caller of a request waits, by the clock of
+    /// [`Self::set_time`]. Returns `None` if nobody knows.
+    pub fn until(&self, token: Token) -> Option<Duration> {
+        self.receiver.until(token)
     }
 
     /// Returns the number of requests that are received and not yet answered.
@@ -240,7 +252,7 @@ mod tests {
             currency: "KRW".into(),
             payment_key: "tgen_1".into(),
         });
-        ToIdc { request, kind: Some(kind), sequence: request, trace: None }
+        ToIdc { request, kind: Some(kind), sequence: request, trace: None, remaining_millis: None }
     }
 
     fn refused(core: &mut PaymentCore) -> Refusal {
@@ -281,7 +293,8 @@ mod tests {
     /// same key.
     fn fingerprint(kind: to_idc::Kind) -> [u8; 32] {
         let mut core = PaymentCore::new(1);
-        let message = ToIdc { request: 1, kind: Some(kind), sequence: 1, trace: None };
+        let message =
+            ToIdc { request: 1, kind: Some(kind), sequence: 1, trace: None, remaining_millis: None };
         core.handle_message(LINK, message, &Keyring::for_tests(1), |_| false);
         match core.poll_output() {
             Some(Output::Ask(_, ServiceRequest::Pay(asked), _)) => asked.fingerprint,
@@ -318,7 +331,8 @@ mod tests {
         let keys = Keyring::for_tests(1);
         let mut core = PaymentCore::new(8);
         let ask = |core: &mut PaymentCore, request, kind, order_is_written: bool| {
-            let message = ToIdc { request, kind: Some(kind), sequence: request, trace: None };
+            let message =
+                ToIdc { request, kind: Some(kind), sequence: request, trace: None, remaining_millis: None };
             core.handle_message(LINK, message, &keys, |_| order_is_written);
             coming(core)
         };
@@ -398,7 +412,12 @@ mod tests {
         let bytes = Bytes::copy_from_slice(id.as_bytes());
         let ask = AskPayment { brand: "shoes".into(), order: bytes.clone(), payment: bytes, key: None };
         let kind = Some(to_idc::Kind::AskPayment(ask));
-        core.handle_message(LINK, ToIdc { request: 1, kind, sequence: 1, trace: None }, &keys, |_| false);
+        core.handle_message(
+            LINK,
+            ToIdc { request: 1, kind, sequence: 1, trace: None, remaining_millis: None },
+            &keys,
+            |_| false,
+        );
         let Some(Output::Ask(token, ServiceRequest::LookUp { order, payment, brand, .. }, _)) =
             core.poll_output()
         else {
@@ -441,7 +460,7 @@ mod tests {
             let sequence = core.outputs.len() as u64 + 1;
             core.handle_message(
                 LinkId(sequence + 9),
-                ToIdc { request: 1, kind: Some(kind), sequence, trace: None },
+                ToIdc { request: 1, kind: Some(kind), sequence, trace: None, remaining_millis: None },
                 &keys,
                 |_| false,
             );

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::order_link::LinkId;
@@ -29,6 +30,8 @@ pub type Service = Arc<Payments<Toss>>;
 /// payment lane.
 pub struct PaymentDriver {
     core: PaymentCore,
+    /// Start of the core's clock.
+    started: Instant,
     /// The keys at the start. Only the fingerprint key is used, and it does not change while the
     /// agent runs.
     keys: Arc<Keyring>,
@@ -53,7 +56,8 @@ impl PaymentDriver {
         if service.is_some() {
             metrics.set_queue_limit(Queue::PaymentsInFlight, window_max);
         }
-        (Self { core: PaymentCore::new(window_max), keys, service, ends, metrics }, received)
+        let (core, started) = (PaymentCore::new(window_max), Instant::now());
+        (Self { core, started, keys, service, ends, metrics }, received)
     }
 
     /// Returns the number of requests that are received and not yet answered.
@@ -71,6 +75,7 @@ impl PaymentDriver {
         links: &HashMap<LinkId, LinkSender>,
     ) {
         let mut span = Span::none();
+        self.core.set_time(self.started.elapsed());
         match frame::decode::<ToIdc>(payload) {
             Ok(message) => {
                 if let Some(trace) = message.trace.as_deref().and_then(TraceParent::from_bytes) {
@@ -131,9 +136,10 @@ impl PaymentDriver {
     fn ask(&self, token: Token, asked: ServiceRequest, coming: MayBeArriving, span: &Span) {
         let Some(service) = self.service.clone() else { return };
         let ends = self.ends.clone();
+        let until = self.core.until(token).map(|until| self.started + until);
         let asking = async move {
             tracing::debug!("asked of the gateway");
-            let end = service.serve(asked, coming).await;
+            let end = service.serve(asked, coming, until).await;
             let _agent_gone = ends.send((token, end)).await;
         };
         tokio::spawn(asking.instrument(span.clone()));

@@ -10,9 +10,10 @@
 //! The column `next_ask_at` of a row handles every doubt. It is set before the gateway is asked, so
 //! a crash, a time-out and a lost answer all make the row due. It does not tell if a request is
 //! still on its way to the gateway. The columns `confirm_until` and `give_back_until` do: before
-//! that time, nobody may conclude that no money moved. The column `look_at` makes payments that
-//! were given up and refunds that were refused due for another look. The transactions are in
-//! [`store`].
+//! that time, nobody may conclude that no money moved. A request to charge that ended without an
+//! outcome ends `confirm_until`, so that it can be repeated; an operator must wait for longer. The
+//! column `look_at` makes payments that were given up and refunds that were refused due for another
+//! look. The transactions are in [`store`].
 
 /// Requests, and the state of payments and refunds.
 mod model;

@@ -29,8 +29,8 @@ const CALLS_A_ROW: u32 = 2;
 /// Interval between two searches for due rows, if no hint comes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Pause between two requests for a refund after the log has warned about it. In this pause no
-/// request is on its way, so an operator can decide that no money went back.
+/// Pause between two requests for a charge or a refund after the log has warned about it. In this
+/// pause no request is on its way, so an operator can decide that no money moved.
 const TIME_TO_SPEAK: Duration = Duration::from_secs(60);
 
 /// Pause between two searches while the ledger does not answer.
@@ -150,7 +150,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         let (payment, told, held) = match next_step(found, Known { age, quiet, order_stands, given_up }) {
             Step::Charged => (payment, ReportedOutcome::Done, None),
             Step::NotCharged(code) => (payment, ReportedOutcome::NotDone(code), None),
-            Step::ConfirmAgain => self.confirm_again(payment).await,
+            Step::ConfirmAgain => self.confirm_again(payment, age).await,
             Step::AskLater => (payment, self.nothing(asks), None),
         };
         if !given_up && matches!(told, ReportedOutcome::Nothing { .. }) {
@@ -161,14 +161,18 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
 
     /// Asks the gateway to charge once more, under the same key, if the ledger permits it. Returns
     /// the reported outcome.
-    async fn confirm_again(&self, payment: Payment) -> (Payment, ReportedOutcome, Option<UnixMicros>) {
+    async fn confirm_again(
+        &self,
+        payment: Payment,
+        age: Duration,
+    ) -> (Payment, ReportedOutcome, Option<UnixMicros>) {
         let (turn, asks) = (self.turn(), payment.asks);
         let (order, id) = (payment.charge.order, payment.charge.payment);
         match self.site.ledger().begin_again(order, id, turn.hold).await {
             Ok(Some(payment)) => {
                 let answer = self.confirm(&payment.charge, turn).await;
                 let held = payment.confirm_until;
-                (payment, self.told(answer, asks), Some(held))
+                (payment, self.leaves_time(self.told(answer, asks), age), Some(held))
             }
             Ok(None) => (payment, self.nothing(asks), None),
             Err(error) => {
@@ -221,8 +225,8 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
         }
     }
 
-    /// Extends the delay of a refund about which the log has warned, so that an operator has time
-    /// for a decision. See [`TIME_TO_SPEAK`].
+    /// Extends the delay after a request about which the log has warned, so that an operator has
+    /// time for a decision. See [`TIME_TO_SPEAK`].
     fn leaves_time(&self, told: ReportedOutcome, age: Duration) -> ReportedOutcome {
         match told {
             ReportedOutcome::Nothing { ask_after } if age >= self.limits.alarm_after => {

@@ -47,6 +47,14 @@ pub struct PaymentLimits {
     pub alarm_after: Duration,
 }
 
+impl PaymentLimits {
+    /// Returns the time for which a request to charge or refund counts as on its way: the gateway's
+    /// time-out and the grace period.
+    pub fn request_lasts(&self) -> Duration {
+        self.timeout + self.margin
+    }
+}
+
 /// Permission to send the gateway one request to charge or refund. While it lasts, no other agent
 /// sends one for the row, and nobody concludes that no money moved.
 #[derive(Debug, Clone, Copy)]
@@ -139,17 +147,23 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
     }
 
     /// Handles a request of the core. The request is in the audit log before any effect, and its
-    /// end before the answer.
-    pub async fn serve(&self, asked: ServiceRequest, coming: MayBeArriving) -> ServiceEnd {
+    /// end before the answer. `until` is the time for which its caller waits, if that is known: a
+    /// write that has not begun by then is refused.
+    pub async fn serve(
+        &self,
+        asked: ServiceRequest,
+        coming: MayBeArriving,
+        until: Option<Instant>,
+    ) -> ServiceEnd {
         let log = self.site.log();
         match asked {
             ServiceRequest::Pay(pay) => match audit::received(log, PaymentSubject::of_payment(&pay)).await {
-                Ok(logged) => logged.answered(log, coming.judge(self.pay(&pay).await)).await,
+                Ok(logged) => logged.answered(log, coming.judge(self.pay(&pay, until).await)).await,
                 Err(refused) => refused,
             },
             ServiceRequest::Refund(refund) => {
                 match audit::received(log, PaymentSubject::of_refund(&refund)).await {
-                    Ok(logged) => logged.answered(log, coming.judge(self.refund(&refund).await)).await,
+                    Ok(logged) => logged.answered(log, coming.judge(self.refund(&refund, until).await)).await,
                     Err(refused) => refused,
                 }
             }
@@ -160,9 +174,13 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
     }
 
     /// Charges for an order. Ends when the gateway has answered or timed out.
-    pub async fn pay(&self, asked: &ChargeRequest) -> ServiceEnd {
+    pub async fn pay(&self, asked: &ChargeRequest, until: Option<Instant>) -> ServiceEnd {
         // The semaphore is never closed.
         let _turn = self.calls.acquire().await;
+        if self.is_late(until) {
+            self.metrics.payments.outcomes.of(PaymentOutcome::Refused).inc();
+            return ServiceEnd::Refused(Refusal::Late);
+        }
         let turn = self.turn();
         let begun = match self.site.ledger().begin_payment(asked, turn.hold).await {
             Err(NotDone::Perhaps(_)) => {
@@ -203,8 +221,11 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
     }
 
     /// Refunds a payment. Ends when the gateway has answered or timed out.
-    pub async fn refund(&self, asked: &GiveBackRequest) -> ServiceEnd {
+    pub async fn refund(&self, asked: &GiveBackRequest, until: Option<Instant>) -> ServiceEnd {
         let _turn = self.calls.acquire().await;
+        if self.is_late(until) {
+            return ServiceEnd::Refused(Refusal::Late);
+        }
         let turn = self.turn();
         let begun = match self.site.ledger().begin_refund(asked, turn.hold).await {
             Err(NotDone::Perhaps(_)) => {
@@ -236,6 +257,11 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
             Ok(Begun::InTheWay(refusal, payment)) => ServiceEnd::InTheWay(refusal, payment),
             Err(not_done) => self.not_done(not_done, "take a refund"),
         }
+    }
+
+    /// Returns true if the caller of a request no longer waits. Nothing has begun by then.
+    fn is_late(&self, until: Option<Instant>) -> bool {
+        until.is_some_and(|until| until <= self.site.now())
     }
 
     /// Returns the state of a payment without asking the gateway.
@@ -271,7 +297,7 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
     /// Begins a turn. It must begin before the ledger holds the row, so that it ends before the
     /// hold does.
     pub(super) fn turn(&self) -> GatewayTurn {
-        let hold = self.limits.timeout + self.limits.margin;
+        let hold = self.limits.request_lasts();
         GatewayTurn { hold, ask_by: self.site.now() + self.limits.margin }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! A file is a few lines of `name: value`. The folder may be a systemd credentials directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::domain::{Brand, UnixMicros};
 use bridge_protocol::note::{NoteSigner, NoteVerifier};
 use bridge_protocol::seal::manifest::{Manifest, Validity};
 use bridge_protocol::seal::opening::OpeningKey;
@@ -31,7 +31,7 @@ use rand::Rng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{KeyCheck, Secret};
+use super::{KeyCheck, Secret, derived};
 
 /// Days for which a new sealing key is valid.
 pub const SEALING_DAYS: u32 = 90;
@@ -50,6 +50,8 @@ pub struct Keyring {
     /// Key-encryption keys by version; at least one.
     encryption: BTreeMap<i32, Secret>,
     fingerprint: Secret,
+    /// Key of the customers' tags, derived from `fingerprint`.
+    customers: Secret,
 }
 
 /// A fault of the keys. It names files and shows no secret.
@@ -83,6 +85,11 @@ pub enum KeyringError {
         /// The fault in its content.
         what: &'static str,
     },
+    /// There is no folder.
+    #[error(
+        "there is no folder {0}: run `bridge-idc keys init --dir {0}` once for a new data centre, or restore the folder"
+    )]
+    NoFolder(PathBuf),
     /// A kind of key is missing.
     #[error(
         "{dir} holds no {kind} key: run `bridge-idc keys init --dir {dir}` once for a new data centre, or restore the folder"
@@ -171,29 +178,16 @@ impl Keyring {
         let (mut signer, mut fingerprint) = (None, None);
         let (mut sealing, mut encryption) = (BTreeMap::new(), BTreeMap::new());
         for path in key_files(dir)? {
-            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-            match name.split_once('-') {
-                None if name == "signing" => {
-                    let file = KeyFile::read(&path, "signing")?;
-                    let signing = NoteSigner::new(&file.text("name")?, &file.secret);
-                    signer = Some(signing.map_err(|_| file.malformed("its name is not valid"))?);
+            match Key::read(&path)? {
+                Some(Key::Signing(key)) => signer = Some(*key),
+                Some(Key::Fingerprint(secret)) => fingerprint = Some(secret),
+                Some(Key::Sealing(number, secret, validity)) => {
+                    sealing.insert(number, (secret, validity));
                 }
-                None if name == "fingerprint" => {
-                    fingerprint = Some(KeyFile::read(&path, "fingerprint")?.secret)
+                Some(Key::Encryption(version, secret)) => {
+                    encryption.insert(version, secret);
                 }
-                Some(("sealing", number)) => {
-                    let file = KeyFile::read(&path, "sealing")?;
-                    let validity =
-                        Validity { not_before: file.time("not_before")?, not_after: file.time("not_after")? };
-                    OpeningKey::new(&file.secret, validity)
-                        .map_err(|_| file.malformed("its secret is not valid"))?;
-                    sealing.insert(file.number::<u32>(number)?, (file.secret, validity));
-                }
-                Some(("kek", version)) => {
-                    let file = KeyFile::read(&path, "key-encryption")?;
-                    encryption.insert(file.number(version)?, file.secret);
-                }
-                _ => {}
+                None => {}
             }
         }
         if encryption.is_empty() {
@@ -202,12 +196,26 @@ impl Keyring {
         if sealing.is_empty() {
             return Err(missing("sealing"));
         }
+        let fingerprint = fingerprint.ok_or_else(|| missing("fingerprint"))?;
         Ok(Self {
             signer: signer.ok_or_else(|| missing("signing"))?,
             sealing: sealing.into_values().rev().collect(),
             encryption,
-            fingerprint: fingerprint.ok_or_else(|| missing("fingerprint"))?,
+            customers: customers_key(&fingerprint),
+            fingerprint,
         })
+    }
+
+    /// Returns all faults of the keys in `dir` at once. [`Self::load`] fails with one of them.
+    pub fn faults(dir: &Path) -> Vec<KeyringError> {
+        let files = match key_files(dir) {
+            Ok(files) => files,
+            Err(error) => return vec![error],
+        };
+        let kinds: BTreeSet<_> = files.iter().filter_map(|path| Key::kind_of(path)).collect();
+        let missing = Key::KINDS.into_iter().filter(|kind| !kinds.contains(kind));
+        let missing = missing.map(|kind| KeyringError::Missing { dir: dir.to_owned(), kind });
+        files.iter().filter_map(|path| Key::read(path).err()).chain(missing).collect()
     }
 
     /// Returns the signer of manifests and receipts.
@@ -248,13 +256,14 @@ impl Keyring {
     /// Returns the fingerprint of a request: HMAC-SHA256 over its parts, each with its length in
     /// front.
     pub fn fingerprint(&self, parts: &[&[u8]]) -> [u8; 32] {
-        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.fingerprint.as_ref()).expect("any length");
-        for part in parts {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
+        keyed_hash(&self.fingerprint, parts)
+    }
+
+    /// Returns the tag of a customer of a brand: HMAC-SHA256 over brand and reference, with a key
+    /// of its own. All agents on one ledger have the same key, so they count the same customer as
+    /// one.
+    pub fn customer_tag(&self, brand: &Brand, reference: &str) -> [u8; 32] {
+        keyed_hash(&self.customers, &[brand.as_str().as_bytes(), reference.as_bytes()])
     }
 
     /// Returns the check values of the keys that all agents on one ledger must share.
@@ -290,6 +299,7 @@ impl Keyring {
             signer,
             sealing: vec![(secret(2), forever)],
             encryption: BTreeMap::from([(1, secret(3))]),
+            customers: customers_key(&secret(4)),
             fingerprint: secret(4),
         }
     }
@@ -301,9 +311,70 @@ impl Keyring {
     }
 }
 
+fn customers_key(fingerprint: &Secret) -> Secret {
+    derived(fingerprint, b"bridge launch customer v1")
+}
+
+/// Returns HMAC-SHA256 over the parts, each with its length in front.
+fn keyed_hash(key: &Secret, parts: &[&[u8]]) -> [u8; 32] {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_ref()).expect("any length");
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyring").finish_non_exhaustive()
+    }
+}
+
+/// A key in its file.
+enum Key {
+    Signing(Box<NoteSigner>),
+    Fingerprint(Secret),
+    /// With its number.
+    Sealing(u32, Secret, Validity),
+    /// With its version.
+    Encryption(i32, Secret),
+}
+
+impl Key {
+    const KINDS: [&'static str; 4] = ["signing", "sealing", "key-encryption", "fingerprint"];
+
+    /// Returns the kind of key that a file's name says, and `None` for another file.
+    fn kind_of(path: &Path) -> Option<&'static str> {
+        let name = path.file_stem()?.to_str()?;
+        match name.split_once('-') {
+            None => ["signing", "fingerprint"].into_iter().find(|kind| *kind == name),
+            Some(("sealing", _)) => Some("sealing"),
+            Some(("kek", _)) => Some("key-encryption"),
+            Some(_) => None,
+        }
+    }
+
+    /// Reads a key. Returns `None` for a file of another name.
+    fn read(path: &Path) -> Result<Option<Self>, KeyringError> {
+        let Some(kind) = Self::kind_of(path) else { return Ok(None) };
+        let file = KeyFile::read(path, kind)?;
+        Ok(Some(match kind {
+            "signing" => {
+                let signer = NoteSigner::new(&file.text("name")?, &file.secret);
+                Self::Signing(Box::new(signer.map_err(|_| file.malformed("its name is not valid"))?))
+            }
+            "sealing" => {
+                let validity =
+                    Validity { not_before: file.time("not_before")?, not_after: file.time("not_after")? };
+                OpeningKey::new(&file.secret, validity)
+                    .map_err(|_| file.malformed("its secret is not valid"))?;
+                Self::Sealing(file.number()?, file.secret, validity)
+            }
+            "key-encryption" => Self::Encryption(file.number()?, file.secret),
+            _ => Self::Fingerprint(file.secret),
+        }))
     }
 }
 
@@ -360,8 +431,10 @@ impl<'path> KeyFile<'path> {
             .map_err(|_| self.malformed("a time is not in microseconds"))
     }
 
-    fn number<N: std::str::FromStr>(&self, text: &str) -> Result<N, KeyringError> {
-        text.parse().map_err(|_| self.malformed("its file name has no number"))
+    /// Returns the number in the file's name.
+    fn number<N: std::str::FromStr>(&self) -> Result<N, KeyringError> {
+        let number = self.path.file_stem().and_then(|name| name.to_str()?.split_once('-')?.1.parse().ok());
+        number.ok_or_else(|| self.malformed("its file name has no number"))
     }
 }
 
@@ -399,7 +472,10 @@ fn write_key(
 
 /// Returns the paths of the `*.key` files in a folder, sorted.
 pub(super) fn key_files(dir: &Path) -> Result<Vec<PathBuf>, KeyringError> {
-    let io = |source| io_error("read", dir, source);
+    let io = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => KeyringError::NoFolder(dir.to_owned()),
+        _ => io_error("read", dir, source),
+    };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
@@ -425,7 +501,6 @@ fn io_error(verb: &'static str, path: &Path, source: io::Error) -> KeyringError 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -457,6 +532,25 @@ mod tests {
         fs::set_permissions(dir.path().join("kek-1.key"), fs::Permissions::from_mode(0o644)).unwrap();
         let refused = Keyring::load(dir.path()).err().unwrap();
         assert!(matches!(refused, KeyringError::Exposed { .. }), "{refused}");
+    }
+
+    #[test]
+    fn every_faulty_key_is_reported_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Keyring::faults(&dir.path().join("none"))[..], [KeyringError::NoFolder(_)]));
+        keys_in(dir.path()).unwrap();
+        assert!(Keyring::faults(dir.path()).is_empty());
+        for name in ["kek-1.key", "sealing-1.key", "signing.key"] {
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::remove_file(dir.path().join("fingerprint.key")).unwrap();
+        let said: Vec<_> = Keyring::faults(dir.path()).iter().map(ToString::to_string).collect();
+        let expected =
+            ["kek-1.key is open", "sealing-1.key is open", "signing.key is open", "no fingerprint key"];
+        assert_eq!(said.len(), expected.len(), "{said:?}");
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(said.contains(expected), "{said}");
+        }
     }
 
     #[test]

@@ -68,7 +68,9 @@ impl KeyCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// The folder has no key-encryption key of this version.
-    #[error("key-encryption key version {0} is not here: restore kek-{0}.key from its backup")]
+    #[error(
+        "key-encryption key version {0} is not here: copy kek-{0}.key from another agent, or restore it from its backup"
+    )]
     NoSuchKey(i32),
     /// The ciphertext in this column is not the one that this vault wrote there.
     #[error("the {0} column was changed, moved from another row, or encrypted under another key")]
@@ -147,7 +149,12 @@ fn wrapping_key(key: &Secret, salt: &[u8]) -> Secret {
 }
 
 fn value_key(data_key: &Secret, column: &str) -> Secret {
-    expand(&Hkdf::<Sha256>::new(None, data_key.as_ref()), &[b"bridge value v1\0", column.as_bytes()].concat())
+    derived(data_key, &[b"bridge value v1\0", column.as_bytes()].concat())
+}
+
+/// Derives a key of its own from another key.
+fn derived(key: &Secret, info: &[u8]) -> Secret {
+    expand(&Hkdf::<Sha256>::new(None, key.as_ref()), info)
 }
 
 /// HKDF-Expand of RFC 5869 section 2.3, to 32 bytes.

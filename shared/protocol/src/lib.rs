@@ -1,5 +1,5 @@
-//! The agreement of both agents, as pure code: types, wire format, sealing, order link, feed and
-//! audit log.
+//! The agreement of both agents, as pure code: types, wire format, sealing, order link, feed,
+//! waiting room and audit log.
 //!
 //! Nothing in this crate reads a clock, draws randomness, opens a file or a socket, or speaks SQL.
 //! Its manifest has no crate for that. The standard library and `jiff` could do it, so
@@ -26,6 +26,9 @@ pub mod order_link;
 
 /// Replication of the catalogue: publisher and subscriber as sans-IO state machines.
 pub mod feed;
+
+/// The queue of a launch: tickets, the draw of the places, admission and the estimated wait.
+pub mod waiting_room;
 
 /// C2SP signed notes: short texts signed with Ed25519, such as the sealing-key manifest.
 pub mod note;

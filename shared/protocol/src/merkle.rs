@@ -1,7 +1,8 @@
 //! Merkle tree hashes and inclusion paths over SHA-256 (RFC 6962 section 2.1).
 //!
 //! One signature over a root covers every receipt of a batch. A path proves that one receipt is in
-//! the batch.
+//! the batch. A long list, such as the entrants of a launch, gets its root without a tree in
+//! memory.
 
 use sha2::{Digest, Sha256};
 
@@ -62,6 +63,40 @@ impl Tree {
     }
 }
 
+/// The root of a list that grows, without its tree: a million leaves need 20 hashes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamedRoot {
+    size: u64,
+    /// Roots of the complete subtrees, the largest first: one for each bit that is set in `size`.
+    subtrees: Vec<Hash>,
+}
+
+impl StreamedRoot {
+    /// Appends a leaf by its hash.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut hash = leaf;
+        // Each trailing one of the old size is a subtree that the new leaf completes.
+        for _ in 0..self.size.trailing_ones() {
+            if let Some(left) = self.subtrees.pop() {
+                hash = node_hash(&left, &hash);
+            }
+        }
+        self.subtrees.push(hash);
+        self.size += 1;
+    }
+
+    /// Returns the number of leaves.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns the root of the leaves so far. Without leaves, it is the SHA-256 of no bytes.
+    pub fn root(&self) -> Hash {
+        let joined = self.subtrees.iter().rev().copied().reduce(|right, left| node_hash(&left, &right));
+        joined.unwrap_or_else(|| Sha256::digest([]).into())
+    }
+}
+
 /// Returns the root that follows from a leaf at `index` of `size` leaves and its path, or `None` if
 /// the path does not fit the tree.
 ///
@@ -119,6 +154,19 @@ mod tests {
                 assert_ne!(wrong, Some(tree.root()));
             }
             assert_eq!(tree.path(size), None);
+        }
+    }
+
+    #[test]
+    fn a_streamed_root_equals_the_tree_s_at_every_size() {
+        let mut streamed = StreamedRoot::default();
+        assert_eq!(streamed.root(), <Hash>::from(Sha256::digest([])));
+        let leaves: Vec<Hash> = (0..600u16).map(|n| leaf_hash(&n.to_be_bytes())).collect();
+        for (index, leaf) in leaves.iter().enumerate() {
+            streamed.push(*leaf);
+            assert_eq!(streamed.root(), Tree::new(leaves[..=index].to_vec()).unwrap().root(), "leaf {index}");
+            assert_eq!(streamed.size(), index as u64 + 1);
+            assert!(streamed.subtrees.len() <= 10);
         }
     }
 

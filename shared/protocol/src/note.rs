@@ -127,6 +127,12 @@ impl NoteVerifier {
         &self.name
     }
 
+    /// Returns the key's id, which is part of the verifier key: the first four bytes of a hash of
+    /// the name and the key.
+    pub fn id(&self) -> [u8; 4] {
+        self.id
+    }
+
     /// Checks a bare signature by this key.
     ///
     /// # Errors

@@ -145,12 +145,13 @@ fn facts(receipt: &Receipt) -> Bytes {
         brand: receipt.brand.as_str().to_owned(),
         key: Bytes::copy_from_slice(receipt.key.as_bytes()),
         order: Bytes::copy_from_slice(receipt.order.as_bytes()),
-        outcome: receipt.outcome.code().to_owned(),
+        outcome: receipt.outcome.code_before_launches().to_owned(),
         sku: receipt.outcome.sku().map(|sku| sku.as_str().to_owned()),
         price: receipt.outcome.price().map(|price| price.amount()),
         currency: receipt.outcome.price().map(|price| price.currency().as_str().to_owned()),
         position: receipt.position,
         committed_at_micros: receipt.committed_at.get(),
+        launch: receipt.outcome.launch_refusal().map(Into::into),
     };
     prost::Message::encode_to_vec(&wire).into()
 }
@@ -165,11 +166,22 @@ fn read_facts(facts: &Bytes) -> Result<Receipt, ReceiptError> {
         if matches!(sku, Some(None)) || matches!(price, Some(None)) {
             return None;
         }
+        let (sku, price) = (sku.flatten(), price.flatten());
+        // A reason of a later release is passed over: the outcome is then the one that all releases
+        // know.
+        let reason = wire.launch.as_ref().and_then(wire::order::RefusedByLaunch::reason);
+        let outcome = match reason {
+            Some(reason) if wire.outcome == "sold-out" && price.is_none() => {
+                Outcome::RefusedByLaunch { sku: sku?, reason }
+            }
+            Some(_) => return None,
+            None => Outcome::from_parts(&wire.outcome, sku, price, None)?,
+        };
         Some(Receipt {
             brand: Brand::new(&wire.brand).ok()?,
             key: KeyDigest::from_bytes(&wire.key)?,
             order: OrderId::from_bytes(&wire.order).ok()?,
-            outcome: Outcome::from_parts(&wire.outcome, sku.flatten(), price.flatten())?,
+            outcome,
             position: wire.position,
             committed_at: UnixMicros::new(wire.committed_at_micros),
         })
@@ -180,6 +192,7 @@ fn read_facts(facts: &Bytes) -> Result<Receipt, ReceiptError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::outcome::LaunchRefusal;
 
     fn signer(seed: u8) -> NoteSigner {
         NoteSigner::new("idc", &[seed; 32]).unwrap()
@@ -188,13 +201,19 @@ mod tests {
     fn receipts(count: i64) -> Vec<Receipt> {
         let price = Money::new(5, Currency::new("KRW").unwrap()).unwrap();
         let sku = Sku::new("SHOE-270").unwrap();
-        let outcomes =
-            [Outcome::Placed, Outcome::PriceChanged { sku: sku.clone(), price }, Outcome::SoldOut { sku }];
+        let refused = |reason| Outcome::RefusedByLaunch { sku: sku.clone(), reason };
+        let outcomes = [
+            Outcome::Placed,
+            Outcome::PriceChanged { sku: sku.clone(), price },
+            Outcome::SoldOut { sku: sku.clone() },
+            refused(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(7) }),
+            refused(LaunchRefusal::LimitReached { limit: 2, bought: 0 }),
+        ];
         let receipt = |n: i64| Receipt {
             brand: Brand::new("shoes").unwrap(),
             key: KeyDigest::from_bytes(&[n as u8; 32]).unwrap(),
             order: OrderId::new(UnixMicros::new(n), [n as u8; 10]),
-            outcome: outcomes[n as usize % 3].clone(),
+            outcome: outcomes[n as usize % outcomes.len()].clone(),
             position: n,
             committed_at: UnixMicros::new(n),
         };
@@ -266,6 +285,24 @@ mod tests {
         };
         assert_eq!(signed(|wire| wire.sku = Some(String::new())), Err(ReceiptError::Malformed));
         assert_eq!(signed(price), Err(ReceiptError::Malformed));
+    }
+
+    #[test]
+    fn a_launch_refusal_of_another_form_is_sold_out_or_malformed() {
+        let sold_out = Receipt {
+            outcome: Outcome::SoldOut { sku: Sku::new("SHOE-270").unwrap() },
+            ..receipts(1).remove(0)
+        };
+        let read = |outcome: &str, launch: wire::order::RefusedByLaunch| {
+            let mut wire: wire::order::ReceiptFacts = prost::Message::decode(facts(&sold_out)).unwrap();
+            (wire.outcome, wire.launch) = (outcome.to_owned(), Some(launch));
+            read_facts(&prost::Message::encode_to_vec(&wire).into())
+        };
+        let limit = wire::order::RefusedByLaunch { limit: Some(1), bought: Some(1), opens_at_micros: None };
+        let half = wire::order::RefusedByLaunch { bought: None, ..limit };
+        assert_eq!(read("sold-out", half), Ok(sold_out.clone()), "a reason of a later release");
+        assert_eq!(read("sold-out", limit).unwrap().outcome.code(), "limit-reached");
+        assert_eq!(read("placed", limit), Err(ReceiptError::Malformed));
     }
 
     #[test]

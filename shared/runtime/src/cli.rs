@@ -68,22 +68,6 @@ impl Display for Chain {
     }
 }
 
-/// Runs all checks and returns all mistakes at once, each on lines of its own.
-///
-/// # Errors
-///
-/// Fails if one of the checks fails.
-pub fn together(looks: impl IntoIterator<Item = Outcome>) -> Outcome {
-    let mut mistakes = Vec::new();
-    for look in looks {
-        match look {
-            Err(Failure::Usage(what)) => mistakes.push(what.to_string()),
-            other => other?,
-        }
-    }
-    if mistakes.is_empty() { Ok(()) } else { Err(usage(mistakes.join("\n"))) }
-}
-
 /// Writes the error to standard error and returns the exit code.
 pub fn exit(outcome: Outcome) -> ExitCode {
     // The buffered rest is part of the result, so a full disk is reported.
@@ -118,12 +102,16 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// Prints the result of `check` for a configuration without mistakes.
+/// Prints the result of `check` for a configuration without mistakes. Warnings go to standard
+/// error.
 ///
 /// # Errors
 ///
 /// Fails if writing fails.
-pub fn checked(path: &Path, effective: Option<&str>) -> io::Result<()> {
+pub fn checked(path: &Path, warnings: &[String], effective: Option<&str>) -> io::Result<()> {
+    for warning in warnings {
+        writeln!(io::stderr(), "{}", shown_lines(warning))?;
+    }
     match effective {
         Some(effective) => write!(out(), "{effective}"),
         None => writeln!(out(), "{}: no mistakes", shown(&path.display().to_string())),

@@ -19,7 +19,7 @@ use crate::expiry::Expiry;
 use crate::private::{self, NotPrivate};
 use crate::reloaded_files::{self, ReloadedFiles, Stamp};
 use crate::telemetry::metrics::{Expiring, FilesReread, Metrics};
-use crate::transport::credentials::{Credentials, Part, Pem};
+use crate::transport::credentials::{self, Credentials, Part, Pem};
 use crate::transport::peer_verifier::PeerVerifier;
 
 pub use crate::transport::credentials::CredentialsError;
@@ -95,19 +95,24 @@ pub(crate) struct Identity {
 impl Identity {
     /// Reads the files of the configuration. The errors are for the operator who starts the agent.
     pub(crate) fn load(config: &TunnelConfig, role: Role) -> Result<Self, IdentityError> {
-        let mut files = Files {
-            role,
-            runs_as: None,
-            certificate: config.certificate.clone(),
-            key: config.key.clone(),
-            ca: config.ca.clone(),
-            crl: config.crl.clone(),
-        };
+        let mut files = Files::of(config, role);
         let stamps = reloaded_files::Files::stamps(&files);
         let credentials = Arc::new(files.read(unix_now())?);
         files.runs_as = Some(credentials.id().clone());
         warn_if_refusable(&credentials);
         Ok(Self { files: ReloadedFiles::new(files, stamps), current: watch::Sender::new(credentials) })
+    }
+
+    /// Returns all faults of the files at once, each with its setting.
+    pub(crate) fn faults(config: &TunnelConfig, role: Role) -> Vec<(&'static str, IdentityError)> {
+        Files::of(config, role).faults(unix_now())
+    }
+
+    /// Returns why the agent would refuse its own certificate; `None` if it would not, or if the
+    /// files have faults.
+    pub(crate) fn refusal_of_itself(config: &TunnelConfig, role: Role) -> Option<String> {
+        let credentials = Files::of(config, role).read(unix_now()).ok()?;
+        PeerVerifier::verify_own(Arc::new(credentials)).err().map(|refusal| refusal.to_string())
     }
 
     /// Returns the identity in the certificate.
@@ -185,21 +190,54 @@ impl reloaded_files::Files for Files {
 }
 
 impl Files {
+    fn of(config: &TunnelConfig, role: Role) -> Self {
+        Self {
+            role,
+            runs_as: None,
+            certificate: config.certificate.clone(),
+            key: config.key.clone(),
+            ca: config.ca.clone(),
+            crl: config.crl.clone(),
+        }
+    }
+
+    fn path(&self, part: Part) -> &Path {
+        match part {
+            Part::Certificate => &self.certificate,
+            Part::Key => &self.key,
+            Part::Ca => &self.ca,
+            Part::Crl => &self.crl,
+        }
+    }
+
+    fn wrong(&self, (part, error): (Part, CredentialsError)) -> IdentityError {
+        IdentityError::Wrong { path: self.path(part).to_owned(), error }
+    }
+
+    /// Does the checks of [`Self::read`], and goes on after a fault.
+    fn faults(&self, now: UnixSeconds) -> Vec<(&'static str, IdentityError)> {
+        let mut faults = Vec::new();
+        let mut content = |part: Part| {
+            let is_private = if part == Part::Key { private::open(&self.key).map(drop) } else { Ok(()) };
+            let content = is_private.map_err(|error| unusable(&self.key, error));
+            let content = content.and_then(|()| read(self.path(part)));
+            content.map_err(|error| faults.push((part, error))).ok()
+        };
+        let contents = Part::ALL.map(&mut content);
+        let (id, wrong) = credentials::faults(contents.each_ref().map(Option::as_deref), now);
+        faults.extend(wrong.into_iter().map(|fault| (fault.0, self.wrong(fault))));
+        let owner = id.map(|id| self.check_owner(&id));
+        faults.extend(owner.and_then(Result::err).map(|error| (Part::Certificate, error)));
+        faults.into_iter().map(|(part, error)| (part.setting(), error)).collect()
+    }
+
     /// The same checks apply at the start and later.
     fn read(&self, now: UnixSeconds) -> Result<Credentials, IdentityError> {
         private::open(&self.key).map_err(|error| unusable(&self.key, error))?;
         let [certificate, key, ca, crl] =
             [read(&self.certificate)?, read(&self.key)?, read(&self.ca)?, read(&self.crl)?];
         let pem = Pem { certificate: &certificate, key: &key, ca: &ca, crl: &crl };
-        let credentials = Credentials::from_pem(&pem, now).map_err(|(part, error)| {
-            let path = match part {
-                Part::Certificate => &self.certificate,
-                Part::Key => &self.key,
-                Part::Ca => &self.ca,
-                Part::Crl => &self.crl,
-            };
-            IdentityError::Wrong { path: path.clone(), error }
-        })?;
+        let credentials = Credentials::from_pem(&pem, now).map_err(|fault| self.wrong(fault))?;
         self.check_owner(credentials.id())?;
         Ok(credentials)
     }

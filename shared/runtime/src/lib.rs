@@ -74,5 +74,8 @@ pub mod hardening;
 // Parts that both command lines share.
 pub mod cli;
 
+// Checks of the files that a configuration names.
+pub mod check;
+
 /// An agent's state as a page for the terminal.
 pub mod status_page;

@@ -1,8 +1,9 @@
-//! Check of the owner of a folder that a command writes to. The agent must be able to open the
-//! files that the command leaves there.
+//! Check of the owner of a folder that a process writes to. The agent must be able to open the
+//! files that the process leaves there.
 //!
-//! If root ran a command beside an agent of another user, it would leave root's files, and the
-//! agent's next start would fail. So the command is refused before it has made any.
+//! If root ran a command beside an agent of another user, or started the agent once by hand, it
+//! would leave root's files, and the agent's next start would fail. So the process is refused
+//! before it has made any.
 
 use std::fmt;
 use std::fs;
@@ -17,11 +18,12 @@ const USERS: &str = "/etc/passwd";
 /// Root. Its folders may be shared, and then permissions decide.
 const ROOT: u32 = 0;
 
-/// The folder belongs to another user than the command's.
+/// The folder belongs to another user than the process.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} belongs to {owner}, but {process} runs this command: the agent could not open the files that it leaves there. \
-     Run it as {owner}, such as with `runuser -u {owner} -- ...`", path.display()
+    "{} belongs to {owner}, but this is run by {process}: an agent of {owner} could not open the files that it leaves there. \
+     Run it as {owner}, such as with `runuser -u {owner} -- ...`. If the agent is to run as {process} from now on, give it \
+     all its folders, with `chown -R`", path.display()
 )]
 pub struct WrongOwner {
     path: PathBuf,
@@ -31,7 +33,14 @@ pub struct WrongOwner {
 
 /// A user, shown by name if the system knows one.
 #[derive(Debug, PartialEq, Eq)]
-struct User(u32);
+pub struct User(u32);
+
+impl User {
+    /// Returns the user of this process.
+    pub fn of_this_process() -> Self {
+        Self(geteuid().as_raw())
+    }
+}
 
 /// Refuses to write into a folder or file of another user. For a missing path, its nearest existing
 /// folder counts.
@@ -43,7 +52,7 @@ pub fn check(path: &Path) -> Result<(), WrongOwner> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = absolute.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
     let Some((path, metadata)) = found else { return Ok(()) };
-    judge(metadata.uid(), geteuid().as_raw()).map_err(|(owner, process)| WrongOwner {
+    judge(metadata.uid(), User::of_this_process().0).map_err(|(owner, process)| WrongOwner {
         path: path.to_owned(),
         owner,
         process,

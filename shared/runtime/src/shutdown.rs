@@ -93,7 +93,7 @@ impl Shutdown {
                         continue;
                     }
                     _ = hang_up.recv() => {
-                        tracing::info!(signal = "SIGHUP", "reading again what can be read again while it runs");
+                        tracing::info!(signal = "SIGHUP", "reading certificates, revocation lists and sealing keys again; every other setting is read at the next start");
                         shutdown.reload();
                         continue;
                     }

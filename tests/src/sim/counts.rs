@@ -30,6 +30,8 @@ counts! {
     placed
     /// Orders whose receipt says sold out.
     sold_out
+    /// Orders whose receipt says that the customer has reached the limit of a launch.
+    limit_reached
     /// Orders whose receipt says that the price has changed.
     price_changed
     /// Orders of a SKU that nobody sells.

@@ -63,6 +63,8 @@ pub enum Sabotage {
     OvertakingCancels,
     /// P3: stock is overwritten with a value computed from an earlier read, without a lock.
     OverwriteStock,
+    /// P3: a launch forgets the units that a customer bought before.
+    ForgetPurchases,
     /// P7: a cloud agent takes more requests than its queue may have.
     OverfillQueues,
     /// P8: the audit log reports entries as durable that it could not write.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bridge_idc::orders::store::memory::ForSale;
+use bridge_idc::orders::store::model::ModelLaunch;
 use bridge_protocol::domain::{
     Brand, Currency, Line, Money, OrderTerms, Personal, PersonalData, PersonalField, Quantity, Sku,
 };
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::dice::Dice;
-use super::reference::{self, Offer};
+use super::reference::{self, Launch, Offer};
 
 const BRANDS: [&str; 2] = ["shoes", "tea"];
 const CURRENCY: &str = "KRW";
@@ -25,6 +26,8 @@ pub(super) const LINES_MAX: usize = 4;
 pub(super) struct Shop {
     /// In the order of the ledger's rows, which are numbered from 1.
     pub(super) stock: Vec<Offer>,
+    /// In the order of the ledger's rows, which are numbered from 1.
+    pub(super) launches: Vec<Launch>,
     brands: Vec<Brand>,
 }
 
@@ -53,7 +56,18 @@ impl Shop {
                 });
             }
         }
-        Some(Self { stock, brands: BRANDS.iter().filter_map(|name| Brand::new(name).ok()).collect() })
+        // In half of all schedules a launch sells the hot SKUs of the first brand.
+        let mut launches = Vec::new();
+        if dice.happens(5_000) {
+            let rows = (1..=i64::try_from(HOT_SKUS).ok()?).collect();
+            let units = i64::try_from(dice.between(1..=orders / 4 + 1)).ok().filter(|units| units % 2 == 0);
+            launches.push(Launch { rows, limit: i64::try_from(dice.between(1..=4)).ok()?, units });
+        }
+        Some(Self {
+            stock,
+            launches,
+            brands: BRANDS.iter().filter_map(|name| Brand::new(name).ok()).collect(),
+        })
     }
 
     pub(super) fn brands(&self) -> &[Brand] {
@@ -67,6 +81,15 @@ impl Shop {
             Some(ForSale { brand, sku, price: won(offer.price)?, units: offer.units })
         };
         self.stock.iter().filter_map(offer)
+    }
+
+    /// Returns the launches in the ledger's type.
+    pub(super) fn launched(&self) -> impl Iterator<Item = ModelLaunch> {
+        self.launches.iter().map(|Launch { rows, limit, units }| ModelLaunch {
+            sku_ids: rows.clone(),
+            customer_limit: *limit,
+            units: *units,
+        })
     }
 
     /// Makes up an order. Most are right; a few have an old price or a SKU that is not sold.
@@ -96,7 +119,7 @@ impl Shop {
             currency: CURRENCY.to_owned(),
             shipping_fee,
             total,
-            customer_reference: format!("c-{}", dice.between(1..=999)),
+            customer_reference: format!("c-{}", dice.between(1..=99)),
         };
         let mut personal = BTreeMap::new();
         personal.insert("customer_name", format!("n{}", dice.between(0..=9_999_999)));

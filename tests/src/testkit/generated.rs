@@ -12,6 +12,8 @@ use crate::testkit::plan::{Line, Plan, Step, StockRow};
 
 /// Number of SKUs of a made-up brand.
 const SKUS: usize = 200;
+/// Number of sizes of a launched product. They are the first SKUs.
+const SIZES: usize = 12;
 /// Shipping fee in won.
 const SHIPPING: u64 = 3_000;
 
@@ -82,6 +84,24 @@ pub fn spread(brand: &str, seed: u64, orders: usize) -> Plan {
     let mut plan = shelves(&mut ChaCha8Rng::seed_from_u64(seed), brand, ample(orders));
     for index in 0..orders {
         order(&mut plan, brand, seed, index, vec![Line { stock: index % SKUS, quantity: 1 }]);
+    }
+    plan
+}
+
+/// Makes `orders` orders of one unit, as a launch of one product brings them: 87 % want the
+/// product, and 11 % one of its sizes. The shares are those of a real drop. All SKUs have enough
+/// stock for all.
+#[must_use]
+pub fn launch_mix(brand: &str, seed: u64, orders: usize) -> Plan {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut plan = shelves(&mut rng, brand, ample(orders));
+    for index in 0..orders {
+        let stock = match rng.random_range(0..100) {
+            0..11 => 0,
+            11..87 => rng.random_range(1..SIZES),
+            _ => rng.random_range(SIZES..SKUS),
+        };
+        order(&mut plan, brand, seed, index, vec![Line { stock, quantity: 1 }]);
     }
     plan
 }
@@ -165,8 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn a_launch_mix_is_mostly_one_product_and_one_size_of_it() {
+        let plan = launch_mix("shoes", 1, 10_000);
+        let of = |skus: std::ops::Range<usize>| {
+            plan.places().filter(|(_, place)| skus.contains(&place.lines[0].stock)).count()
+        };
+        assert!((1_000..1_200).contains(&of(0..1)), "{}", of(0..1));
+        assert!((8_600..8_800).contains(&of(0..SIZES)), "{}", of(0..SIZES));
+        assert!((1..SIZES).all(|size| (500..900).contains(&of(size..size + 1))));
+    }
+
+    #[test]
     fn bridge_reads_every_made_up_order_without_a_complaint() {
-        for plan in [launch(4, 300), hot(4, 20), spread("even", 4, 20)] {
+        for plan in [launch(4, 300), hot(4, 20), spread("even", 4, 20), launch_mix("shoes", 4, 20)] {
             for (_, place) in plan.places() {
                 OrderRequest::parse(&place.body, 2_000).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
             }

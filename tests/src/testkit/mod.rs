@@ -29,11 +29,13 @@ pub mod wan;
 pub mod lying_disk;
 
 // Callers.
+pub mod arrivals;
 pub mod histogram;
 pub mod http;
 pub mod load;
 pub mod payers;
 pub mod views;
+mod wire;
 
 // Results of a run.
 pub mod audits;

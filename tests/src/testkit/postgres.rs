@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -55,6 +55,9 @@ pub struct More {
     pub settings: Vec<String>,
     /// Environment variables.
     pub variables: Vec<(&'static str, OsString)>,
+    /// Names and contents of files in the cluster's folder, where the server starts. Only the
+    /// server's account can read them.
+    pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// The unprivileged account for PostgreSQL if this process runs as root. PostgreSQL refuses to run
@@ -133,8 +136,14 @@ impl Postgres {
     ///
     /// Fails if the server does not answer, or the database does not exist.
     pub async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
+        self.options(database).connect().await
+    }
+
+    /// Returns the options of a superuser's connection over loopback TCP.
+    #[must_use]
+    pub fn options(&self, database: &str) -> PgConnectOptions {
         let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port);
-        options.username(USER).password(&self.password).database(database).connect().await
+        options.username(USER).password(&self.password).database(database)
     }
 
     /// Returns the address of its listener.
@@ -327,6 +336,14 @@ fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16, more:
     let path = dir.join("log");
     let log = fs::OpenOptions::new().create(true).append(true).open(&path);
     let log = log.with_context(|| format!("open {}", path.display()))?;
+    for (name, contents) in &more.files {
+        let path = dir.join(name);
+        let written = fs::write(&path, contents);
+        written
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)))
+            .with_context(|| format!("write {}", path.display()))?;
+        own(&path, account)?;
+    }
     let mut postgres = Command::from(tied::command(programs.join("postgres")));
     prepare(&mut postgres, account, dir);
     postgres.arg("-D").arg(dir.join("data"));

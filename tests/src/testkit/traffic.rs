@@ -70,6 +70,12 @@ impl Curve {
         Curve::around_the_step(&counts).expect("a step")
     }
 
+    /// Returns the same level at all times, for a load without a launch.
+    #[must_use]
+    pub fn flat() -> Curve {
+        Curve { before: vec![CALM], after: vec![CALM] }
+    }
+
     /// Reads a gzipped CSV file of time stamps and counts, such as those of the Numenta Anomaly
     /// Benchmark.
     ///
@@ -118,7 +124,9 @@ pub struct Course {
     curve: Curve,
     /// Duration of the calm. The launch begins at its end.
     pub calm: Duration,
-    /// Duration of the launch.
+    /// Time for which the launch stays at its peak.
+    pub held: Duration,
+    /// Duration of the launch behind that.
     pub launch: Duration,
 }
 
@@ -126,13 +134,20 @@ impl Course {
     /// Stretches `curve` over a calm and a launch.
     #[must_use]
     pub fn new(curve: Curve, calm: Duration, launch: Duration) -> Course {
-        Course { curve, calm, launch }
+        Course { curve, calm, held: Duration::ZERO, launch }
+    }
+
+    /// Adds a time for which the launch stays at its peak, between the calm and the rest of the
+    /// launch.
+    #[must_use]
+    pub fn holding(self, held: Duration) -> Course {
+        Course { held, ..self }
     }
 
     /// Returns the duration from the first moment to the last.
     #[must_use]
     pub fn length(&self) -> Duration {
-        self.calm + self.launch
+        self.calm + self.held + self.launch
     }
 
     /// Returns the level at a moment, in thousandths of the calm rate.
@@ -140,7 +155,7 @@ impl Course {
     pub fn level(&self, at: Duration) -> u64 {
         match at.checked_sub(self.calm) {
             None => between(&self.curve.before, at, self.calm),
-            Some(since) => between(&self.curve.after, since, self.launch),
+            Some(since) => between(&self.curve.after, since.saturating_sub(self.held), self.launch),
         }
     }
 
@@ -239,6 +254,18 @@ mod tests {
     }
 
     #[test]
+    fn a_held_launch_stays_at_its_peak_and_then_decays() {
+        let held = course(Curve::built_in()).holding(Duration::from_secs(60));
+        assert_eq!(held.length(), Duration::from_secs(80));
+        assert!((8_000..68_000).step_by(500).all(|ms| held.level(Duration::from_millis(ms)) == SURGE * CALM));
+        let other = course(Curve::built_in());
+        for ms in (8_000..20_000).step_by(100) {
+            let (at, later) = (Duration::from_millis(ms), Duration::from_millis(ms + 60_000));
+            assert_eq!(held.level(later), other.level(at), "{ms}");
+        }
+    }
+
+    #[test]
     fn the_requested_number_of_moments_follows_the_curve() {
         let course = course(Curve::built_in());
         let moments = course.moments(1_000, 1);
@@ -252,8 +279,7 @@ mod tests {
     fn gaps_between_arrivals_are_those_of_chance() {
         // In a Poisson process, a share of 1/e of the gaps is longer than the mean. With even steps
         // there would be none.
-        let flat = Curve { before: vec![CALM], after: vec![CALM] };
-        let arrivals = course(flat).arrivals(1_000, 3);
+        let arrivals = course(Curve::flat()).arrivals(1_000, 3);
         let long = arrivals.windows(2).filter(|pair| pair[1] - pair[0] > Duration::from_millis(1)).count();
         assert_eq!(arrivals.len(), 20_000);
         assert!((7_000..7_700).contains(&long), "{long} of 20,000");

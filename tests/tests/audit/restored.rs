@@ -247,7 +247,7 @@ async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Resul
     for more in [&["--json"][..], &["--json", &folder, "--key", &key]] {
         let told = compare(site, more)?;
         let json = told.json()?;
-        ensure!(told.code == Some(1) && json["verified"] == (more.len() > 1), "{json} {}", told.error);
+        ensure!(told.code == Some(1) && json["verified"] == true, "{json} {}", told.error);
         let orders: Vec<_> =
             json["findings"].as_array().context("no list")?.iter().map(|one| &one["order"]).collect();
         ensure!(orders.is_sorted_by_key(|order| order.as_str()), "{json}");
@@ -340,6 +340,10 @@ async fn operators_words(dir: &Path, database: Database, backup: &impl Backup) -
         resolve(&not_paid, "--as not-paid --reason TICKET_2"),
         resolve(&payment, &format!("--refund {refund} --as paid --reason TICKET_3")),
     ];
+    // The gateway may be working on a request after its time-out. That time is over.
+    let mut dba = Dba::connect(customer.site.database()).await?;
+    dba.execute("UPDATE payments SET confirm_until = 1 WHERE state = 'unknown'").await?;
+    dba.close().await?;
     say(&customer.site, &said_before).await?;
     end(&mut bridge).await?;
     backup.keep().await?;
@@ -432,7 +436,12 @@ async fn a_ledger_that_cannot_be_read_differs_from_nothing() -> Result<()> {
     ensure!(!file.exists(), "the command made a ledger");
     fs::write(&file, "")?;
     let told = compare(&site, &[])?;
-    ensure!(told.code == Some(2) && told.error.contains("no such table"), "{:?} {}", told.code, told.error);
+    ensure!(
+        told.code == Some(2) && told.error.contains("run bridge-idc migrate"),
+        "{:?} {}",
+        told.code,
+        told.error
+    );
     fs::write(&file, "this is no database, and it is long enough to be looked at as one: ".repeat(100))?;
     let told = compare(&site, &[])?;
     ensure!(told.code == Some(2), "{:?} {}", told.code, told.error);

@@ -40,7 +40,7 @@ fn says_plainly(output: &Output, what: &str) -> Result<()> {
 #[test]
 fn what_a_command_cannot_be_told_is_a_usage_error() -> Result<()> {
     for (name, arguments, what) in [
-        ("measure", &["orders"][..], "cargo measure orders --without-audit"),
+        ("measure", &["orders", "reads", "--grown"][..], "cargo measure orders --without-audit"),
         ("measure", &["reads", "--without-audit"], "cargo measure orders --without-audit"),
         ("measure", &["tunnels"], "tunnels"),
         ("demo", &["--all"], "--data"),

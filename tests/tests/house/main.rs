@@ -4,6 +4,8 @@
 mod commands;
 mod cryptography;
 mod documents;
+#[cfg(test)]
+mod launch_document;
 mod measure;
 mod simulation;
 mod tidy;

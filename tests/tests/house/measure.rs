@@ -1,17 +1,21 @@
-//! Tests `cargo measure` itself, with a bare server instead of Bridge and with the smallest load.
-//! They check the form of the rows and never a speed.
+//! Tests `cargo measure` itself, with the smallest load, and for reads with a bare server instead
+//! of Bridge. They check the form of the rows and never a speed.
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bridge_certs::{Authority, InitOptions};
 use bridge_skips::{Lack, skipped};
 use bridge_tests::testkit::http::Client;
 use bridge_tests::testkit::machine::make_ready;
 use bridge_tests::testkit::wan::{Conditions, Wan, lacks};
 use bridge_tests::tools::measure::reads::{self, Effort};
-use bridge_tests::tools::measure::{Draw, FixedAnswer, HaproxyPair, NEEDS, Server, Tuning};
+use bridge_tests::tools::measure::{Draw, FixedAnswer, HaproxyPair, NEEDS, Row, Server, Tuning};
+use bridge_tests::tools::measure::{fairness, orders, surge};
+
+/// Row of the real invoices.
+const INVOICES: &str = "invoices_rtt10_vs_sql";
 
 #[tokio::test]
 async fn every_server_answers_under_load_and_stands_in_its_rows() -> Result<()> {
@@ -84,4 +88,122 @@ async fn a_server_that_leaves_a_header_out_is_not_measured() -> Result<()> {
     let error = nginx.asked_for("/v1/shop/products/one").answers(&answer).await.expect_err("other headers");
     assert!(error.to_string().contains("vary is"), "{error:#}");
     Ok(())
+}
+
+#[tokio::test]
+async fn orders_are_placed_with_sql_and_with_bridge_across_the_same_line() -> Result<()> {
+    if let Some(lack) = lacks() {
+        skipped(Lack::Tun, lack);
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let effort = orders::Effort {
+        rounds: 1,
+        length: Duration::from_millis(300),
+        clients: &[2, 4],
+        callers: &[16],
+        batches: &[16],
+        scenes: &["hot_sku_rtt10_vs_sql", "hot_sku_rtt10_loss1_vs_sql", "launch_mix_rtt10_vs_sql", INVOICES],
+    };
+    let rows = Box::pin(orders::measure(dir.path(), effort, &mut Draw::from_seed(1))).await?;
+    let names = [
+        "hot_sku_rtt10_vs_sql",
+        "hot_sku_rtt10_loss1_vs_sql",
+        "launch_mix_rtt10_vs_sql",
+        INVOICES,
+        "hot_sku_rtt10_p50_ms",
+        "hot_sku_rtt10_p99_ms",
+        "hot_sku_rtt10_cpu_us",
+        "hot_sku_rtt10_open_p50_ms",
+        "hot_sku_rtt10_open_p99_ms",
+        "hot_sku_rtt10_loss1_open_p50_ms",
+        "hot_sku_rtt10_loss1_open_p99_ms",
+        "launch_mix_vs_hot_sku",
+        "commit_vs_batch_limit",
+        "idle_order_ms",
+        "idle_order_overhead_ms",
+    ];
+    // Not every machine has the real invoices.
+    let has_invoices = rows.iter().any(|row| row.name == INVOICES);
+    let names: Vec<_> = names.into_iter().filter(|name| has_invoices || *name != INVOICES).collect();
+    are(&rows, &names);
+    let loads = rows[0].notes.iter().filter(|note| note.contains("CPU an order: ")).count();
+    assert_eq!(loads, 3, "both loads of the SQL, and Bridge's: {:?}", rows[0].notes);
+    // Five round trips of 10 ms, and one.
+    let idle = rows.iter().find(|row| row.name == "idle_order_ms").context("the row is there")?;
+    assert!(idle.baseline() > 50_000 && idle.bridge() > 10_000, "{idle:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_ledger_is_filled_and_orders_are_placed_beside_an_empty_one() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (length, mut draw) = (Duration::from_millis(100), Draw::from_seed(1));
+    let rows = Box::pin(orders::grown::measure(dir.path(), 3_000, 1, length, &mut draw)).await?;
+    are(&rows, &["hot_sku_grown_vs_empty"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_few_brands_flood_a_bridge_and_readers_come_beside_orders() -> Result<()> {
+    let program = Path::new(env!("CARGO_BIN_EXE_measure"));
+    let dir = tempfile::tempdir()?;
+    let effort = fairness::Effort { rounds: 1, seconds: 1, brands: 6, floods: 2, callers: 8 };
+    let rows = Box::pin(fairness::measure(program, dir.path(), effort, &mut Draw::from_seed(1))).await?;
+    let (refused, others): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.name == "fairness_refused_below_weight");
+    let names = [
+        "fairness_p99_vs_alone",
+        "fairness_p50_vs_alone",
+        "orders_beside_readers",
+        "orders_beside_readers_vs_bare",
+    ];
+    are(&others, &names);
+    let notes = &refused[0].notes;
+    assert!(
+        notes.len() == 3 && notes[2].starts_with("floods: ") && !notes[2].contains(" 0 orders"),
+        "{notes:?}"
+    );
+    assert!(others[2].notes.iter().all(|note| note.contains("readers")), "{:?}", others[2].notes);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_surge_meets_a_bare_server_and_bridge_with_orders_meanwhile() -> Result<()> {
+    let program = Path::new(env!("CARGO_BIN_EXE_measure"));
+    let dir = tempfile::tempdir()?;
+    let second = Duration::from_secs(1);
+    let effort = surge::Effort {
+        rounds: 1,
+        calm: second,
+        held: second,
+        decay: second,
+        calm_per_s: 20,
+        orders_per_s: 20,
+        products: 20,
+    };
+    let mut draw = Draw::from_seed(1);
+    let (rows, plots) = Box::pin(surge::measure(program, dir.path(), effort, &mut draw)).await?;
+    let (errors, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.name == "surge_errors");
+    let names = [
+        "surge_pv_per_min",
+        "surge_read_p99_ms",
+        "surge_orders_per_s",
+        "surge_memory_mib",
+        "surge_memory_after_mib",
+    ];
+    are(&others, &names);
+    assert_eq!((errors[0].baseline(), errors[0].bridge()), (0, 0), "{:?}", others[0].notes);
+    assert!(others[0].notes.iter().all(|note| note.contains("no error")), "{:?}", others[0].notes);
+    assert!(plots.iter().all(|plot| plot.series.iter().all(|series| !series.points.is_empty())));
+    Ok(())
+}
+
+/// Checks the names of the rows, and that each has a figure of both sides in its only round.
+fn are(rows: &[Row], names: &[&str]) {
+    assert_eq!(rows.iter().map(|row| row.name).collect::<Vec<_>>(), names);
+    for row in rows {
+        assert_eq!(row.pairs.len(), 1, "{}", row.name);
+        assert!(row.baseline() > 0 && row.bridge() > 0 && row.ratio() > 0, "{row:?}");
+    }
 }

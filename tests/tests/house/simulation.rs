@@ -32,8 +32,7 @@ fn broken_by(sabotage: Sabotage) -> &'static [&'static str] {
         Sabotage::AcknowledgeBeforeCommit
         | Sabotage::SealAnothersData
         | Sabotage::LookUpByIdAlone
-        | Sabotage::RestoreTooEarly
-        | Sabotage::RememberAnswers => &["P1"],
+        | Sabotage::RestoreTooEarly => &["P1"],
         Sabotage::ForgetKeys
         | Sabotage::PayTwice
         | Sabotage::CountRefundsTwice
@@ -42,7 +41,7 @@ fn broken_by(sabotage: Sabotage) -> &'static [&'static str] {
         | Sabotage::CompareNoWords => &["P2"],
         Sabotage::LetAnotherBrandRefund => &["TENANCY"],
         Sabotage::NeverLookAgain | Sabotage::KeepMoney => &["MONEY"],
-        Sabotage::OvertakingCancels | Sabotage::OverwriteStock => &["P3"],
+        Sabotage::OvertakingCancels | Sabotage::OverwriteStock | Sabotage::ForgetPurchases => &["P3"],
         Sabotage::DenyLostCommits | Sabotage::TakeSilenceForRefusal => &["P4"],
         Sabotage::OverfillQueues => &["P7"],
         Sabotage::LoseEntries
@@ -53,6 +52,7 @@ fn broken_by(sabotage: Sabotage) -> &'static [&'static str] {
         | Sabotage::LogOtherEnds
         | Sabotage::ResolveUnsaid => &["P8"],
         // The seed decides which broken promise is seen first.
+        Sabotage::RememberAnswers => &["P1", "P2"],
         Sabotage::ForgetPayments => &["P2", "P4"],
         Sabotage::ForgetUnsettled => &["P4", "P8"],
         Sabotage::SpeakTooSoon => &["MONEY", "P2", "P4"],

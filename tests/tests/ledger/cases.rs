@@ -505,9 +505,9 @@ pub(crate) async fn migrations_are_applied_once_and_said_to_be_missing_before(da
     let ledger = &database.ledger;
     ledger.ready().await.unwrap();
     assert_eq!(ledger.migrate().await.unwrap(), [], "a migration was left");
-    let newer = "UPDATE schema_migrations SET version = 10 WHERE version = 9";
+    let newer = "UPDATE schema_migrations SET version = 11 WHERE version = 10";
     database.run(newer, newer).await;
-    assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 10, needed: 9 })));
+    assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 11, needed: 10 })));
     assert!(ledger.migrate().await.is_err(), "a migration must not change a newer build's tables");
     database.run("DROP TABLE schema_migrations", "DROP TABLE schema_migrations").await;
     let fresh: Ledger = connect(database.url()).await;
@@ -532,8 +532,14 @@ pub(crate) async fn agents_on_one_ledger_must_have_the_same_keys(database: &Data
     // made one itself.
     let named = |name: &str, value| vec![KeyCheck { name: name.to_owned(), value: [value; 32] }];
     let next = [ours.clone(), named("kek-2", 1)].concat();
+    assert_eq!(first.newer_keys(&ours).await.unwrap(), Vec::<String>::new());
     assert_eq!(checked(first, &next).await, "Ok(())");
     assert_eq!(checked(&second, &ours).await, "Ok(())");
+    assert_eq!(second.newer_keys(&ours).await.unwrap(), ["kek-2.key"], "only the first agent has it");
+    assert_eq!(first.newer_keys(&next).await.unwrap(), Vec::<String>::new());
+    // The first epoch's key was deleted, so that its personal data cannot be read any more.
+    let without_first: Vec<_> = next.iter().filter(|check| check.name != "kek-1").cloned().collect();
+    assert_eq!(first.newer_keys(&without_first).await.unwrap(), Vec::<String>::new());
     let made = [ours.clone(), named("kek-2", 2), named("kek-3", 2)].concat();
     assert_eq!(checked(&second, &made).await, other("kek-2.key"));
     assert_eq!(

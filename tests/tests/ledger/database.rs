@@ -100,6 +100,23 @@ impl Database {
         }
     }
 
+    /// Runs a DBA's statement that must fail, and returns the database's text.
+    pub(crate) async fn refused(&self, sql: &str) -> String {
+        let error = match &self.url {
+            LedgerUrl::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                let sql = format!("BEGIN; {sql}; COMMIT");
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap_err()
+            }
+            LedgerUrl::Sqlite(path) => {
+                let mut connection = SqliteConnection::connect(&file_url(path)).await.unwrap();
+                let sql = format!("BEGIN; {sql}; COMMIT");
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap_err()
+            }
+        };
+        error.to_string()
+    }
+
     /// Returns the count that a statement selects.
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         value(&self.url, sql).await

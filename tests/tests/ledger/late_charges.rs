@@ -12,7 +12,7 @@ use bridge_protocol::wire::order::Refusal;
 use crate::database::Database;
 use crate::payments::{
     another_order, begin, begin_refund, begun, cancel, declined, found, nothing, paid, read, refund_told,
-    resolve, resolve_refund, seconds, shop_with_order, told,
+    resolve, resolve_after, resolve_refund, seconds, shop_with_order, told,
 };
 use crate::refunds::none_is_on_its_way;
 use crate::shop::{Shop, TOTAL, order_id, pay, refund};
@@ -126,9 +126,26 @@ pub(crate) async fn not_paid_is_never_said_while_a_request_is_under_way(database
         on_its_way,
         "an operator cannot call the payment not paid either"
     );
-    // The sending agent says that its request is over. From then on the gateway cannot receive it.
-    told(ledger, &payment, nothing(seconds(600))).await;
+    // The sending agent says that its request is over, and without an outcome. From then on the
+    // agent may ask for the charge again, but the gateway may still be working on the request.
+    let over = told(ledger, &payment, nothing(seconds(600))).await.confirm_until;
+    assert!(over < payment.confirm_until);
+    let still_working = ResolveResult::OnItsWay(over.plus(seconds(60)));
+    assert_eq!(
+        resolve_after(&other, &payment, false, seconds(60)).await,
+        still_working,
+        "an operator called the payment not paid while the gateway may be charging"
+    );
+    assert_eq!(read(ledger, &payment).await.state, PaymentState::Unknown);
     assert_eq!(found(&other, &payment, no_trace()).await.state, PaymentState::NotPaid);
+
+    let order = another_order(database, &shop, "k2").await;
+    let payment = begun(ledger, &pay(&shop, "b", order)).await;
+    told(ledger, &payment, nothing(seconds(600))).await;
+    let is_over = "UPDATE payments SET confirm_until = confirm_until - 60000000 WHERE state = 'unknown'";
+    database.run(is_over, is_over).await;
+    let stands = resolve_after(&other, &payment, false, seconds(60)).await;
+    assert!(matches!(stands, ResolveResult::Stands(_)), "{stands:?}");
 }
 
 pub(crate) async fn a_request_is_said_to_be_over_by_who_sent_it_alone(database: &Database) {
@@ -237,13 +254,13 @@ const BEFORE: [&str; 2] = [
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/database/migrations/postgres/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/database/migrations/postgres/0004_requests_of_payment.sql"),
-        "DELETE FROM schema_migrations WHERE version >= 5;",
+        "DELETE FROM schema_migrations WHERE version BETWEEN 5 AND 9;",
     ),
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/database/migrations/sqlite/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/database/migrations/sqlite/0004_requests_of_payment.sql"),
-        "DELETE FROM schema_migrations WHERE version >= 5;",
+        "DELETE FROM schema_migrations WHERE version BETWEEN 5 AND 9;",
     ),
 ];
 

@@ -13,6 +13,8 @@ mod held;
 #[cfg(test)]
 mod late_charges;
 #[cfg(test)]
+mod launches;
+#[cfg(test)]
 mod locks;
 #[cfg(test)]
 mod money;
@@ -89,6 +91,23 @@ on_both_databases! {
         migrations_are_applied_once_and_said_to_be_missing_before
         agents_on_one_ledger_must_have_the_same_keys
         of_two_agents_that_begin_at_once_with_other_keys_one_begins
+    }
+}
+
+on_both_databases! {
+    launches_in_sqlite and launches_in_postgres:
+    launches {
+        nothing_is_sold_before_the_opening_by_the_databases_clock
+        a_customer_gets_no_more_than_the_limit_over_orders_and_skus
+        cancelled_orders_give_units_back_to_customer_and_launch
+        a_launch_that_has_ended_limits_nothing
+        a_skus_own_limit_counts_beside_the_launchs
+        a_dbas_mistakes_about_launches_are_named_by_the_database
+        an_operators_launch_is_added_whole_or_told_every_mistake
+        many_devices_of_one_customer_get_exactly_the_limit
+        agents_at_once_sell_exactly_a_launchs_units
+        random_orders_and_cancellations_end_as_in_a_plain_model
+        random_devices_at_once_leave_each_customer_within_the_limit
     }
 }
 

@@ -100,11 +100,21 @@ async fn conclude(
 }
 
 pub(crate) async fn resolve(ledger: &Ledger, payment: &Payment, moved: bool) -> ResolveResult {
+    resolve_after(ledger, payment, moved, Duration::ZERO).await
+}
+
+/// Resolves a payment by an operator's decision. A request counts as on its way for this long.
+pub(crate) async fn resolve_after(
+    ledger: &Ledger,
+    payment: &Payment,
+    moved: bool,
+    request_lasts: Duration,
+) -> ResolveResult {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
     let (order, id, verdict) = (
         payment.charge.order,
         payment.charge.payment,
-        OperatorDecision { moved, amount: None, reason: &reason },
+        OperatorDecision { moved, amount: None, reason: &reason, request_lasts },
     );
     once_logged(async |said| ledger.resolve_payment(order, id, verdict, said).await).await
 }
@@ -119,7 +129,7 @@ pub(crate) async fn resolve_refund(
     let (order, id, verdict) = (
         payment.charge.order,
         payment.charge.payment,
-        OperatorDecision { moved, amount: None, reason: &reason },
+        OperatorDecision { moved, amount: None, reason: &reason, request_lasts: Duration::ZERO },
     );
     once_logged(async |said| ledger.resolve_refund(order, id, refund, verdict, said).await).await
 }
@@ -132,7 +142,12 @@ pub(crate) async fn resolve_rest(
     amount: i64,
 ) -> ResolveResult {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let verdict = OperatorDecision { moved: true, amount: Some(amount), reason: &reason };
+    let verdict = OperatorDecision {
+        moved: true,
+        amount: Some(amount),
+        reason: &reason,
+        request_lasts: Duration::ZERO,
+    };
     let (order, id) = (payment.charge.order, payment.charge.payment);
     once_logged(async |said| ledger.resolve_refund(order, id, refund, verdict, said).await).await
 }

@@ -48,7 +48,8 @@ pub(crate) async fn not_refunded_is_never_said_while_a_request_is_under_way(data
     let until = on_its_way(&other, &payment, id).await;
     assert_eq!(resolve_refund(&other, &payment, id, false).await, until);
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let verdict = OperatorDecision { moved: false, amount: None, reason: &reason };
+    let verdict =
+        OperatorDecision { moved: false, amount: None, reason: &reason, request_lasts: Duration::ZERO };
     let rehearsed = other.resolve_refund(order, payment.charge.payment, id, verdict, None).await;
     assert_eq!(rehearsed.unwrap(), Attempt::Committed(until), "no entry is to be logged either");
     assert_eq!(read(ledger, &payment).await, stands);
@@ -167,7 +168,8 @@ pub(crate) async fn a_refund_taken_while_an_operators_decision_is_logged_is_unde
     refund_told(ledger, &payment, id, nothing(Duration::ZERO)).await;
     none_is_on_its_way(database).await;
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let verdict = OperatorDecision { moved: false, amount: None, reason: &reason };
+    let verdict =
+        OperatorDecision { moved: false, amount: None, reason: &reason, request_lasts: Duration::ZERO };
     let of = payment.charge.payment;
     let rehearsed = ledger.resolve_refund(order, of, id, verdict, None).await.unwrap();
     let Attempt::ToLog(conclusion) = rehearsed else { panic!("{rehearsed:?}") };

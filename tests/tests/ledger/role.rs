@@ -14,7 +14,7 @@ use crate::held::holds;
 use crate::payments;
 use crate::shop::{Shop, commit_one, import, is_placed, now, order_of, settled};
 
-const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/database/postgres/role.sql");
+pub(crate) const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/database/postgres/role.sql");
 
 #[tokio::test]
 async fn each_command_works_with_its_own_role_and_nothing_more() {
@@ -56,10 +56,17 @@ async fn each_command_works_with_its_own_role_and_nothing_more() {
     let dba = connect(personal).await;
     dba.record_personal_access(order, "a parcel came back", "dba", now()).await.unwrap();
     assert!(dba.personal(order).await.unwrap().is_some());
+    assert_eq!(dba.login().await.unwrap().as_deref(), Some("ledger_personal"));
 
     assert!(
         matches!(agent.personal(order).await, Err(LedgerError::Denied(_))),
         "the agent reads no ciphertext"
+    );
+    // Other rights than those of role.sql are needed for this.
+    let told = agent.migrate().await.unwrap_err();
+    assert!(
+        matches!(told, LedgerError::NotTheOwner(_)) && told.to_string().contains("as their owner"),
+        "{told}"
     );
     for (login, sql) in [
         (serve, "SELECT customer_name FROM order_personal"),
@@ -73,6 +80,11 @@ async fn each_command_works_with_its_own_role_and_nothing_more() {
         (serve, "UPDATE payments SET payment_key = 'k'"),
         (serve, "UPDATE refunds SET amount = 1"),
         (serve, "UPDATE payment_requests SET refund_id = NULL"),
+        (serve, "UPDATE launches SET customer_limit = 100"),
+        (serve, "INSERT INTO launch_sales (launch_id) VALUES (1)"),
+        (serve, "UPDATE launch_purchases SET units = 1"),
+        (serve, "DELETE FROM launch_purchases"),
+        (stock, "SELECT * FROM launch_purchases"),
         (serve, "UPDATE key_checks SET noted_at = 0"),
         (serve, "DELETE FROM key_checks"),
         (serve, "DELETE FROM payments"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use bridge_idc::catalogue::import::stock::{Imported, StockFile};
 use bridge_idc::import_file::parts::WAIT;
-use bridge_idc::orders::planner::{Action, Awaited, Placement, Request};
+use bridge_idc::orders::planner::{Action, Awaited, CustomerTag, Placement, Request};
 use bridge_idc::orders::store::{Batch, BatchEnd, Committed, Ledger, RequestEnd, RequestOutcome};
 use bridge_idc::payments::{Charge, ChargeRequest, GiveBackRequest, Payment};
 use bridge_idc::vault::PersonalAtRest;
@@ -40,6 +40,15 @@ impl Shop {
         self.place_at(key, order_id(), PRICE, "KRW", lines)
     }
 
+    /// Returns a request of this customer to place an order.
+    pub(crate) fn place_for(&self, customer: &str, key: &str, lines: &[(&str, i64)]) -> Request {
+        let mut request = self.place(key, lines);
+        if let Action::Place(placement) = &mut request.action {
+            placement.customer = tag(customer);
+        }
+        request
+    }
+
     pub(crate) fn place_at(
         &self,
         key: &str,
@@ -60,7 +69,8 @@ impl Shop {
         let total = lines.iter().map(|line| line.unit_price * line.quantity.get()).sum::<i64>() + 3_000;
         let money = |amount| Money::new(amount, currency).unwrap();
         let terms = OrderTerms::new(lines, money(3_000), money(total), "c-8842".to_owned(), 2_000).unwrap();
-        let action = Action::Place(Box::new(Placement { order, terms, personal: personal(order) }));
+        let (customer, personal) = (tag("c-8842"), personal(order));
+        let action = Action::Place(Box::new(Placement { order, terms, customer, personal }));
         Request { brand: self.brand.clone(), key: self.key(key), fingerprint: [1; 32], action }
     }
 
@@ -84,6 +94,13 @@ impl Shop {
         let sum = sums.iter().find(|sum| sum.sku.as_str() == sku).unwrap();
         (sum.available, sum.sold)
     }
+}
+
+/// Returns the tag of a customer, as a keyed hash would be: 32 bytes, different for each one.
+pub(crate) fn tag(customer: &str) -> CustomerTag {
+    let mut bytes = [b'.'; 32];
+    bytes[..customer.len()].copy_from_slice(customer.as_bytes());
+    CustomerTag::from_bytes(bytes)
 }
 
 /// Imports a valid file.

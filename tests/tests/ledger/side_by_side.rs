@@ -146,14 +146,14 @@ const VERSION_5: [&str; 2] = [
         include_str!("../../../bridge-idc/src/database/migrations/postgres/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/database/migrations/postgres/0004_requests_of_payment.sql"),
         include_str!("../../../bridge-idc/src/database/migrations/postgres/0005_charged_late.sql"),
-        "DELETE FROM schema_migrations WHERE version > 5;",
+        "DELETE FROM schema_migrations WHERE version BETWEEN 6 AND 9;",
     ),
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/database/migrations/sqlite/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/database/migrations/sqlite/0004_requests_of_payment.sql"),
         include_str!("../../../bridge-idc/src/database/migrations/sqlite/0005_charged_late.sql"),
-        "DELETE FROM schema_migrations WHERE version > 5;",
+        "DELETE FROM schema_migrations WHERE version BETWEEN 6 AND 9;",
     ),
 ];
 
@@ -230,10 +230,10 @@ const VERSION_7: [&str; 2] = [
     "DROP TRIGGER refunds_refused ON refunds; DROP INDEX refunds_refused_looks; \
      ALTER TABLE refunds DROP COLUMN look_at; \
      DROP TRIGGER refunds_begun ON refunds; DROP TRIGGER refunds_taken ON refunds; \
-     ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version > 7;",
+     ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version BETWEEN 8 AND 9;",
     "DROP TRIGGER refunds_refused; DROP INDEX refunds_refused_looks; ALTER TABLE refunds DROP COLUMN look_at; \
      DROP TRIGGER refunds_begun; DROP TRIGGER refunds_taken; \
-     ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version > 7;",
+     ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version BETWEEN 8 AND 9;",
 ];
 
 pub(crate) async fn a_refund_by_an_older_agent_is_under_way_while_it_holds(database: &Database) {

@@ -6,9 +6,10 @@ use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::common::{PATIENCE, Shared, Shop, Stage, configure, metric, obstacles, order_at, site, until};
 use anyhow::{Context, Result, ensure};
@@ -84,6 +85,37 @@ fn a_configuration_with_five_mistakes_reports_all_with_lines() -> Result<()> {
             ensure!(code == 2 && said.contains("nowhere/bridge.toml"), "{code} {said}");
             let (code, _, said) = call(program, &["reticulate"], &good).await?;
             ensure!(code == 2 && said.contains("reticulate"), "{code} {said}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_missing_file_hides_no_mistake_in_another() -> Result<()> {
+    BRIDGE.play(async |Stage { site, .. }| {
+        let good = idc_config(site);
+        let file = good.with_file_name("mistaken.toml");
+        fs::copy(&good, &file)?;
+        let cloud: toml::Table = fs::read_to_string(cloud_config(site))?.parse()?;
+        configure(&file, "tunnel.key", cloud["tunnel"]["key"].clone())?;
+        configure(&file, "tunnel.crl", "nowhere.pem")?;
+        configure(&file, "keys.dir", "nowhere")?;
+        // Root could write to every folder, but can make none in a file.
+        configure(&file, "agent.state_dir", good.join("state").display().to_string())?;
+        let text = fs::read_to_string(&file)?;
+        let (code, _, said) = call(&Programs::build()?.idc, &["check"], &file).await?;
+        fs::remove_file(&file)?;
+        ensure!(code == 2 && said.lines().count() == 4, "{code} {said}");
+        for (start, mistake) in [
+            ("key = ", "does not belong to the certificate"),
+            ("crl = ", "nowhere.pem: No such file"),
+            ("dir = \"nowhere\"", "run `bridge-idc keys init"),
+            ("state_dir = ", "cannot be made or written by this user"),
+        ] {
+            let line = 1 + text.lines().take_while(|line| !line.starts_with(start)).count();
+            let start = format!("{}:{line}: ", file.display());
+            let told = said.lines().find(|told| told.starts_with(&start));
+            ensure!(told.is_some_and(|told| told.contains(mistake)), "{start}{mistake} in {said}");
         }
         Ok(())
     })
@@ -513,6 +545,21 @@ async fn a_command_by_another_user_than_the_folders_owner_changes_nothing() -> R
     let (code, out, said) = call(&programs.idc, &show, &idc_config(&site)).await?;
     ensure!(code == 1 && out.is_empty() && said.contains("belongs to #4000000"), "{code} {out} {said}");
 
+    // An agent that is started once as root leaves nothing either.
+    bridge.cloud.kill9().await?;
+    for (program, config, dir) in [
+        (&programs.idc, idc_config(&site), site.idc_dir()),
+        (&programs.cloud, cloud_config(&site), site.cloud_dir()),
+    ] {
+        let state = dir.join("state");
+        chown(&state, Some(NOBODY_S), None)?;
+        let before = written(&state)?;
+        let (code, _, said) = call(program, &["serve"], &config).await?;
+        ensure!(code == 1 && said.contains("belongs to #4000000") && said.contains("chown"), "{code} {said}");
+        ensure!(written(&state)? == before, "an agent left a file that its folder's owner cannot open");
+        chown(&state, Some(0), None)?;
+    }
+
     // The command would have to create a new log key, in a folder that belongs to another user.
     chown(&log, Some(0), None)?;
     let theirs = dir.path().join("theirs");
@@ -600,11 +647,11 @@ async fn keys_are_made_once_and_never_overwritten() -> Result<()> {
     Ok(())
 }
 
-fn cloud_config(site: &Site) -> std::path::PathBuf {
+fn cloud_config(site: &Site) -> PathBuf {
     site.cloud_dir().join("bridge-cloud.toml")
 }
 
-fn idc_config(site: &Site) -> std::path::PathBuf {
+fn idc_config(site: &Site) -> PathBuf {
     site.idc_dir().join("bridge-idc.toml")
 }
 
@@ -615,6 +662,20 @@ fn files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
         Ok((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?))
     });
     entries.collect()
+}
+
+/// Returns the time of the last change of each file in a folder and its folders.
+fn written(dir: &Path) -> Result<BTreeMap<PathBuf, SystemTime>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        all.insert(entry.path(), metadata.modified()?);
+        if metadata.is_dir() {
+            all.extend(written(&entry.path())?);
+        }
+    }
+    Ok(all)
 }
 
 /// Runs a command with a configuration. Returns its exit code, standard output and standard error.

@@ -275,6 +275,8 @@ fn a_reader_that_has_seen_enough_is_no_fault_of_any_command() -> Result<()> {
             &["catalogue", "export", "/dev/stdout"],
             &["payments", "list"],
             &["payments", "list", "--json"],
+            &["launch", "list"],
+            &["launch", "list", "--json"],
             &["keys", "show"],
             &["migrate"],
             &["audit", "reconcile", &cloud, &idc],

@@ -23,6 +23,10 @@ async fn orders_are_refused_until_a_database_that_starts_late_is_up() -> Result<
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["early"]).await?;
     cluster.stop().await?;
+    let said = site.idc_command(&["payments", "list"]).await.err().context("there is no database to read")?;
+    let said = format!("{said:#}");
+    ensure!(said.contains("does not answer") && said.contains("os error"), "{said}");
+    ensure!(!said.contains("pool timed out") && !said.contains("committed"), "{said}");
     let (mut cloud, mut idc) = (site.cloud.spawn()?, site.idc.spawn()?);
 
     let waiting = "the ledger is not ready: ";

@@ -127,7 +127,7 @@ pub(crate) const DUE: [&str; 2] = [
 async fn a_payment_is_held(database: Database) {
     let dir = tempfile::tempdir().unwrap();
     let mut agent = WatchedPayments::start(&database, dir.path(), false).await;
-    assert!(matches!(agent.payments.pay(&agent.asked).await, ServiceEnd::Stands { .. }));
+    assert!(matches!(agent.payments.pay(&agent.asked, None).await, ServiceEnd::Stands { .. }));
     agent.is_held("payments", 1).await;
     database.run(DUE[0], DUE[0]).await;
     let reconciler = tokio::spawn(agent.payments.clone().reconcile(Shutdown::new()));
@@ -138,12 +138,12 @@ async fn a_payment_is_held(database: Database) {
 async fn a_refund_is_held(database: Database) {
     let dir = tempfile::tempdir().unwrap();
     let mut agent = WatchedPayments::start(&database, dir.path(), true).await;
-    let ServiceEnd::Stands { payment, .. } = agent.payments.pay(&agent.asked).await else {
+    let ServiceEnd::Stands { payment, .. } = agent.payments.pay(&agent.asked, None).await else {
         panic!("the service refused the payment")
     };
     agent.is_held("payments", 1).await;
     let asked = refund(&agent.shop, "r", &payment, 1_000);
-    assert!(matches!(agent.payments.refund(&asked).await, ServiceEnd::Stands { .. }));
+    assert!(matches!(agent.payments.refund(&asked, None).await, ServiceEnd::Stands { .. }));
     agent.is_held("refunds", 1).await;
     database.run(DUE[1], DUE[1]).await;
     let reconciler = tokio::spawn(agent.payments.clone().reconcile(Shutdown::new()));
@@ -213,13 +213,17 @@ async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
     let shop = Shop::open(&database.ledger, "acme", &[("A", 1)]).await;
     let order = shop.place("k", &[("A", 1)]);
     commit_one(&database.ledger, order.clone()).await;
-    let ServiceEnd::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await else {
+    let ServiceEnd::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order)), None).await
+    else {
         panic!("the service refused the payment")
     };
     assert!(seen.try_recv().is_err(), "the gateway was asked to charge");
     let (order, id, first) = (payment.charge.order, payment.charge.payment, LogFirst::new(&log));
     conclude_payment(&database.ledger, first, order, id, &ReportedOutcome::Done, None).await.unwrap();
-    assert!(matches!(payments.refund(&refund(&shop, "r", &payment, 1_000)).await, ServiceEnd::Stands { .. }));
+    assert!(matches!(
+        payments.refund(&refund(&shop, "r", &payment, 1_000), None).await,
+        ServiceEnd::Stands { .. }
+    ));
     assert!(seen.try_recv().is_err(), "the gateway was asked to give back");
     database.run(DUE[1], DUE[1]).await;
     let ask_for_refunds = async || {

@@ -149,7 +149,7 @@ impl Doubt {
         let shop = Shop::open(&database.ledger, "acme", &[("A", 1)]).await;
         let order = shop.place("k", &[("A", 1)]);
         commit_one(&database.ledger, order.clone()).await;
-        let ServiceEnd::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await
+        let ServiceEnd::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order)), None).await
         else {
             panic!("the service refused the payment")
         };
@@ -203,7 +203,8 @@ impl Doubt {
         work: impl Future<Output = ()>,
     ) -> ResolveResult {
         let reason = ReasonCode::new("TICKET_4711").unwrap();
-        let verdict = OperatorDecision { moved: false, amount: None, reason: &reason };
+        let verdict =
+            OperatorDecision { moved: false, amount: None, reason: &reason, request_lasts: Duration::ZERO };
         let operator = Operator { audit: word, who: Word::of("dba"), reason: &reason, refund: Some(refund) };
         let (order, id) = (self.payment.charge.order, self.payment.charge.payment);
         let said = operator::resolve(&self.database.ledger, order, id, verdict, &operator);
@@ -214,7 +215,8 @@ impl Doubt {
     /// Ends the doubt by another operator's decision, which is committed at once.
     async fn is_ended_by_hand(&self, moved: bool) {
         let reason = ReasonCode::new("TICKET_4711").unwrap();
-        let verdict = OperatorDecision { moved, amount: None, reason: &reason };
+        let verdict =
+            OperatorDecision { moved, amount: None, reason: &reason, request_lasts: Duration::ZERO };
         let (order, id) = (self.payment.charge.order, self.payment.charge.payment);
         let ledger = &self.database.ledger;
         let Attempt::ToLog(said) = ledger.resolve_payment(order, id, verdict, None).await.unwrap() else {
@@ -232,7 +234,7 @@ async fn nothing_is_held_while_the_log_hangs(database: Database) {
     assert_eq!(doubt.read().await.state, PaymentState::Paid);
 
     let asked = refund(&doubt.shop, "r", &doubt.read().await, 1_000);
-    assert!(matches!(doubt.payments.refund(&asked).await, ServiceEnd::Stands { .. }));
+    assert!(matches!(doubt.payments.refund(&asked, None).await, ServiceEnd::Stands { .. }));
     assert_eq!(doubt.read().await.refunds[0].state, RefundState::Unknown);
     doubt.answers.store(true, Ordering::Relaxed);
     let free = doubt.log().meanwhile(doubt.nothing_is_held());
@@ -242,7 +244,7 @@ async fn nothing_is_held_while_the_log_hangs(database: Database) {
     // This time the caller still waits and gets the answer.
     let asked = refund(&doubt.shop, "r2", &doubt.read().await, 1_000);
     let free = doubt.log().meanwhile(doubt.nothing_is_held());
-    let (end, ()) = tokio::join!(doubt.payments.refund(&asked), free);
+    let (end, ()) = tokio::join!(doubt.payments.refund(&asked, None), free);
     assert!(matches!(end, ServiceEnd::Stands { logged: true, .. }), "{end:?}");
     assert_eq!(doubt.log().outcomes(), ["paid", "done", "done"], "each outcome is logged once");
 }
@@ -303,7 +305,7 @@ async fn what_an_operator_says_is_decided_anew(database: Database) {
     doubt.log().answers.add_permits(2);
     doubt.is_asked_about().await;
     let asked = refund(&doubt.shop, "r", &doubt.read().await, 1_000);
-    assert!(matches!(doubt.payments.refund(&asked).await, ServiceEnd::Stands { .. }));
+    assert!(matches!(doubt.payments.refund(&asked, None).await, ServiceEnd::Stands { .. }));
     let refund = doubt.read().await.refunds[0].refund;
     let (word, over) = (Hanging::new(), "UPDATE refunds SET give_back_until = 1");
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bridge_idc::metrics::Metrics;
 use bridge_idc::orders::store::Ledger;
@@ -89,7 +89,7 @@ impl PaymentService {
     }
 
     async fn pay(&self, asked: &ChargeRequest) -> Payment {
-        match self.payments.pay(asked).await {
+        match self.payments.pay(asked, None).await {
             ServiceEnd::Stands { payment, .. } => payment,
             other => panic!("{other:?}"),
         }
@@ -160,7 +160,7 @@ async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64
     for (n, order) in orders.iter().enumerate() {
         for agent in [n % 2, (n + 1) % 2] {
             let (payments, asked) = (agents[agent].payments.clone(), pay(&shop, *order));
-            callers.spawn(async move { payments.pay(&asked).await });
+            callers.spawn(async move { payments.pay(&asked, None).await });
         }
     }
     while let Some(end) = callers.join_next().await {
@@ -203,6 +203,22 @@ async fn ledger_and_gateway_agree_to_the_last_unit_in_postgres() {
 }
 
 #[tokio::test]
+async fn a_late_payment_or_refund_is_refused_before_it_begins() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
+    let asked = pay(&shop, order(&database, &shop).await);
+    let late = agent.payments.pay(&asked, Some(Instant::now())).await;
+    assert_eq!(late, ServiceEnd::Refused(Refusal::Late));
+    let payment = agent.pay(&asked).await;
+    assert_eq!(payment.state, PaymentState::Paid, "the key is free, because nothing had begun");
+    let asked = refund(&shop, "r1", &payment, 1_000);
+    let late = agent.payments.refund(&asked, Some(Instant::now())).await;
+    assert_eq!(late, ServiceEnd::Refused(Refusal::Late));
+    let in_time = Some(Instant::now() + Duration::from_secs(3_600));
+    assert!(matches!(agent.payments.refund(&asked, in_time).await, ServiceEnd::Stands { .. }));
+}
+
+#[tokio::test]
 async fn a_decline_is_told_at_once_and_a_good_answer_as_well() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
     let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
@@ -230,7 +246,7 @@ async fn what_an_agent_that_died_had_begun_is_found_by_another() {
         tokio::select! {
             biased;
             () = gateway_hangs => {}
-            end = dying.payments.pay(&asked) => panic!("the gateway hangs: {end:?}"),
+            end = dying.payments.pay(&asked, None) => panic!("the gateway hangs: {end:?}"),
         }
         drop(dying);
         let other = PaymentService::start(&database, &sandbox).await.reconcile();
@@ -287,13 +303,13 @@ async fn a_refund_without_answer_is_asked_again_and_made_once() {
     sandbox.next([Mischief::HangAfter, Mischief::FailAfter]);
     let asked = refund(&shop, "r", &payment, 1_000);
     let ServiceEnd::Stands { payment, refund: Some(id), replayed: false, logged: false } =
-        agent.payments.refund(&asked).await
+        agent.payments.refund(&asked, None).await
     else {
         panic!("the service refused the refund")
     };
     let of = |payment: &Payment| payment.refunds.iter().find(|refund| refund.refund == id).unwrap().state;
     assert_eq!(of(&payment), RefundState::Unknown);
-    let too_much = agent.payments.refund(&refund(&shop, "r2", &payment, TOTAL)).await;
+    let too_much = agent.payments.refund(&refund(&shop, "r2", &payment, TOTAL), None).await;
     assert_eq!(too_much, ServiceEnd::Refused(Refusal::RefundTooLarge), "a refund in doubt counts");
     let ended =
         until(&database.ledger, payment.charge.payment, |payment| of(payment) == RefundState::Done).await;
@@ -301,7 +317,8 @@ async fn a_refund_without_answer_is_asked_again_and_made_once() {
     assert_eq!(sandbox.charges()[0].cancels, [1_000]);
     sandbox.next([Mischief::Decline]);
     let asked = refund(&shop, "r3", &payment, 1_000);
-    let ServiceEnd::Stands { payment, refund: Some(id), .. } = agent.payments.refund(&asked).await else {
+    let ServiceEnd::Stands { payment, refund: Some(id), .. } = agent.payments.refund(&asked, None).await
+    else {
         panic!("the service refused the refund")
     };
     let refused = payment.refunds.iter().find(|refund| refund.refund == id).unwrap();
@@ -342,7 +359,7 @@ async fn what_nobody_waits_for_is_logged(database: Database) {
 
     let given_back = refund(&shop, "r", &payment, 1_000);
     sandbox.next([Mischief::FailAfter]);
-    assert!(matches!(agent.payments.refund(&given_back).await, ServiceEnd::Stands { .. }));
+    assert!(matches!(agent.payments.refund(&given_back, None).await, ServiceEnd::Stands { .. }));
     until(&database.ledger, id, |payment| payment.refunded == 1_000).await;
 
     // This payment gets its answer. Its automatic refund answers no request, so no outcome of it is

@@ -7,6 +7,7 @@ mod bad_reads;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
+mod launches;
 mod openapi;
 mod orders;
 mod reads;

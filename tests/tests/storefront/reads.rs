@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -385,12 +386,26 @@ async fn a_killed_cloud_agent_serves_its_snapshot_without_tunnel_and_catches_up(
     let mut dba = Dba::connect(site.database()).await?;
     dba.execute(NEW_PRICE).await?;
 
-    // Without a link the agent is not ready for orders, but it answers reads.
+    // Without a link the agent is not ready for orders, but it answers reads. A brand that is new
+    // has no rows yet: its reads alone are refused.
+    let config = site.cloud_dir().join("bridge-cloud.toml");
+    let token = site.cloud_dir().join("hats.token");
+    fs::write(&token, "a-token-of-hats-alone")?;
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
+    configure(&config, "brands.hats.token_file", token.display().to_string())?;
+    configure(&config, "brands.hats.currency", "KRW")?;
+    dba.execute("INSERT INTO brands (brand, currency) VALUES ('hats', 'KRW')").await?;
     let mut cold = site.cloud.spawn()?;
     served(&site).await?;
     ensure!(price(&site).await? == 18_000);
+    let hats = get(&site, "/v1/hats/categories").await?;
+    ensure!(
+        hats.status == 503 && String::from_utf8_lossy(&hats.body).contains("catalogue-not-ready"),
+        "{hats:?}"
+    );
     site.line.cut(false);
     until("the replica has caught up", async || Ok(price(&site).await? == 19_500)).await?;
+    ensure!(get(&site, "/v1/hats/categories").await?.status != 503);
     cold.kill9().await?;
 
     // The agent refuses a damaged snapshot and fetches the catalogue again.

@@ -16,6 +16,8 @@ pub(super) struct Operation {
     pub(super) needs_token: bool,
     pub(super) responses: Map<String, Value>,
     pub(super) problems: Vec<Kind>,
+    /// True if its brand may have a limited number of them outstanding.
+    pub(super) is_limited: bool,
 }
 
 impl Operation {
@@ -36,6 +38,7 @@ impl Operation {
             needs_token: false,
             responses: Map::new(),
             problems: vec![Kind::BadRequest, Kind::HeadTooLarge, Kind::TransferCoding],
+            is_limited: false,
         }
     }
 
@@ -78,10 +81,16 @@ impl Operation {
             let types: Vec<String> = kinds().map(|kind| kind.uri()).collect();
             let titles: Vec<&str> = kinds().map(|kind| kind.title()).collect();
             let schema = json!({"allOf": [schema("Problem"), {"properties": {"type": {"enum": types}}}]});
-            let response = json!({
+            let mut response = json!({
                 "description": titles.join(" · "),
                 "content": {"application/problem+json": {"schema": schema}},
             });
+            if self.is_limited
+                && status == Kind::Busy.status()
+                && let Some(response) = response.as_object_mut()
+            {
+                response.insert("headers".to_owned(), limit_headers());
+            }
             responses.insert(status.as_str().to_owned(), response);
         }
         let mut operation = json!({
@@ -101,6 +110,22 @@ impl Operation {
         }
         operation
     }
+}
+
+/// Returns the headers of a refusal because of the brand's limit. The fields of the limit are those
+/// of draft-ietf-httpapi-ratelimit-headers-10.
+fn limit_headers() -> Value {
+    json!({
+        "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
+        "RateLimit-Policy": {
+            "description": "The brand's limit, if that is the reason: orders a second, or at a time",
+            "schema": {"type": "string"},
+        },
+        "RateLimit": {
+            "description": "What is left of it, and the seconds after which to come back",
+            "schema": {"type": "string"},
+        },
+    })
 }
 
 /// Returns an optional parameter of a query or a header.

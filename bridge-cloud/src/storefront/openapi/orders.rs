@@ -26,11 +26,14 @@ pub(super) fn operations() -> Vec<Operation> {
         Kind::UnknownSku,
         Kind::SoldOut,
         Kind::PriceChanged,
+        Kind::LaunchNotOpen,
+        Kind::LimitReached,
     ]);
     let mut cancel = write("post", paths::CANCEL, "cancelOrder", "Cancel an order");
     cancel.answer(StatusCode::OK, "Its units are for sale again", schema("Receipt"));
     cancel.problems.extend([Kind::UnknownOrder, Kind::NotCancellable]);
     for operation in [&mut place, &mut cancel] {
+        operation.is_limited = true;
         operation.answer(StatusCode::ACCEPTED, "Nobody knows yet: ask at its Location", schema("Unknown"));
         operation.header(StatusCode::ACCEPTED, "Location", "Where to ask", text());
         operation.header(StatusCode::ACCEPTED, "Retry-After", "Seconds", json!({"type": "integer"}));
@@ -40,7 +43,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::new("get", paths::READ, "readOrder", "State of an order, without personal data");
     read.needs_token = true;
     read.parameters.push(by_key());
-    read.answer(StatusCode::OK, "Its state and lines", schema("OrderState"));
+    read.answer(StatusCode::OK, "Its state, and its lines if it was placed", schema("OrderState"));
     read.problems.extend([
         Kind::NoSuchPath,
         Kind::Unauthorized,

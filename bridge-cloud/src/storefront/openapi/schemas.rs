@@ -26,13 +26,10 @@ pub(super) fn all(lines_max: usize) -> Value {
     let telling = json!({"type": "string", "minLength": 1, "maxLength": PERSONAL_CHARS_MAX, "pattern": TELLING_PATTERN,
         "description": sealed});
     let states: Vec<&str> = Outcome::CODES.into_iter().chain(["unknown"]).collect();
-    let types: Vec<String> = Kind::ALL.iter().map(|kind| kind.uri()).collect();
     let moment = json!({"type": "string", "format": "date-time"});
     let moment_or_null = json!({"type": ["string", "null"], "format": "date-time"});
     let order = json!({"type": "string", "format": "uuid"});
     let id = json!({"type": "string", "format": "uuid"});
-    let about = "The payment that was refused, or the one that paid or may pay for the order: ask about it";
-    let about_payment = json!({"type": "string", "format": "uuid", "description": about});
     let positive = json!({"allOf": [schema("Money"), {"properties": {"amount": {"minimum": 1}}}]});
     let payment_states: Vec<&str> = PaymentState::ALL.iter().map(|state| state.code()).collect();
     let refund_states: Vec<&str> = RefundState::ALL.iter().map(|state| state.code()).collect();
@@ -151,19 +148,31 @@ pub(super) fn all(lines_max: usize) -> Value {
         "PaymentUnknown": closed(json!({
             "payment": id, "order": order, "state": {"type": "string", "enum": ["unknown"]},
         }), &["payment", "order", "state"]),
-        "Problem": closed(json!({
-            "type": {"type": "string", "enum": types}, "title": text("The same for every problem of its type"),
-            "status": {"type": "integer"}, "detail": text("What is particular to this one; never a value that was sent"),
-            "request_id": text("Names the request in logs"),
-            "errors": {"type": "array", "items": schema("FieldError")},
-            "sku": schema("Sku"), "unit_price": schema("Money"), "order": order,
-            "payment": about_payment,
-            "code": text("The gateway's own code, where it has one that is known"),
-        }), &["type", "title", "status", "detail", "request_id"]),
+        "Problem": problem(),
         "FieldError": closed(json!({
             "pointer": text("JSON pointer (RFC 6901) into the request's body"), "detail": text("What would be right"),
         }), &["pointer", "detail"]),
     })
+}
+
+/// Returns the schema of a problem.
+fn problem() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let types: Vec<String> = Kind::ALL.iter().map(|kind| kind.uri()).collect();
+    let about = "The payment that was refused, or the one that paid or may pay for the order: ask about it";
+    let properties = json!({
+        "type": {"type": "string", "enum": types}, "title": text("The same for every problem of its type"),
+        "status": {"type": "integer"}, "detail": text("What is particular to this one; never a value that was sent"),
+        "request_id": text("Names the request in logs"),
+        "errors": {"type": "array", "items": schema("FieldError")},
+        "sku": schema("Sku"), "unit_price": schema("Money"), "order": {"type": "string", "format": "uuid"},
+        "payment": {"type": "string", "format": "uuid", "description": about},
+        "code": text("The gateway's own code, where it has one that is known"),
+        "opens_at": {"type": "string", "format": "date-time", "description": "When the launch opens"},
+        "limit": {"type": "integer", "minimum": 1, "description": "Units that one customer can buy"},
+        "bought": {"type": "integer", "minimum": 0, "description": "Units that the customer had, in orders that stand"},
+    });
+    closed(properties, &["type", "title", "status", "detail", "request_id"])
 }
 
 /// Returns the schema of an object with these members and no others.

@@ -143,7 +143,7 @@ impl Catalogue {
             return Err(Problem::new(Kind::MethodNotAllowed, "see the `Allow` header"));
         }
         let view = self.reader.view();
-        if view.position().is_none() {
+        if view.position().is_none() || view.lacks(&brand) {
             let detail = "no data centre has published it to this agent so far";
             return Err(Problem::new(Kind::CatalogueNotReady, detail).retry_after(NOT_READY_RETRY_AFTER));
         }

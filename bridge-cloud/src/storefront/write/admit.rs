@@ -1,6 +1,7 @@
 //! Admission of writes by the current load and the state of the audit log.
 
 use bridge_protocol::domain::body::OrderRequest;
+use bridge_protocol::order_link::credits::CreditClass;
 use bridge_protocol::order_link::sender::RequestClass;
 use bridge_protocol::seal::sealing::Header;
 use bridge_runtime::telemetry::shared::OrderOutcome;
@@ -12,12 +13,12 @@ use crate::storefront::problem::Problem;
 use crate::storefront::state::{Shop, Worker};
 
 impl Worker {
-    /// Admits a write of a brand, and returns its slot.
-    pub(in crate::storefront) fn admit_write(&self, shop: &Shop) -> Result<Slot, Problem> {
+    /// Admits a cancellation of a brand's order, and returns its slot.
+    pub(in crate::storefront) fn admit_cancellation(&self, shop: &Shop) -> Result<Slot, Problem> {
         let shared = &self.shared;
         let slot = shared.link.slot(RequestClass::Write, shop.index);
         admission::admit_write(self.load(&shared.link), slot.is_some(), shared.shutdown.is_draining())
-            .and_then(|()| slot.ok_or(NotAdmitted::Full))
+            .and_then(|()| shared.link.pay(slot.ok_or(NotAdmitted::Full)?, CreditClass::Cancellation))
             .map_err(|refused| self.not_admitted(refused))
     }
 
@@ -46,7 +47,9 @@ impl Worker {
         let slot = shared.link.slot(RequestClass::Write, shop.index);
         let (load, draining) = (self.load(&shared.link), shared.shutdown.is_draining());
         admission::admit(header, request, load, slot.is_some(), draining)
-            .and_then(|admitted| Ok((admitted, slot.ok_or(NotAdmitted::Full)?)))
+            .and_then(|admitted| {
+                Ok((admitted, shared.link.pay(slot.ok_or(NotAdmitted::Full)?, CreditClass::Order)?))
+            })
             .map_err(|refused| self.not_admitted(refused))
     }
 

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bridge_protocol::domain::outcome::LaunchRefusal;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, Outcome};
 use bridge_protocol::order_link::sender::{CallerAnswer, Rejected};
 use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
@@ -78,6 +79,17 @@ impl Worker {
                     OrderOutcome::PriceChanged,
                     Err(Problem::new(Kind::PriceChanged, detail).sku(sku).price(*price)),
                 )
+            }
+            Outcome::RefusedByLaunch { sku, reason: LaunchRefusal::NotOpen { opens_at } } => {
+                let detail = format!("it opens at {opens_at}; nothing of this order was allocated");
+                let problem = Problem::new(Kind::LaunchNotOpen, detail).sku(sku).opens_at(*opens_at);
+                (OrderOutcome::LaunchNotOpen, Err(problem))
+            }
+            Outcome::RefusedByLaunch { sku, reason: LaunchRefusal::LimitReached { limit, bought } } => {
+                let detail = "with this order the customer would have more units than one customer can buy; \
+                              nothing of it was allocated";
+                let problem = Problem::new(Kind::LimitReached, detail).sku(sku).limit(*limit, *bought);
+                (OrderOutcome::LimitReached, Err(problem))
             }
             Outcome::UnknownSku { sku } => {
                 let problem = Problem::new(Kind::UnknownSku, "nothing of this order was allocated").sku(sku);

@@ -21,10 +21,15 @@ pub(in crate::storefront) fn in_progress(again_after: Duration) -> Problem {
 pub(in crate::storefront) fn unavailable(refused: NotAdmitted) -> Problem {
     let kind = match refused {
         NotAdmitted::NoLink | NotAdmitted::NoAuditLog => Kind::Unavailable,
-        NotAdmitted::Full => Kind::Busy,
+        NotAdmitted::Full | NotAdmitted::OutOfCredit(_) => Kind::Busy,
         NotAdmitted::Draining => Kind::ShuttingDown,
     };
-    Problem::new(kind, format!("{refused}; nothing happened, try again")).retry_after(refused.retry_after())
+    let problem = Problem::new(kind, format!("{refused}; nothing happened, try again"));
+    let problem = problem.retry_after(refused.retry_after());
+    match refused {
+        NotAdmitted::OutOfCredit(out) => problem.out_of_credit(out),
+        _ => problem,
+    }
 }
 
 /// Returns the problem for a question that nobody could answer. It says nothing about the order.
@@ -36,6 +41,10 @@ pub(in crate::storefront) fn not_told() -> Problem {
 pub(in crate::storefront) fn refused(refusal: Refusal, order: OrderId) -> Problem {
     match refusal {
         Refusal::Busy => unavailable(NotAdmitted::Full),
+        Refusal::Late => {
+            let detail = "it waited for longer than its caller was to wait; nothing happened, try again";
+            Problem::new(Kind::Busy, detail).retry_after(NotAdmitted::Full.retry_after())
+        }
         Refusal::DatabaseDown | Refusal::SessionUnknown | Refusal::UnknownKey => {
             unavailable(NotAdmitted::NoLink)
         }

@@ -25,6 +25,8 @@ use std::time::Duration;
 use bridge_runtime::config::Secret;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection as _};
+use tokio::time::timeout;
+use tracing::subscriber::NoSubscriber;
 
 use super::error::{LedgerError, NotReady};
 use super::kept::KeptConnection;
@@ -74,6 +76,10 @@ pub(crate) const AWAITED_FOR: &str = "2s";
 /// needed.
 pub(crate) const COMMIT_CONNECTIONS: u32 = 24;
 
+/// Time limit for connecting, with retries. It is short, so that callers soon hear that a server is
+/// down.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
 /// Connections to a PostgreSQL server. Clones share them.
 #[derive(Clone)]
 pub struct Postgres {
@@ -88,18 +94,10 @@ impl Postgres {
     /// Makes the pools. They connect when first used, because the database may start later than the
     /// agent.
     pub(super) fn open(url: &str, password: Option<&Secret>, connections: u32) -> Result<Self, LedgerError> {
-        let mut options: PgConnectOptions = url.parse().map_err(LedgerError::Unavailable)?;
-        if let Some(password) = password {
-            let password =
-                std::str::from_utf8(password.expose()).map_err(|_| LedgerError::PasswordNotText)?;
-            options = options.password(password);
-        }
+        let options = options_of(url, password)?;
         let options = options.application_name("bridge-idc").options(SETTINGS).disable_statement_logging();
         let pool = |connections, own: &[(&str, &str)]| {
-            // Time limit for connecting, with retries. It is short, so that callers soon hear that
-            // a server is down.
-            let pool =
-                PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
+            let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_WITHIN);
             let pool = pool.after_connect(|connection, _| Box::pin(make_durable(connection)));
             pool.connect_lazy_with(options.clone().options(own.iter().copied()))
         };
@@ -114,6 +112,22 @@ impl Postgres {
             session::check(&mut connection, &[SETTINGS.as_slice(), own].concat()).await?;
         }
         Ok(())
+    }
+
+    /// Returns the login with which these connections were made, whatever role they have taken
+    /// since.
+    pub(super) async fn login(&self) -> sqlx::Result<String> {
+        sqlx::query_scalar("SELECT session_user::text").fetch_one(&self.pool).await
+    }
+
+    /// Connects once, outside the pools. Returns the error if this fails: a pool that waited in
+    /// vain does not say why.
+    pub(super) async fn why_unreachable(&self) -> Option<LedgerError> {
+        let options = self.pool.connect_options();
+        match timeout(CONNECT_WITHIN, PgConnection::connect_with(&options)).await {
+            Ok(Err(error)) => Some(error.into()),
+            Ok(Ok(_)) | Err(_) => None,
+        }
     }
 
     /// Takes out the connection that is kept outside the pools, or opens one. Each statement on it
@@ -169,6 +183,17 @@ impl Postgres {
         let open = Open::begin(pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         Ok(Transaction { open, warned: self.warned.clone() })
     }
+}
+
+/// Returns the driver's options for a URL. With a password of ours, warnings of the driver about a
+/// `.pgpass` file are dropped: it looks for one in `$HOME`, which often is another user's after
+/// `setpriv` or `runuser`, and its password would not be used.
+fn options_of(url: &str, password: Option<&Secret>) -> Result<PgConnectOptions, LedgerError> {
+    let parse = || url.parse::<PgConnectOptions>().map_err(LedgerError::Unavailable);
+    let Some(password) = password else { return parse() };
+    let options = tracing::subscriber::with_default(NoSubscriber::default(), parse)?;
+    let password = std::str::from_utf8(password.expose()).map_err(|_| LedgerError::PasswordNotText)?;
+    Ok(options.password(password))
 }
 
 /// A transaction on PostgreSQL.

@@ -27,6 +27,10 @@ GRANT SELECT ON schema_migrations, brands, skus, stock, outcomes, orders, order_
 GRANT INSERT ON outcomes, orders, order_lines, order_personal TO bridge_serve;
 GRANT UPDATE (available, sold) ON stock TO bridge_serve;
 GRANT UPDATE (state, cancelled_at) ON orders TO bridge_serve;
+-- The agent reads launches, counts what they sell, and can change nothing else of them.
+GRANT SELECT ON launches, launch_skus, launch_sales, launch_purchases TO bridge_serve;
+GRANT UPDATE (sold) ON launch_sales TO bridge_serve;
+GRANT INSERT, UPDATE (given_back_at) ON launch_purchases TO bridge_serve;
 -- The agent compares its keys with those that the ledger was written with.
 GRANT SELECT, INSERT ON key_checks TO bridge_serve;
 -- The agent pays and refunds. It can change the state of a payment or a refund, but never its order
@@ -51,14 +55,18 @@ GRANT SELECT, INSERT ON brands, skus, stock TO bridge_stock;
 GRANT UPDATE (price) ON skus TO bridge_stock;
 GRANT UPDATE (initial, available) ON stock TO bridge_stock;
 
--- bridge_catalogue is for bridge-idc catalogue import and export. It reads and writes everything
--- that a storefront shows, and cannot read orders.
+-- bridge_catalogue is for bridge-idc catalogue import and export, and for bridge-idc launch. It reads
+-- and writes everything that a storefront shows, and cannot read orders.
 GRANT SELECT ON schema_migrations TO bridge_catalogue;
 GRANT SELECT, INSERT ON brands, categories, products, product_categories, skus, stock TO bridge_catalogue;
 GRANT UPDATE ON categories, products TO bridge_catalogue;
 GRANT DELETE ON product_categories TO bridge_catalogue;
 GRANT UPDATE (price, product, options, position) ON skus TO bridge_catalogue;
 GRANT UPDATE (initial, available) ON stock TO bridge_catalogue;
+GRANT SELECT, INSERT ON launches, launch_skus TO bridge_catalogue;
+GRANT UPDATE (ended_at) ON launches TO bridge_catalogue;
+GRANT UPDATE (selling) ON launch_skus TO bridge_catalogue;
+GRANT SELECT, INSERT ON launch_sales TO bridge_catalogue;
 
 -- bridge_personal is for bridge-idc personal show, run by a DBA. It reads ciphertext, and records
 -- each access.

@@ -24,6 +24,8 @@ pub(super) struct BatchUnderWay {
     awaited: Option<Awaited>,
     /// Number of the batch, counted from 1 over all batches.
     number: u64,
+    /// Time of its begin, by the clock of [`OrderCore::set_time`].
+    began: Duration,
     members: Vec<BatchMember>,
 }
 
@@ -62,12 +64,15 @@ impl OrderCore {
         let AttemptEnd { committer, awaited, requests, outage } = ended;
         let is_it = |batch: &BatchUnderWay| batch.awaited == awaited && batch.committer == committer;
         let Some(at) = self.batches.iter().position(is_it) else { return };
-        let BatchUnderWay { members, number, .. } = self.batches.swap_remove(at);
+        let BatchUnderWay { members, number, began, .. } = self.batches.swap_remove(at);
         let mut onward = Onward::default();
         for (member, (request, end)) in members.into_iter().zip(requests) {
             self.request_ended(member, request, end, awaited.as_ref(), &mut onward, now);
         }
         let Onward { committed, unknown, again, elsewhere } = onward;
+        if awaited.is_none() && !committed.is_empty() {
+            self.credits.took(self.receiver.time().saturating_sub(began));
+        }
         self.answer_committed(committed, now);
         // A batch that waits for a lock may lose its connection because of the wait alone. Only
         // batches that wait for no lock tell if the database works. A batch that took too long does
@@ -150,6 +155,7 @@ impl OrderCore {
 
     fn answer_committed(&mut self, committed: Vec<((Token, Header), Committed)>, now: UnixMicros) {
         let (requests, committed): (Vec<_>, Vec<_>) = committed.into_iter().unzip();
+        requests.iter().for_each(|(_, header)| self.credits.committed(&header.brand));
         let answers = receipt::answers(&committed, self.keys.signer());
         for (((token, header), end), answer) in requests.into_iter().zip(&committed).zip(answers) {
             let entry = log_entry::ended(now, &header, end.answer());
@@ -158,30 +164,30 @@ impl OrderCore {
     }
 
     /// Handles a committer's request that needs a row that another session holds. If that row is
-    /// stock that the request was not known to need, as with a cancellation, the holder may be
-    /// another committer of this agent. The request then queues behind that committer's claims.
+    /// stock or a launch that the request was not known to need, as with a cancellation, the holder
+    /// may be another committer of this agent. The request then queues behind that committer's
+    /// claims.
     fn set_apart(&mut self, awaited: Awaited, queued: Queued, now: UnixMicros) {
-        match &awaited {
-            Awaited::Stock { brand, sku }
-                if self.committers.count() > 1 && !queued.ticket.needs.has_stock(brand, sku) =>
-            {
-                self.committers.admit_again(queued, brand, sku);
-            }
-            _ => {
-                self.committers.leave(queued.ticket);
-                self.hold(awaited, queued.pending, now);
-            }
+        if self.committers.count() > 1 && queued.ticket.needs.lacks(&awaited) {
+            self.committers.admit_again(queued, &awaited);
+        } else {
+            self.committers.leave(queued.ticket);
+            self.hold(awaited, queued.pending, now);
         }
     }
 
-    /// Moves a request to the queue of a held row. Refuses it if the queues are full, unless it is
-    /// in doubt.
+    /// Moves a request to the queue of a held row. If the queues are full, a request of the brand
+    /// furthest above its share is refused.
     fn hold(&mut self, awaited: Awaited, pending: Pending, now: UnixMicros) {
-        if pending.doubtful || self.held.len() < self.held_max() {
-            self.held.push(awaited, pending);
-        } else {
-            self.refuse_crowded(pending, now);
-        }
+        let crowded = self.held.push_if_room(awaited, pending, self.limits.held_max());
+        crowded.into_iter().for_each(|pending| self.refuse_crowded(pending, now));
+    }
+
+    /// Refuses a request whose caller no longer waits. It certainly had no effect.
+    fn refuse_late(&mut self, pending: Pending, now: UnixMicros) {
+        self.dropped_late += 1;
+        let header = log_entry::header_of(&pending.request);
+        self.refuse_logged(now, pending.token, header, Refusal::Late);
     }
 
     fn refuse_crowded(&mut self, pending: Pending, now: UnixMicros) {
@@ -224,28 +230,39 @@ impl OrderCore {
     }
 
     fn take_batch(&mut self, committer: usize, at: UnixMicros) -> Vec<Queued> {
-        let (held, held_max, mut crowded) = (&mut self.held, self.limits.held_max(), Vec::new());
+        let (held, held_max) = (&mut self.held, self.limits.held_max());
+        let (receiver, mut crowded, mut late) = (&self.receiver, Vec::new(), Vec::new());
         // A request that needs a held row goes behind those that wait for that row. A request in
-        // doubt is tried at once.
+        // doubt is tried at once, also if its caller no longer waits.
         let set_apart = |pending: Pending| {
-            if pending.doubtful || held.is_empty() {
+            if pending.doubtful {
+                return Some(pending);
+            }
+            if receiver.is_late(pending.token) {
+                late.push(pending);
+                return None;
+            }
+            if held.is_empty() {
                 return Some(pending);
             }
             match held.needed_by(&pending.request) {
                 None => return Some(pending),
-                Some(awaited) if held.len() < held_max => held.push(awaited, pending),
-                Some(_) => crowded.push(pending),
+                Some(awaited) => crowded.extend(held.push_if_room(awaited, pending, held_max)),
             }
             None
         };
         let batch = self.committers.take_batch(committer, set_apart);
         crowded.into_iter().for_each(|pending| self.refuse_crowded(pending, at));
+        late.into_iter().for_each(|pending| self.refuse_late(pending, at));
         batch
     }
 
     fn attempt(&mut self, committer: usize, batch: Vec<Queued>, at: UnixMicros) -> Attempt {
         self.asks = false;
         let first = batch.iter().map(|queued| queued.ticket.since).min();
+        for Queued { pending, ticket } in &batch {
+            self.credits.began(&pending.request.brand, at.since(ticket.since));
+        }
         let batch = batch.into_iter().map(|Queued { pending, ticket }| (pending, Some(ticket)));
         let waited = first.map(|first| at.since(first));
         self.begin(committer, None, self.away, waited, batch, at)
@@ -256,9 +273,18 @@ impl OrderCore {
         if self.away {
             return None;
         }
-        let QueueTurn { awaited, requests, again } = self.held.next_turn(self.committers.limits())?;
-        let batch = requests.into_iter().map(|pending| (pending, None));
-        Some(self.begin(0, Some(awaited), again, None, batch, at))
+        loop {
+            let QueueTurn { awaited, requests, again } = self.held.next_turn(self.committers.limits())?;
+            let is_late = |pending: &Pending| !pending.doubtful && self.receiver.is_late(pending.token);
+            let (late, requests): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_late);
+            late.into_iter().for_each(|pending| self.refuse_late(pending, at));
+            if requests.is_empty() {
+                self.held.end_turn(awaited, Vec::new(), Vec::new());
+                continue;
+            }
+            let batch = requests.into_iter().map(|pending| (pending, None));
+            return Some(self.begin(0, Some(awaited), again, None, batch, at));
+        }
     }
 
     fn begin(
@@ -276,8 +302,8 @@ impl OrderCore {
             requests.push(request);
         }
         self.begun += 1;
-        let under_way = BatchUnderWay { committer, awaited: awaited.clone(), number: self.begun, members };
-        self.batches.push(under_way);
+        let (number, began) = (self.begun, self.receiver.time());
+        self.batches.push(BatchUnderWay { committer, awaited: awaited.clone(), number, began, members });
         Attempt { committer, awaited, again, waited, batch: Batch { requests, at } }
     }
 

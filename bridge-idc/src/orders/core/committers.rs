@@ -7,20 +7,22 @@
 //! each other.
 //!
 //! Brands that wait for the same committer take turns by their weights. So a flood of one brand
-//! delays an order of another brand by no more than the batch under way.
+//! delays an order of another brand by no more than the batch under way. A request that waits for
+//! another committer lets the next one of its brand have the turn, and takes a turn later.
 
 /// Claims of requests on rows.
 mod claims;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
-use bridge_protocol::domain::{Brand, Sku, UnixMicros};
+use bridge_protocol::domain::{Brand, UnixMicros};
 
-use self::claims::Claims;
 pub(super) use self::claims::Needs;
+use self::claims::{Claims, KnownLaunches};
 use super::Pending;
 use super::turns::{BrandTurns, BrandWeights, Waiting};
-use crate::orders::planner::Request;
+use crate::orders::planner::{Awaited, Request};
 use crate::orders::store::COMMITTERS_MAX;
 
 /// Limits of one transaction, so that it holds its locks for a bounded time.
@@ -37,6 +39,7 @@ pub(super) struct BatchLimits {
 pub(super) struct Committers {
     queues: Vec<CommitQueue>,
     claims: Claims,
+    launches: KnownLaunches,
     limits: BatchLimits,
     /// Number of requests in all queues.
     waiting: usize,
@@ -51,14 +54,13 @@ const LINES_PER_COST: usize = 8;
 /// Queue of one committer. The requests of each brand are in the order of admission.
 #[derive(Debug)]
 struct CommitQueue {
-    /// Requests that were looked at and needed a row of another committer. They are older than
-    /// those in `waiting`.
+    /// Requests that were looked at and needed a row of another committer.
     passed_over: VecDeque<Queued>,
     /// Number of releases when `passed_over` was last looked at.
     seen: u64,
-    /// Hashes of the keys and orders in `passed_over`. A later request about one of them must not
-    /// overtake.
-    passed_over_about: HashSet<u64>,
+    /// Hashes of the keys and orders in `passed_over`, each with the number of its first claim
+    /// there. A later request about one of them must not overtake.
+    passed_over_about: HashMap<u64, u64>,
     waiting: BrandTurns<Queued>,
 }
 
@@ -67,9 +69,27 @@ impl CommitQueue {
         Self {
             passed_over: VecDeque::new(),
             seen: 0,
-            passed_over_about: HashSet::new(),
+            passed_over_about: HashMap::new(),
             waiting: BrandTurns::new(weights),
         }
+    }
+
+    /// Queues a request again before the later ones of its brand.
+    fn come_back(&mut self, queued: Queued) {
+        let number = queued.ticket.number;
+        self.waiting.insert(queued, |other| other.ticket.number < number);
+    }
+
+    /// Lets a request wait until another committer has released what it needs.
+    fn pass_over(&mut self, queued: Queued) {
+        let number = queued.ticket.number;
+        for about in queued.ticket.needs.identities() {
+            self.passed_over_about
+                .entry(about)
+                .and_modify(|first| *first = number.min(*first))
+                .or_insert(number);
+        }
+        self.passed_over.push_back(queued);
     }
 }
 
@@ -107,7 +127,12 @@ pub(super) struct Ticket {
 struct TakenBatch {
     batch: Vec<Queued>,
     lines: usize,
-    is_full: bool,
+}
+
+impl TakenBatch {
+    fn has_room(&self, lines: usize, limits: BatchLimits) -> bool {
+        self.batch.len() < limits.requests && (self.batch.is_empty() || self.lines + lines <= limits.lines)
+    }
 }
 
 /// Returns the number of lines that a request counts for in a batch. A cancellation counts as one
@@ -123,6 +148,7 @@ impl Committers {
         Self {
             queues: (0..committers).map(|_| CommitQueue::new(weights.clone())).collect(),
             claims: Claims::new(committers),
+            launches: KnownLaunches::default(),
             limits,
             waiting: 0,
             logging: [0; COMMITTERS_MAX],
@@ -151,10 +177,22 @@ impl Committers {
         queues.map(|queued| &queued.pending)
     }
 
+    /// Returns the brand of each request in the queues, and the time for which it has waited.
+    pub(super) fn waits(&self, now: UnixMicros) -> impl Iterator<Item = (&Brand, Duration)> {
+        let queues =
+            self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(queue.waiting.iter()));
+        queues.map(move |queued| (&queued.pending.request.brand, now.since(queued.ticket.since)))
+    }
+
     /// Returns the needs of a request. A single committer shares with no other, so its needs are
     /// empty.
     pub(super) fn needs_of(&self, request: &Request) -> Needs {
-        if self.is_one() { Needs::default() } else { Needs::of(request) }
+        if self.is_one() {
+            return Needs::default();
+        }
+        let mut needs = Needs::of(request);
+        self.launches.add_to(&mut needs);
+        needs
     }
 
     fn is_one(&self) -> bool {
@@ -188,22 +226,20 @@ impl Committers {
         self.queues[ticket.committer].waiting.push(Queued { pending, ticket });
     }
 
-    /// Queues a request again that turned out to need this stock, which another committer may hold.
-    pub(super) fn admit_again(&mut self, queued: Queued, brand: &Brand, sku: &Sku) {
+    /// Queues a request again that turned out to need this row, which another committer may hold.
+    pub(super) fn admit_again(&mut self, queued: Queued, awaited: &Awaited) {
         let Queued { pending, ticket } = queued;
         let (mut needs, since) = (ticket.needs.clone(), ticket.since);
         self.leave(ticket);
-        needs.add_stock(brand, sku);
+        self.launches.learn(&pending.request, awaited);
+        needs.add(awaited);
         self.admit(pending, needs, since);
     }
 
-    /// Returns a request to its committer, which tries it again before all others.
+    /// Returns a request to its committer, which tries it again before the later ones of its brand.
     pub(super) fn put_back(&mut self, queued: Queued) {
         self.waiting += 1;
-        let queue = &mut self.queues[queued.ticket.committer];
-        // Forces the next look at the passed-over requests.
-        queue.seen = u64::MAX;
-        queue.passed_over.push_front(queued);
+        self.queues[queued.ticket.committer].come_back(queued);
     }
 
     fn ticket(&mut self, pending: &Pending, needs: Needs, since: UnixMicros) -> Ticket {
@@ -231,62 +267,56 @@ impl Committers {
         let mut taken = TakenBatch::default();
         let empty = CommitQueue::new(BrandWeights::default());
         let mut queue = std::mem::replace(&mut self.queues[committer], empty);
-        let releases = self.claims.releases();
-        if queue.seen != releases {
-            queue.passed_over_about.clear();
-            for queued in std::mem::take(&mut queue.passed_over) {
-                let left = self.take(&mut taken, &mut queue.passed_over_about, queued, &mut set_apart);
-                queue.passed_over.extend(left);
+        self.look_again(&mut queue);
+        while let Some(Queued { ticket, .. }) = queue.waiting.first() {
+            if self.must_wait(&queue, ticket) {
+                queue.waiting.skip().into_iter().for_each(|queued| queue.pass_over(queued));
+                continue;
             }
-            // If the batch is full, some passed-over requests were not looked at.
-            queue.seen = if taken.is_full { u64::MAX } else { releases };
-        }
-        while !taken.is_full
-            && let Some(queued) = queue.waiting.pop()
-        {
-            match self.take(&mut taken, &mut queue.passed_over_about, queued, &mut set_apart) {
-                Some(queued) if taken.is_full => queue.waiting.put_back(queued),
-                left => queue.passed_over.extend(left),
+            if !taken.has_room(ticket.lines, self.limits) {
+                break;
+            }
+            let Some(Queued { pending, ticket }) = queue.waiting.pop() else { break };
+            self.waiting -= 1;
+            match set_apart(pending) {
+                Some(pending) => {
+                    taken.lines += ticket.lines;
+                    taken.batch.push(Queued { pending, ticket });
+                }
+                None => self.leave(ticket),
             }
         }
         self.queues[committer] = queue;
         taken.batch
     }
 
-    /// Takes a request into the batch, or returns it.
-    fn take(
-        &mut self,
-        taken: &mut TakenBatch,
-        passed_over_about: &mut HashSet<u64>,
-        queued: Queued,
-        set_apart: &mut impl FnMut(Pending) -> Option<Pending>,
-    ) -> Option<Queued> {
-        if taken.is_full {
-            return Some(queued);
+    /// Returns true if a request needs a row of another committer, or is about the order or key of
+    /// an earlier request that does.
+    fn must_wait(&self, queue: &CommitQueue, ticket: &Ticket) -> bool {
+        let is_behind =
+            |about| queue.passed_over_about.get(about).is_some_and(|first| *first < ticket.number);
+        !self.is_one()
+            && (ticket.needs.identities().iter().any(is_behind)
+                || !self.claims.is_ready(&ticket.needs, ticket.number))
+    }
+
+    /// Lets the passed-over requests that need not wait any more take turns with the others: before
+    /// the later ones of their brand.
+    fn look_again(&self, queue: &mut CommitQueue) {
+        if queue.seen == self.claims.releases() {
+            return;
         }
-        let Queued { pending, ticket } = queued;
-        // This check comes first, so that a request does not overtake an earlier one about the same
-        // order or key.
-        let is_behind = ticket.needs.identities().iter().any(|about| passed_over_about.contains(about));
-        if !self.is_one() && (is_behind || !self.claims.is_ready(&ticket.needs, ticket.number)) {
-            passed_over_about.extend(ticket.needs.identities());
-            return Some(Queued { pending, ticket });
+        queue.seen = self.claims.releases();
+        queue.passed_over_about.clear();
+        let mut ready = Vec::new();
+        for queued in std::mem::take(&mut queue.passed_over) {
+            if self.must_wait(queue, &queued.ticket) {
+                queue.pass_over(queued);
+            } else {
+                ready.push(queued);
+            }
         }
-        let Some(pending) = set_apart(pending) else {
-            self.waiting -= 1;
-            self.leave(ticket);
-            return None;
-        };
-        let lines = taken.lines + ticket.lines;
-        if taken.batch.len() >= self.limits.requests || (!taken.batch.is_empty() && lines > self.limits.lines)
-        {
-            taken.is_full = true;
-            return Some(Queued { pending, ticket });
-        }
-        taken.lines = lines;
-        taken.batch.push(Queued { pending, ticket });
-        self.waiting -= 1;
-        None
+        ready.into_iter().rev().for_each(|queued| queue.come_back(queued));
     }
 
     /// Removes all requests that certainly had no effect.
@@ -297,14 +327,17 @@ impl Committers {
             let passed_over = std::mem::take(&mut queue.passed_over);
             let waiting = queue.waiting.drain();
             queue.passed_over_about.clear();
+            let mut doubtful = Vec::new();
             for queued in passed_over.into_iter().chain(waiting) {
                 if queued.pending.doubtful {
-                    self.queues[committer].waiting.push(queued);
+                    doubtful.push(queued);
                 } else {
                     self.leave(queued.ticket);
                     drained.push(queued.pending);
                 }
             }
+            doubtful.sort_by_key(|queued| queued.ticket.number);
+            doubtful.into_iter().for_each(|queued| self.queues[committer].waiting.push(queued));
         }
         self.waiting -= drained.len();
         drained

@@ -4,15 +4,26 @@
 //! A new request goes behind a waiting one if both are about the same key or order, or need the
 //! same row. So requests about one key or order keep their sequence. The time to find the queue of
 //! a new request does not depend on how many wait.
+//!
+//! Each brand may have its share of the queues. So a brand whose orders wait for a held row takes
+//! no place from another brand that meets another held row.
 
 /// Index of the queues by key and order.
 mod queue_index;
 
+/// Number of requests and share of each brand.
+mod brand_counts;
+
 use std::collections::{BTreeMap, VecDeque};
 
+use bridge_protocol::domain::{Brand, Sku};
+use bridge_protocol::order_link::fair_share::FairShare;
+
+use self::brand_counts::BrandCounts;
 use self::queue_index::{QueueIndex, RequestSubject};
 use super::Pending;
 use super::committers::{BatchLimits, lines_of};
+use super::turns::BrandWeights;
 use crate::orders::planner::{Action, Awaited, Request};
 use crate::orders::store::AWAITED_AT_ONCE;
 
@@ -29,19 +40,22 @@ pub(super) struct Queues {
     turns: [VecDeque<Awaited>; 2],
     /// Number of batches under way, for each of these two kinds.
     tried: [usize; 2],
-    /// Requests in all queues and in batches for held rows. All of them count in the window.
-    requests: usize,
+    /// Requests in all queues and in batches for held rows, by brand. All of them count in the
+    /// window.
+    brands: BrandCounts,
     /// The queue of each waiting request, and of each request in a batch for a held row.
     whereabouts: QueueIndex,
+    /// Queues of held launches, by the SKUs that the launches are known to sell.
+    launched: BTreeMap<(Brand, Sku), Awaited>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     /// Requests in the order of admission.
     waiting: VecDeque<Pending>,
-    /// Subjects of the first requests while a batch commits them. `None` while the queue waits for
-    /// its turn.
-    tried: Option<Vec<RequestSubject>>,
+    /// Brands and subjects of the first requests while a batch commits them. `None` while the queue
+    /// waits for its turn.
+    tried: Option<Vec<(Brand, RequestSubject)>>,
     /// True if the queue's last batch found the row still locked.
     in_vain: bool,
 }
@@ -55,9 +69,14 @@ pub(super) struct QueueTurn {
 }
 
 impl Queues {
+    /// Creates queues without requests, for brands of these weights.
+    pub(super) fn new(weights: BrandWeights) -> Self {
+        Self { brands: BrandCounts::new(weights), ..Self::default() }
+    }
+
     /// Returns the number of requests that wait or are in a batch for a held row.
     pub(super) fn len(&self) -> usize {
-        self.requests
+        self.brands.len()
     }
 
     /// Returns true if no row is known to be held.
@@ -83,8 +102,11 @@ impl Queues {
         match &request.action {
             Action::Place(placement) => {
                 let stock = |sku| Awaited::Stock { brand: request.brand.clone(), sku };
-                let mut needed = placement.terms.lines().iter().map(|line| stock(line.sku.clone()));
-                needed.find(|awaited| self.queues.contains_key(awaited))
+                let mut lines = placement.terms.lines().iter();
+                lines.find_map(|line| {
+                    let held = Some(stock(line.sku.clone())).filter(|stock| self.queues.contains_key(stock));
+                    held.or_else(|| self.launch_of(&request.brand, &line.sku))
+                })
             }
             Action::Cancel { order } => {
                 Some(Awaited::Order(*order)).filter(|order| self.queues.contains_key(order))
@@ -92,11 +114,83 @@ impl Queues {
         }
     }
 
+    /// Returns the held launch that is known to sell this SKU.
+    fn launch_of(&self, brand: &Brand, sku: &Sku) -> Option<Awaited> {
+        if self.launched.is_empty() {
+            return None;
+        }
+        self.launched.get(&(brand.clone(), sku.clone())).cloned()
+    }
+
+    /// Adds a request at the end of a queue. If `max` requests wait already, returns the request
+    /// that must be refused. This is the given one if its brand has its share; otherwise the newest
+    /// one of the brand that is furthest above its share.
+    ///
+    /// Requests that are being tried cannot be refused. If there is no other one, a brand within
+    /// its share comes on top of `max`, until twice as many wait. A request in doubt is never
+    /// refused, because an earlier try may have committed it.
+    pub(super) fn push_if_room(&mut self, awaited: Awaited, pending: Pending, max: usize) -> Option<Pending> {
+        let mut leaves = None;
+        if !pending.doubtful && self.len() >= max {
+            let brand = &pending.request.brand;
+            let share = self.brands.share_of(brand, max);
+            if !share.allows_one_more(self.brands.of(brand)) {
+                return Some(pending);
+            }
+            leaves = self.remove_furthest_above(share);
+            if leaves.is_none() && self.len() >= 2 * max {
+                return Some(pending);
+            }
+        }
+        self.push(awaited, pending);
+        leaves
+    }
+
+    /// Removes the newest request of the brand that is furthest above its share, out of its longest
+    /// queue. Leaves the requests in doubt, and a brand's only one.
+    fn remove_furthest_above(&mut self, share: FairShare) -> Option<Pending> {
+        let mut newest: BTreeMap<&Brand, (usize, &Awaited, usize)> = BTreeMap::new();
+        for (awaited, Queue { waiting, .. }) in &self.queues {
+            let Some(at) = waiting.iter().rposition(|pending| !pending.doubtful) else { continue };
+            let longest = newest.entry(&waiting[at].request.brand).or_insert((0, awaited, 0));
+            *longest = (*longest).max((waiting.len(), awaited, at));
+        }
+        let brands = newest.into_iter().map(|(brand, place)| {
+            let (weight, count) = self.brands.weight_and_count(brand);
+            (place, weight, count)
+        });
+        let (_, awaited, at) = share.furthest_above(brands)?;
+        let awaited = awaited.clone();
+        let queue = self.queues.get_mut(&awaited)?;
+        let pending = queue.waiting.remove(at)?;
+        if queue.waiting.is_empty() && queue.tried.is_none() {
+            self.queues.remove(&awaited);
+            self.launched.retain(|_, launch| *launch != awaited);
+            self.turns.iter_mut().for_each(|turns| turns.retain(|turn| *turn != awaited));
+        }
+        self.leave(&awaited, &pending.request.brand, RequestSubject::of(&pending.request));
+        Some(pending)
+    }
+
     /// Adds a request at the end of a queue.
-    pub(super) fn push(&mut self, awaited: Awaited, pending: Pending) {
-        self.requests += 1;
-        self.whereabouts.enter(&awaited, RequestSubject::of(&pending.request));
+    fn push(&mut self, awaited: Awaited, pending: Pending) {
+        if let (Awaited::Launch { brand, .. }, Action::Place(placement)) = (&awaited, &pending.request.action)
+            && let [line] = placement.terms.lines()
+        {
+            self.launched.insert((brand.clone(), line.sku.clone()), awaited.clone());
+        }
+        self.enter(&awaited, &pending.request);
         self.queue(awaited).waiting.push_back(pending);
+    }
+
+    fn enter(&mut self, awaited: &Awaited, request: &Request) {
+        self.brands.add(&request.brand);
+        self.whereabouts.enter(awaited, RequestSubject::of(request));
+    }
+
+    fn leave(&mut self, awaited: &Awaited, brand: &Brand, about: RequestSubject) {
+        self.brands.remove(brand);
+        self.whereabouts.leave(awaited, about);
     }
 
     /// Handles the end of a turn. The requests in `again` wait on, at the front of the same queue.
@@ -111,21 +205,22 @@ impl Queues {
         let (tried, was_in_vain) = (queue.tried.take(), queue.in_vain);
         queue.in_vain = !again.is_empty();
         if let Some(tried) = tried {
-            self.requests -= tried.len();
             self.tried[usize::from(was_in_vain)] -= 1;
-            tried.into_iter().for_each(|about| self.whereabouts.leave(&awaited, about));
+            tried.into_iter().for_each(|(brand, about)| self.leave(&awaited, &brand, about));
         }
         for (to, pending) in elsewhere {
             self.move_over(&awaited, to, pending);
         }
-        self.requests += again.len();
         for pending in again.into_iter().rev() {
-            self.whereabouts.enter(&awaited, RequestSubject::of(&pending.request));
+            self.enter(&awaited, &pending.request);
             self.queue(awaited.clone()).waiting.push_front(pending);
         }
         let Queue { waiting, in_vain, .. } = self.queue(awaited.clone());
         match (waiting.is_empty(), usize::from(*in_vain)) {
-            (true, _) => drop(self.queues.remove(&awaited)),
+            (true, _) => {
+                self.queues.remove(&awaited);
+                self.launched.retain(|_, launch| *launch != awaited);
+            }
             (false, kind) => self.turns[kind].push_back(awaited),
         }
     }
@@ -143,8 +238,7 @@ impl Queues {
         let (follow, stay): (VecDeque<_>, VecDeque<_>) = left.waiting.drain(..).partition(concerns);
         left.waiting = stay;
         for pending in follow {
-            self.requests -= 1;
-            self.whereabouts.leave(from, RequestSubject::of(&pending.request));
+            self.leave(from, &pending.request.brand, RequestSubject::of(&pending.request));
             self.push(to.clone(), pending);
         }
     }
@@ -168,7 +262,7 @@ impl Queues {
             // The held row of a brand's request is unknown. Bisection looks for it, and each half
             // may wait.
             Awaited::Brand(_) => limits.requests.min(OF_A_BRAND_AT_ONCE),
-            Awaited::Stock { .. } | Awaited::Order(_) => limits.requests,
+            Awaited::Stock { .. } | Awaited::Launch { .. } | Awaited::Order(_) => limits.requests,
         };
         let queue = self.queues.get_mut(&awaited)?;
         let mut lines = 0;
@@ -179,7 +273,8 @@ impl Queues {
         let size = queue.waiting.iter().take(requests_max).take_while(fits).count();
         let size = size.max(1).min(queue.waiting.len());
         let requests: Vec<Pending> = queue.waiting.drain(..size).collect();
-        queue.tried = Some(requests.iter().map(|pending| RequestSubject::of(&pending.request)).collect());
+        let about = |pending: &Pending| (pending.request.brand.clone(), RequestSubject::of(&pending.request));
+        queue.tried = Some(requests.iter().map(about).collect());
         self.tried[usize::from(queue.in_vain)] += 1;
         Some(QueueTurn { awaited, requests, again: queue.in_vain })
     }

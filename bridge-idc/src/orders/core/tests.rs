@@ -6,6 +6,9 @@ mod questions;
 /// Several committers.
 mod committers;
 
+/// Requests whose callers no longer wait.
+mod deadlines;
+
 use bridge_protocol::audit::Event;
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::{Currency, IdempotencyKey, Money, Sku};
@@ -76,9 +79,14 @@ impl World {
     }
 
     fn send(&mut self, kind: to_idc::Kind) {
+        self.send_in_time(kind, None);
+    }
+
+    /// Sends a request whose caller waits for this time.
+    fn send_in_time(&mut self, kind: to_idc::Kind, remaining_millis: Option<u32>) {
         self.sequence += 1;
-        let message =
-            ToIdc { request: self.sequence, kind: Some(kind), sequence: self.sequence, trace: None };
+        let (request, sequence) = (self.sequence, self.sequence);
+        let message = ToIdc { request, kind: Some(kind), sequence, trace: None, remaining_millis };
         self.input(Input::Message { link: LINK, lane: 0, message });
     }
 

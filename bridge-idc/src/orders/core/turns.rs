@@ -28,7 +28,7 @@ impl FromIterator<(Brand, usize)> for BrandWeights {
 }
 
 impl BrandWeights {
-    fn of(&self, brand: &Brand) -> usize {
+    pub(super) fn of(&self, brand: &Brand) -> usize {
         self.0.get(brand).copied().unwrap_or(1).max(1)
     }
 }
@@ -70,6 +70,8 @@ struct BrandLine<T> {
     weight: usize,
     /// Key of its first request in `turns`.
     place: TurnKey,
+    /// The clock's reading when its first request became the first.
+    start: u64,
     /// Cost of its first requests that were put back: they have been paid for.
     paid: usize,
     waiting: VecDeque<T>,
@@ -112,75 +114,108 @@ impl<T: Waiting> BrandTurns<T> {
 
     /// Puts a request behind the others of its brand.
     pub(super) fn push(&mut self, request: T) {
-        let place = self.place_of(request.cost(), self.weights.of(request.brand()));
-        self.line_of(request.brand(), place).waiting.push_back(request);
+        self.line_of(&request).waiting.push_back(request);
         self.len += 1;
+    }
+
+    /// Puts a request before the others of its brand, but behind those at their head for which
+    /// `goes_first` returns true. If it becomes the first, it takes the turn of the one that was.
+    pub(super) fn insert(&mut self, request: T, goes_first: impl Fn(&T) -> bool) {
+        let brand = request.brand().clone();
+        let BrandLine { waiting, start, place, .. } = self.line_of(&request);
+        let at = waiting.iter().position(|other| !goes_first(other)).unwrap_or(waiting.len());
+        waiting.insert(at, request);
+        let (start, number) = (*start, place.1);
+        self.len += 1;
+        if at == 0 {
+            self.give_place(&brand, start, Some(number));
+        }
     }
 
     /// Puts back a request that was taken. It is the next one again, and costs its brand nothing
     /// more.
     pub(super) fn put_back(&mut self, request: T) {
         let brand = request.brand().clone();
-        let line = self.line_of(&brand, 0);
+        let line = self.line_of(&request);
         line.paid += request.cost();
         line.waiting.push_front(request);
         self.len += 1;
-        self.give_place(&brand);
+        self.give_place(&brand, self.clock, None);
     }
 
-    /// Returns the place of a request that becomes the first of its brand now.
-    fn place_of(&self, cost: usize, weight: usize) -> u64 {
-        let cost = u64::try_from(cost).unwrap_or(u64::MAX).saturating_mul(PLACES_PER_COST);
-        self.clock.saturating_add(cost / u64::try_from(weight).unwrap_or(1).max(1))
-    }
-
-    /// Returns the line of a brand. A brand without one gets a line with this place.
-    fn line_of(&mut self, brand: &Brand, place: u64) -> &mut BrandLine<T> {
+    /// Returns the line of a request's brand. If there is none, makes one with the request's place.
+    fn line_of(&mut self, request: &T) -> &mut BrandLine<T> {
+        let (brand, start) = (request.brand(), self.clock);
         match self.lines.entry(brand.clone()) {
             Entry::Occupied(line) => line.into_mut(),
             Entry::Vacant(line) => {
                 let weight = self.weights.of(brand);
                 self.busy_weight += weight;
                 self.given += 1;
-                let place = (place, self.given);
+                let place = (place_of(start, request.cost(), weight), self.given);
                 self.turns.insert(place, brand.clone());
-                line.insert(BrandLine { weight, place, paid: 0, waiting: VecDeque::new() })
+                line.insert(BrandLine { weight, place, start, paid: 0, waiting: VecDeque::new() })
             }
         }
     }
 
-    /// Gives a brand the place of its first request, as if that had just become the first.
-    fn give_place(&mut self, brand: &Brand) {
+    /// Gives a brand the place of its first request, as if that had become the first when the clock
+    /// read `start`: with this number, or with a new one.
+    fn give_place(&mut self, brand: &Brand, start: u64, number: Option<i64>) {
         let Some(line) = self.lines.get(brand) else { return };
         let cost = line.waiting.front().map_or(0, Waiting::cost);
-        let place = if cost <= line.paid {
+        let (due, new_number) = if cost <= line.paid {
             self.given_back += 1;
-            (self.clock, -self.given_back)
+            (0, -self.given_back)
         } else {
             self.given += 1;
-            (self.place_of(cost, line.weight), self.given)
+            (cost, self.given)
         };
+        let place = (place_of(start, due, line.weight), number.unwrap_or(new_number));
         let Some(line) = self.lines.get_mut(brand) else { return };
         self.turns.remove(&line.place);
-        line.place = place;
+        (line.place, line.start) = (place, start);
         self.turns.insert(place, brand.clone());
+    }
+
+    /// Returns the next request.
+    pub(super) fn first(&self) -> Option<&T> {
+        let (_, brand) = self.turns.first_key_value()?;
+        self.lines.get(brand)?.waiting.front()
     }
 
     /// Takes the next request.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let ((place, _), brand) =
-            self.turns.first_key_value().map(|(place, brand)| (*place, brand.clone()))?;
-        self.clock = place;
+        // A place lies before the clock if a large request was the first of its brand for a while,
+        // and a smaller one took its turn.
+        self.clock = self.clock.max(self.turns.first_key_value()?.0.0);
+        let (brand, request) = self.take_first()?;
+        self.give_place(&brand, self.clock, None);
+        Some(request)
+    }
+
+    /// Takes the next request without its turn: the one behind it takes the turn, and the brand is
+    /// charged nothing.
+    pub(super) fn skip(&mut self) -> Option<T> {
+        let (brand, request) = self.take_first()?;
+        if let Some(BrandLine { start, place: (_, number), .. }) = self.lines.get(&brand) {
+            let (start, number) = (*start, *number);
+            self.give_place(&brand, start, Some(number));
+        }
+        Some(request)
+    }
+
+    /// Takes the next request, and leaves the place of its brand as it is.
+    fn take_first(&mut self) -> Option<(Brand, T)> {
+        let brand = self.turns.first_key_value()?.1.clone();
         let line = self.lines.get_mut(&brand)?;
         let request = line.waiting.pop_front()?;
         line.paid = line.paid.saturating_sub(request.cost());
         self.len -= 1;
         if line.waiting.is_empty() {
             self.remove_line(&brand);
-        } else {
-            self.give_place(&brand);
         }
-        Some(request)
+        Some((brand, request))
     }
 
     /// Removes the line of a brand without requests.
@@ -216,10 +251,33 @@ impl<T: Waiting> BrandTurns<T> {
         let furthest =
             share.furthest_above(busy.map(|(brand, line)| (brand, line.weight, line.waiting.len())));
         let Some(furthest) = furthest.cloned() else { return Room::Full };
-        let leaves = self.lines.get_mut(&furthest).and_then(|line| line.waiting.pop_back());
-        self.len -= usize::from(leaves.is_some());
-        leaves.map_or(Room::Full, Room::Instead)
+        self.remove_last_of(&furthest).map_or(Room::Full, Room::Instead)
     }
+
+    /// Removes the newest request of the brand with the most for its weight.
+    pub(super) fn remove_newest(&mut self) -> Option<T> {
+        let busy = self.turns.values().filter_map(|brand| self.lines.get_key_value(brand));
+        let (most, _) = busy.max_by(|(_, one), (_, other)| {
+            (one.waiting.len() * other.weight).cmp(&(other.waiting.len() * one.weight))
+        })?;
+        self.remove_last_of(&most.clone())
+    }
+
+    fn remove_last_of(&mut self, brand: &Brand) -> Option<T> {
+        let line = self.lines.get_mut(brand)?;
+        let last = line.waiting.pop_back()?;
+        self.len -= 1;
+        if line.waiting.is_empty() {
+            self.remove_line(brand);
+        }
+        Some(last)
+    }
+}
+
+/// Returns the place of a request that became the first of its brand when the clock read `start`.
+fn place_of(start: u64, cost: usize, weight: usize) -> u64 {
+    let cost = u64::try_from(cost).unwrap_or(u64::MAX).saturating_mul(PLACES_PER_COST);
+    start.saturating_add(cost / u64::try_from(weight).unwrap_or(1).max(1))
 }
 
 #[cfg(test)]
@@ -296,6 +354,24 @@ mod tests {
             assert_eq!((turns.pop(), turns.len()), (Some(first), 4 + others));
             assert_eq!(pop(&mut turns, 1), [20]);
         }
+    }
+
+    #[test]
+    fn what_is_skipped_costs_nothing_and_comes_back_in_its_order() {
+        let mut turns = turns(&[]);
+        push(&mut turns, "a", 1, 10..20);
+        push(&mut turns, "b", 1, 20..30);
+        let skipped: Vec<Numbered> = (0..4).filter_map(|_| turns.skip()).collect();
+        assert_eq!(turns.first().map(|numbered| numbered.number), Some(14));
+        assert_eq!(pop(&mut turns, 4), [14, 20, 15, 21], "the turn of the first one");
+        for numbered in skipped.into_iter().rev() {
+            let number = numbered.number;
+            turns.insert(numbered, |other| other.number < number);
+        }
+        let between = Numbered { brand: brand("a"), number: 12, cost: 1 };
+        turns.insert(between, |other| other.number < 12);
+        assert_eq!(pop(&mut turns, 8), [10, 22, 11, 23, 12, 24, 12, 25]);
+        assert_eq!((pop(&mut turns, 20).len(), turns.len(), turns.busy_weight), (9, 0, 0));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::wire::order::{Refusal, State};
+use bridge_runtime::shutdown::Shutdown;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::orders::core::Input;
@@ -33,30 +34,56 @@ const REFUSED_MAX: usize = 3;
 /// Look-up of orders, for the ledger and for tests.
 trait LookUp {
     /// Looks up many orders. Each answer has the place of its question.
-    async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError>;
+    fn look_up_all(
+        &self,
+        questions: &[Question],
+    ) -> impl Future<Output = Result<Vec<Option<State>>, LedgerError>> + Send;
+
+    /// True if every connection for look-ups is in use.
+    fn is_every_connection_taken(&self) -> bool;
 }
 
 impl LookUp for Ledger {
     async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
         Ledger::look_up_all(self, questions).await
     }
+
+    fn is_every_connection_taken(&self) -> bool {
+        Ledger::is_every_connection_taken(self)
+    }
 }
 
 /// Starts the look-ups and returns the sender of their questions. An [`Input::LookedUp`] answers
-/// each question. The look-ups end when the sender is dropped.
-pub(super) fn start(ledger: &Arc<Ledger>, results: &mpsc::Sender<Input>) -> mpsc::Sender<(Token, Question)> {
-    let (asks, asked) = mpsc::channel(AT_ONCE);
-    let asked = Arc::new(Mutex::new(asked));
+/// each question. The look-ups end when the sender is dropped. If one of them ends before, for
+/// example with a panic, the agent ends.
+pub(super) fn start(
+    ledger: &Arc<Ledger>,
+    results: &mpsc::Sender<Input>,
+    shutdown: &Shutdown,
+) -> mpsc::Sender<(Token, Question)> {
     // Look-ups use at most half of the shared connections. The rest stays for payments, the feed
     // and webhooks.
-    for _ in 0..(ledger.shared_connections() / 2).clamp(1, LOOK_UPS_MAX) {
-        tokio::spawn(look_up(ledger.clone(), asked.clone(), results.clone()));
+    let at_once = (ledger.shared_connections() / 2).clamp(1, LOOK_UPS_MAX);
+    start_many(at_once, ledger, results, shutdown)
+}
+
+fn start_many<L: LookUp + Send + Sync + 'static>(
+    at_once: usize,
+    ledger: &Arc<L>,
+    results: &mpsc::Sender<Input>,
+    shutdown: &Shutdown,
+) -> mpsc::Sender<(Token, Question)> {
+    let (asks, asked) = mpsc::channel(AT_ONCE);
+    let asked = Arc::new(Mutex::new(asked));
+    for _ in 0..at_once {
+        let look_up = look_up(ledger.clone(), asked.clone(), results.clone());
+        tokio::spawn(shutdown.core("the look-ups of orders", look_up));
     }
     asks
 }
 
 async fn look_up(
-    ledger: Arc<Ledger>,
+    ledger: Arc<impl LookUp>,
     asked: Arc<Mutex<mpsc::Receiver<(Token, Question)>>>,
     results: mpsc::Sender<Input>,
 ) {
@@ -94,7 +121,10 @@ async fn answers(ledger: &impl LookUp, questions: &[Question]) -> Vec<Result<Opt
                 let (first, second) = split(places, |place| asking.brand(place));
                 waiting.extend([second, first]);
             }
-            Err(error) => asking.failed(places, &error),
+            Err(error) => {
+                let refusal = refusal(&error, ledger.is_every_connection_taken());
+                asking.failed(places, &error, refusal);
+            }
         }
     }
     asking.end()
@@ -131,13 +161,14 @@ impl Asking<'_> {
         refused >= REFUSED_MAX && !is_answered()
     }
 
-    /// Handles a failed look-up whose parts would fail too.
-    fn failed(&mut self, mut places: Vec<usize>, error: &LedgerError) {
+    /// Handles a failed look-up whose parts would fail too. If the database does not answer, the
+    /// refusal is that of all open questions.
+    fn failed(&mut self, mut places: Vec<usize>, error: &LedgerError, refusal: Refusal) {
         tracing::error!(questions = places.len(), %error, "look orders up");
         if error.may_be_one_request_s() {
             self.refused.append(&mut places);
         } else {
-            self.gone = Some(refusal(error));
+            self.gone = Some(refusal);
         }
     }
 
@@ -147,16 +178,21 @@ impl Asking<'_> {
     }
 }
 
-fn refusal(error: &LedgerError) -> Refusal {
-    // Either all connections are busy or the database is gone. The next commit finds out which.
-    if error.is_for_want_of_a_connection() { Refusal::Busy } else { Refusal::DatabaseDown }
+/// Returns the refusal for a look-up without an answer. The error is the same if no connection
+/// became free and if the database gave no new one.
+fn refusal(error: &LedgerError, is_every_connection_taken: bool) -> Refusal {
+    let is_busy = error.is_for_want_of_a_connection() && is_every_connection_taken;
+    if is_busy { Refusal::Busy } else { Refusal::DatabaseDown }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use bridge_protocol::domain::{OrderId, UnixMicros};
+    use bridge_protocol::order_link::LinkId;
+    use bridge_protocol::order_link::receiver::{Received, Receiver};
+    use bridge_protocol::wire::order::{Ask, ToIdc, to_idc};
     use bytes::Bytes;
 
     use super::*;
@@ -169,14 +205,14 @@ mod tests {
         order: u8,
         /// True if another session locks the tables after the first refusal.
         is_locked: bool,
-        asked: Cell<usize>,
+        asked: AtomicUsize,
     }
 
     impl LookUp for Refusing {
         async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
-            self.asked.set(self.asked.get() + 1);
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
             let state = |code: &str| SqlState { code: code.to_owned(), constraint: None, denied: None };
-            if self.is_locked && self.asked.get() > 1 {
+            if self.is_locked && asked > 1 {
                 return Err(LedgerError::Held(state("55P03")));
             }
             let is_bad = |question: &Question| {
@@ -191,10 +227,37 @@ mod tests {
             };
             Ok(questions.iter().map(state).collect())
         }
+
+        fn is_every_connection_taken(&self) -> bool {
+            false
+        }
+    }
+
+    /// Gives no connection: because all are in use, or because the database is gone.
+    struct WithoutConnection {
+        is_every_connection_taken: bool,
+    }
+
+    impl LookUp for WithoutConnection {
+        async fn look_up_all(&self, _: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
+            Err(LedgerError::for_want_of_a_connection())
+        }
+
+        fn is_every_connection_taken(&self) -> bool {
+            self.is_every_connection_taken
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_gives_no_connection_is_down_and_not_busy() {
+        for (is_every_connection_taken, refusal) in [(false, Refusal::DatabaseDown), (true, Refusal::Busy)] {
+            let answers = answers(&WithoutConnection { is_every_connection_taken }, &questions(2)).await;
+            assert_eq!(answers, vec![Err(refusal); 6]);
+        }
     }
 
     fn refusing(brand: &'static str, order: u8) -> Refusing {
-        Refusing { brand, order, is_locked: false, asked: Cell::new(0) }
+        Refusing { brand, order, is_locked: false, asked: AtomicUsize::new(0) }
     }
 
     /// Returns this many questions of each of three brands in turn, each about its own order.
@@ -217,7 +280,7 @@ mod tests {
                 Err(_) => refused.push(place),
             }
         }
-        (refused, ledger.asked.get())
+        (refused, ledger.asked.load(Ordering::Relaxed))
     }
 
     #[tokio::test]
@@ -240,6 +303,52 @@ mod tests {
         let ledger = Refusing { is_locked: true, ..refusing("shoes", 255) };
         let answers = answers(&ledger, &questions(80)).await;
         assert!(answers.iter().all(|answer| *answer == Err(Refusal::DatabaseDown)));
-        assert_eq!(ledger.asked.get(), 2);
+        assert_eq!(ledger.asked.load(Ordering::Relaxed), 2);
+    }
+
+    /// Panics at the first look-up.
+    struct Panicking;
+
+    impl LookUp for Panicking {
+        async fn look_up_all(&self, _questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
+            panic!("planted")
+        }
+
+        fn is_every_connection_taken(&self) -> bool {
+            false
+        }
+    }
+
+    /// Returns the token of a question. Look-ups pass it on and do not read it.
+    fn token() -> Token {
+        let order = Bytes::copy_from_slice(questions(1)[0].order.as_bytes());
+        let kind = Some(to_idc::Kind::Ask(Ask { brand: "tea".into(), order, key: None }));
+        let message = ToIdc { request: 1, kind, sequence: 1, trace: None, remaining_millis: None };
+        match Receiver::new(8).handle_message(LinkId(1), 0, message) {
+            Received::Deliver(token, _) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The test runs itself again in another process, which must end: without look-ups, every
+    /// question would be refused for ever.
+    #[tokio::test]
+    async fn look_ups_that_panic_end_the_process_with_1() {
+        const AS_THE_PROCESS: &str = "BRIDGE_TEST_LOSES_ITS_LOOK_UPS";
+        if std::env::var_os(AS_THE_PROCESS).is_some() {
+            let (shutdown, (results, mut ended)) = (Shutdown::new(), mpsc::channel(1));
+            let asks = start_many(1, &Arc::new(Panicking), &results, &shutdown);
+            drop(results);
+            asks.send((token(), questions(1).remove(0))).await.unwrap();
+            let agent = async {
+                assert!(ended.recv().await.is_none(), "the look-up did not panic");
+                tokio::task::yield_now().await;
+            };
+            return shutdown.through(agent).await;
+        }
+        let name = "orders::driver::look_ups::tests::look_ups_that_panic_end_the_process_with_1";
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        let ended = process.args(["--exact", name]).env(AS_THE_PROCESS, "1").output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     }
 }

@@ -16,13 +16,14 @@ use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::Refusal;
 use uuid::Uuid;
 
-use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, UnitsRow};
+use super::rows::{self, LineRow, LockedRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PurchaseRow};
 use super::statements::{Locking, Statements};
 use super::{Committed, LedgerError, RequestEnd, RequestOutcome};
 use crate::database::transaction::{TRIES, is_late};
 use crate::database::{self, Begins, Ends as _, NotDone, soon};
 use crate::orders::planner::{
-    self, Action, Awaited, Decision, Facts, Placement, Plan, Request, Standing, StandingOrder,
+    self, Action, Awaited, CustomerTag, Decision, Facts, LaunchPlan, LaunchUnits, Placement, Plan, Request,
+    Standing, StandingOrder,
 };
 use crate::payments::store;
 
@@ -200,23 +201,28 @@ async fn read<T: Both>(
     requests: &[Request],
     locking: Locking,
 ) -> Result<Facts, LedgerError> {
-    // SKU rows to which the cancellations return units. They are read before their locks, so they
-    // only tell which rows to lock. An order that another agent places in the meantime is not among
-    // them.
+    // SKU rows and launches to which the cancellations return units. They are read before their
+    // locks, so they only tell which rows to lock. An order that another agent places in the
+    // meantime is not among them.
     let cancels = cancels(requests);
-    let mut units: HashMap<OrderId, Vec<(i64, i64)>> = HashMap::new();
+    let mut allocated: HashMap<OrderId, AllocatedUnits> = HashMap::new();
     if !cancels.is_empty() {
-        for UnitsRow { order, sku_id, quantity } in transaction.units(&cancels).await? {
-            units.entry(rows::order_id(order)?).or_default().push((sku_id, quantity));
+        for row in transaction.units(&cancels).await? {
+            let of_order = allocated.entry(rows::order_id(row.order)?).or_default();
+            of_order.from_launches.extend(rows::launch_units(&row)?);
+            of_order.units.push((row.sku_id, row.quantity));
         }
     }
     let ordered = BTreeSet::from_iter(placements(requests).flat_map(|(brand, placement)| {
         placement.terms.lines().iter().map(|line| (brand.as_str(), line.sku.as_str()))
     }));
-    let returned: BTreeSet<i64> = units.values().flatten().map(|(sku_id, _)| *sku_id).collect();
-    let (ordered, returned) = (Vec::from_iter(ordered), Vec::from_iter(returned));
-    let stock = transaction.lock_stock(&ordered, &returned, locking).await?;
-    let stock: Option<HashSet<i64>> = stock.map(HashSet::from_iter);
+    let returned = allocated.values().flat_map(|order| &order.units).map(|(sku_id, _)| *sku_id);
+    let launches = allocated.values().flat_map(|order| &order.from_launches).map(|line| line.launch_id);
+    let (returned, launches): (BTreeSet<i64>, BTreeSet<i64>) = (returned.collect(), launches.collect());
+    let (ordered, returned, launches) =
+        (Vec::from_iter(ordered), Vec::from_iter(returned), Vec::from_iter(launches));
+    let locked = transaction.lock_stock(&ordered, &returned, &launches, locking).await?;
+    let locked = locked.map(LockedRows::of);
     let orders = match cancels.as_slice() {
         [] => None,
         cancels => transaction.lock_orders(cancels, locking).await?,
@@ -230,13 +236,21 @@ async fn read<T: Both>(
     for row in transaction.offers(&Vec::from_iter(brands), &ordered, &returned).await? {
         let (brand, currency, offer) = rows::offer(row)?;
         if let Some((sku, offer)) = offer {
-            if stock.as_ref().is_some_and(|locked| !locked.contains(&offer.sku_id)) {
-                facts.held.insert(offer.sku_id);
+            if let Some(locked) = &locked {
+                if !locked.stock.contains(&offer.sku_id) {
+                    facts.held.insert(offer.sku_id);
+                }
+                let held = offer.launch.filter(|launch| !locked.launches.contains(&launch.launch_id));
+                facts.held_launches.extend(held.map(|launch| launch.launch_id));
             }
             facts.offers.entry(brand.clone()).or_default().insert(sku, offer);
         }
         facts.brands.insert(brand, currency);
     }
+    if let Some(locked) = &locked {
+        facts.held_launches.extend(launches.iter().filter(|launch| !locked.launches.contains(launch)));
+    }
+    read_purchases(transaction, requests, &mut facts).await?;
     let keys: Vec<&[u8]> = requests.iter().map(|request| request.key.as_bytes().as_slice()).collect();
     for row in transaction.settled(&keys).await? {
         let (key, settled) = rows::settled(row)?;
@@ -245,7 +259,7 @@ async fn read<T: Both>(
     if !cancels.is_empty() {
         for row in transaction.standing(&cancels).await? {
             let (order, brand, state) = rows::standing(row)?;
-            let units = units.remove(&order).unwrap_or_default();
+            let AllocatedUnits { units, from_launches } = allocated.remove(&order).unwrap_or_default();
             if state == Standing::Placed && units.is_empty() {
                 // The order was placed after its units were read, so their rows are not locked.
                 return Err(LedgerError::Conflict);
@@ -254,10 +268,56 @@ async fn read<T: Both>(
             if held && state != Standing::Rejected {
                 facts.held_orders.insert(order);
             }
-            facts.orders.insert(order, StandingOrder { brand, state, units });
+            facts.orders.insert(order, StandingOrder { brand, state, units, from_launches });
         }
     }
     Ok(facts)
+}
+
+/// Allocated units of an order to cancel.
+#[derive(Default)]
+struct AllocatedUnits {
+    /// Units by SKU row.
+    units: Vec<(i64, i64)>,
+    /// Those of them that come from a launch.
+    from_launches: Vec<LaunchUnits>,
+}
+
+/// The rows that a transaction has locked.
+struct LockedRows {
+    stock: HashSet<i64>,
+    launches: HashSet<i64>,
+}
+
+impl LockedRows {
+    fn of(rows: Vec<LockedRow>) -> Self {
+        let stock = rows.iter().filter_map(|row| row.sku_id).collect();
+        Self { stock, launches: rows.iter().filter_map(|row| row.launch_id).collect() }
+    }
+}
+
+/// Reads the units that customers of the batch have from the launches that its orders need. A batch
+/// without such an order needs no statement.
+async fn read_purchases<T: Both>(
+    transaction: &mut T,
+    requests: &[Request],
+    facts: &mut Facts,
+) -> Result<(), LedgerError> {
+    let mut needed: BTreeSet<(i64, CustomerTag)> = BTreeSet::new();
+    for (brand, placement) in placements(requests) {
+        let Some(offers) = facts.offers.get(brand) else { continue };
+        let offers = placement.terms.lines().iter().filter_map(|line| offers.get(&line.sku));
+        let open = offers.filter_map(|offer| offer.launch).filter(|launch| launch.is_open);
+        needed.extend(open.map(|launch| (launch.launch_id, placement.customer)));
+    }
+    if needed.is_empty() {
+        return Ok(());
+    }
+    for row in transaction.purchases(&Vec::from_iter(needed)).await? {
+        let customer = (row.launch_id, rows::customer_tag(&row.customer)?);
+        *facts.purchases.entry(customer).or_default().entry(row.sku_id).or_default() += row.units;
+    }
+    Ok(())
 }
 
 /// Writes the plan. Returns the position of each new outcome by its key.
@@ -296,7 +356,31 @@ async fn write<T: Both>(
         return Err(LedgerError::Conflict);
     }
     store::refund_cancelled(transaction, &cancelled).await?;
+    write_launches(transaction, &plan.launches, at).await?;
     Ok(positions)
+}
+
+/// Writes what the plan has about launches. A batch without such an order needs no statement.
+async fn write_launches<T: Both>(
+    transaction: &mut T,
+    plan: &LaunchPlan,
+    at: UnixMicros,
+) -> Result<(), LedgerError> {
+    let LaunchPlan { purchases, given_back, sold } = plan;
+    if !purchases.is_empty() {
+        let rows = purchases.iter().map(|(order, units)| PurchaseRow { order: order.as_uuid(), units });
+        transaction.insert_purchases(&Vec::from_iter(rows)).await?;
+    }
+    // Purchases come first, because this batch may cancel an order that it places.
+    let given_back: Vec<Uuid> = given_back.iter().map(OrderId::as_uuid).collect();
+    if !given_back.is_empty() {
+        transaction.give_back(&given_back, at).await?;
+    }
+    let moves: Vec<(i64, i64)> = sold.iter().map(|(launch, units)| (*launch, *units)).collect();
+    if !moves.is_empty() && transaction.move_launches(&moves).await? != moves.len() as u64 {
+        return Err(LedgerError::Conflict);
+    }
+    Ok(())
 }
 
 /// Returns true if the outcomes are in the ledger at the positions that this try got.

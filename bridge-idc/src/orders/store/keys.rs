@@ -42,6 +42,21 @@ impl Ledger {
         self.compare(checks).await?.verdict()
     }
 
+    /// Returns the files of the ledger's key-encryption keys that are newer than all of these.
+    /// Another agent has them, and encrypts with the newest one. Older keys do not count: to make
+    /// old personal data unreadable, a DBA has their files deleted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
+    pub async fn newer_keys(&self, checks: &[KeyCheck]) -> Result<Vec<String>, LedgerError> {
+        let known: Vec<String> = on_database!(self.database, database =>
+            sqlx::query_scalar(include_str!("common/known_keys.sql")).fetch_all(&database.pool).await?);
+        let newest = checks.iter().filter_map(|check| encryption_version(&check.name)).max();
+        let newer = known.iter().filter(|name| encryption_version(name) > newest);
+        Ok(newer.map(|name| format!("{name}.key")).collect())
+    }
+
     async fn compare<'checks>(&self, checks: &'checks [KeyCheck]) -> Result<Compared<'checks>, LedgerError> {
         let mut compared = Compared::default();
         for check in checks {
@@ -65,6 +80,11 @@ impl Ledger {
         });
         Ok(())
     }
+}
+
+/// Returns the version of a key-encryption key's name. `None` for another key.
+fn encryption_version(name: &str) -> Option<i32> {
+    name.strip_prefix("kek-")?.parse().ok()
 }
 
 impl Compared<'_> {

@@ -128,7 +128,8 @@ impl State {
                     for line in placement.terms.lines() {
                         let Some((sku_id, price)) = prices.get(&line.sku) else { continue };
                         let available = self.stock.get(sku_id).map_or(0, |stock| stock.available);
-                        offers.insert(line.sku.clone(), Offer { sku_id: *sku_id, price: *price, available });
+                        let offer = Offer { sku_id: *sku_id, price: *price, available, launch: None };
+                        offers.insert(line.sku.clone(), offer);
                     }
                 }
             }
@@ -165,7 +166,9 @@ impl State {
                 let state = if sku_ids.is_empty() { Standing::Rejected } else { Standing::Placed };
                 let quantities = placement.terms.lines().iter().map(|line| line.quantity.get());
                 let units = sku_ids.iter().copied().zip(quantities).collect();
-                self.orders.insert(*order, StandingOrder { brand: request.brand.clone(), state, units });
+                let brand = request.brand.clone();
+                let standing = StandingOrder { brand, state, units, from_launches: Vec::new() };
+                self.orders.insert(*order, standing);
             }
             let places = matches!(request.action, Action::Place(_));
             self.outcomes
@@ -241,6 +244,7 @@ mod tests {
         let placement = planner::Placement {
             order: OrderId::new(at, [1; 10]),
             terms: OrderTerms::new(vec![line], money(0), money(7), "c".to_owned(), 1).unwrap(),
+            customer: planner::CustomerTag::from_bytes([1; 32]),
             personal: crate::vault::PersonalAtRest {
                 key_version: 1,
                 wrapped_key: Vec::new(),

@@ -70,6 +70,16 @@ impl Ledger {
         usize::try_from(connections).unwrap_or(usize::MAX)
     }
 
+    /// Returns the reason why the database cannot be reached, if another attempt finds it.
+    pub(crate) async fn why_unreachable(&self) -> Option<LedgerError> {
+        self.database.why_unreachable().await
+    }
+
+    /// True if every one of these connections is in use.
+    pub(crate) fn is_every_connection_taken(&self) -> bool {
+        self.database.is_every_connection_taken()
+    }
+
     /// Looks many orders up in two statements. Each answer is at the index of its question.
     ///
     /// # Errors
@@ -104,6 +114,15 @@ impl Ledger {
         let corrupt = LedgerError::Corrupt { table: "orders", what: "an invalid brand name" };
         let brand = Brand::new(&brand).map_err(|_| corrupt)?;
         Ok(Some((brand, personal)))
+    }
+
+    /// Returns the login of these connections; `None` on SQLite, which has none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does not answer.
+    pub async fn login(&self) -> Result<Option<String>, LedgerError> {
+        self.database.login().await
     }
 
     /// Records that a person has an order's personal data decrypted. The record must be durable

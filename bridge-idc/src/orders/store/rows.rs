@@ -3,29 +3,52 @@
 //!
 //! A row that this build would not have written is [`LedgerError::Corrupt`]. No value is guessed.
 
+use bridge_protocol::domain::outcome::LaunchRefusal;
 use bridge_protocol::domain::{
     Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
 };
 use uuid::Uuid;
 
 use crate::database::{LedgerError, row};
-use crate::orders::planner::{Offer, Settled, Standing};
+use crate::orders::planner::{CustomerTag, LaunchUnits, Offer, Settled, SkuLaunch, Standing};
 use crate::vault::PersonalAtRest;
 
 /// Columns `brand, currency`.
 pub(crate) type BrandRow = (String, String);
 
 row! {
-    /// Units of one SKU in an order.
+    /// Units of one SKU in an order, and the launch that sold them if there is one.
     pub(super) struct UnitsRow {
         pub(super) order: Uuid,
         pub(super) sku_id: i64,
         pub(super) quantity: i64,
+        pub(super) launch_id: Option<i64>,
+        pub(super) customer: Option<Vec<u8>>,
     }
 }
 
 row! {
-    /// A brand with one of its SKUs. The row of the brand itself has no SKU.
+    /// A locked row: of a SKU's stock, or of a launch.
+    pub(super) struct LockedRow {
+        pub(super) sku_id: Option<i64>,
+        pub(super) launch_id: Option<i64>,
+    }
+}
+
+row! {
+    /// Units of a SKU that a customer has from a launch, in orders that stand.
+    pub(super) struct PurchasedRow {
+        pub(super) launch_id: i64,
+        pub(super) customer: Vec<u8>,
+        pub(super) sku_id: i64,
+        pub(super) units: i64,
+    }
+}
+
+row! {
+    /// A brand with one of its SKUs, and the launch that sells it now or next. The row of the brand
+    /// itself has no SKU.
+    #[derive(Default)]
     pub(super) struct OfferRow {
         pub(super) brand: String,
         pub(super) currency: String,
@@ -33,6 +56,13 @@ row! {
         pub(super) sku: Option<String>,
         pub(super) price: Option<i64>,
         pub(super) available: Option<i64>,
+        pub(super) launch_id: Option<i64>,
+        pub(super) opens_at: Option<i64>,
+        /// Microseconds until the launch opens, by the database's clock. Not positive if it has.
+        pub(super) opens_in: Option<i64>,
+        pub(super) customer_limit: Option<i64>,
+        pub(super) sku_limit: Option<i64>,
+        pub(super) units_left: Option<i64>,
     }
 }
 
@@ -48,6 +78,9 @@ row! {
         pub(super) currency: Option<String>,
         pub(super) position: i64,
         pub(super) committed_at: i64,
+        pub(super) opens_at: Option<i64>,
+        pub(super) customer_limit: Option<i64>,
+        pub(super) bought: Option<i64>,
     }
 }
 
@@ -71,6 +104,23 @@ pub(super) struct OutcomeRow<'a> {
     pub(super) order: Uuid,
     pub(super) fingerprint: &'a [u8],
     pub(super) outcome: &'a Outcome,
+}
+
+impl OutcomeRow<'_> {
+    /// Returns the columns `opens_at, customer_limit, bought`.
+    pub(super) fn launch_columns(&self) -> (Option<i64>, Option<i64>, Option<i64>) {
+        match self.outcome.launch_refusal() {
+            Some(LaunchRefusal::NotOpen { opens_at }) => (Some(opens_at.get()), None, None),
+            Some(LaunchRefusal::LimitReached { limit, bought }) => (None, Some(limit), Some(bought)),
+            None => (None, None, None),
+        }
+    }
+}
+
+/// A row for `launch_purchases`.
+pub(super) struct PurchaseRow<'a> {
+    pub(super) order: Uuid,
+    pub(super) units: &'a LaunchUnits,
 }
 
 /// A row for `orders`.
@@ -115,7 +165,8 @@ pub(crate) fn brand((brand, currency): BrandRow) -> Result<(Brand, Currency), Le
 pub(super) type Offered = (Brand, Currency, Option<(Sku, Offer)>);
 
 pub(super) fn offer(row: OfferRow) -> Result<Offered, LedgerError> {
-    let OfferRow { brand: name, currency, sku_id, sku, price, available } = row;
+    let launch = launch_of(&row);
+    let OfferRow { brand: name, currency, sku_id, sku, price, available, .. } = row;
     let (brand, currency) = brand((name, currency))?;
     let (Some(sku_id), Some(sku), Some(price), Some(available)) = (sku_id, sku, price, available) else {
         return Ok((brand, currency, None));
@@ -123,13 +174,43 @@ pub(super) fn offer(row: OfferRow) -> Result<Offered, LedgerError> {
     let corrupt = |what| LedgerError::Corrupt { table: "skus", what };
     let sku = Sku::new(&sku).ok_or_else(|| corrupt("an invalid SKU"))?;
     let price = Money::new(price, currency).ok_or_else(|| corrupt("a price out of range"))?;
-    Ok((brand, currency, Some((sku, Offer { sku_id, price, available }))))
+    Ok((brand, currency, Some((sku, Offer { sku_id, price, available, launch }))))
+}
+
+fn launch_of(row: &OfferRow) -> Option<SkuLaunch> {
+    Some(SkuLaunch {
+        launch_id: row.launch_id?,
+        opens_at: UnixMicros::new(row.opens_at?),
+        is_open: row.opens_in? <= 0,
+        customer_limit: row.customer_limit?,
+        sku_limit: row.sku_limit,
+        units_left: row.units_left,
+    })
+}
+
+/// Units from a launch, with the order that has them. `None` if no launch sold them.
+pub(super) fn launch_units(row: &UnitsRow) -> Result<Option<LaunchUnits>, LedgerError> {
+    let UnitsRow { sku_id, quantity, launch_id, customer, .. } = row;
+    let (Some(launch_id), Some(customer)) = (launch_id, customer) else { return Ok(None) };
+    let (launch_id, sku_id, units) = (*launch_id, *sku_id, *quantity);
+    Ok(Some(LaunchUnits { launch_id, customer: customer_tag(customer)?, sku_id, units }))
+}
+
+pub(super) fn customer_tag(bytes: &[u8]) -> Result<CustomerTag, LedgerError> {
+    let corrupt = LedgerError::Corrupt { table: "launch_purchases", what: "a customer that is not 32 bytes" };
+    bytes.try_into().map(CustomerTag::from_bytes).map_err(|_| corrupt)
 }
 
 pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerError> {
-    let SettledRow { key, order, fingerprint, outcome: code, sku, price, currency, position, committed_at } =
-        row;
+    let SettledRow { key, order, fingerprint, outcome: code, sku, price, currency, .. } = row;
+    let SettledRow { position, committed_at, opens_at, customer_limit, bought, .. } = row;
     let read = || {
+        let launch = match (opens_at, customer_limit.zip(bought)) {
+            (Some(at), None) => Some(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(at) }),
+            (None, Some((limit, bought))) => Some(LaunchRefusal::LimitReached { limit, bought }),
+            (None, None) => None,
+            (Some(_), Some(_)) => return None,
+        };
         let sku = sku.as_deref().map(Sku::new);
         let price = price.zip(currency).map(|(price, code)| Money::new(price, Currency::new(&code).ok()?));
         if matches!(sku, Some(None)) || matches!(price, Some(None)) {
@@ -138,7 +219,7 @@ pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerErr
         let settled = Settled {
             order: OrderId::from_uuid(order).ok()?,
             fingerprint: fingerprint.try_into().ok()?,
-            outcome: Outcome::from_parts(&code, sku.flatten(), price.flatten())?,
+            outcome: Outcome::from_parts(&code, sku.flatten(), price.flatten(), launch)?,
             position,
             committed_at: UnixMicros::new(committed_at),
         };

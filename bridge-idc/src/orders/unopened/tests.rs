@@ -48,7 +48,13 @@ fn world() -> World {
 impl World {
     fn send(&mut self, link: LinkId, kind: to_idc::Kind) {
         self.sent += 1;
-        let message = ToIdc { request: self.sent, kind: Some(kind), sequence: self.sent, trace: None };
+        let message = ToIdc {
+            request: self.sent,
+            kind: Some(kind),
+            sequence: self.sent,
+            trace: None,
+            remaining_millis: None,
+        };
         self.input(Input::Message { link, lane: 0, message });
     }
 

@@ -84,6 +84,13 @@ pub struct OperatorDecision<'reason> {
     pub amount: Option<i64>,
     /// The operator's reason.
     pub reason: &'reason ReasonCode,
+    /// Longest time for which a request to charge counts as on its way:
+    /// [`PaymentLimits::request_lasts`]. It counts again from the end of a request that gave no
+    /// outcome, because a gateway that timed out, or answered with an error, may still be working
+    /// on it.
+    ///
+    /// [`PaymentLimits::request_lasts`]: crate::payments::service::PaymentLimits::request_lasts
+    pub request_lasts: Duration,
 }
 
 /// The result of an operator's decision in the ledger.
@@ -189,8 +196,11 @@ pub(super) async fn resolve_payment(
         Some(after) if payment.state == PaymentState::Unknown => payment.state = after,
         _ => return Ok(Attempt::Committed(ResolveResult::Known)),
     }
-    if !verdict.moved && payment.confirm_until > now {
-        return Ok(Attempt::Committed(ResolveResult::OnItsWay(payment.confirm_until)));
+    // `confirm_until` ends with the request, so that the agent may repeat it under its key. An
+    // operator's decision has no such key.
+    let over = payment.confirm_until.plus(verdict.request_lasts);
+    if !verdict.moved && over > now {
+        return Ok(Attempt::Committed(ResolveResult::OnItsWay(over)));
     }
     payment.code = Some(verdict.reason.clone());
     if let Some(conclusion) = to_log(tx, &payment, None, logged).await? {

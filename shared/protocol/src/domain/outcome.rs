@@ -1,7 +1,7 @@
 //! Outcomes of a request in the ledger. An outcome is committed under its idempotency key and never
 //! changes.
 
-use super::{Money, Sku};
+use super::{Money, Sku, UnixMicros};
 
 /// Decision of the ledger. A rejection is kept under its key, as a success is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,13 @@ pub enum Outcome {
         /// Price of one unit now.
         price: Money,
     },
+    /// A launch of a SKU refuses the order; nothing was allocated.
+    RefusedByLaunch {
+        /// The first line's SKU that the launch refuses.
+        sku: Sku,
+        /// Reason of the launch.
+        reason: LaunchRefusal,
+    },
     /// The brand sells no such SKU.
     UnknownSku {
         /// The first such SKU.
@@ -34,12 +41,31 @@ pub enum Outcome {
     NotCancellable,
 }
 
+/// Reason of a launch to refuse an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaunchRefusal {
+    /// The launch has not opened.
+    NotOpen {
+        /// Time at which it opens.
+        opens_at: UnixMicros,
+    },
+    /// The customer would have more units than the launch sells to one customer.
+    LimitReached {
+        /// Units that one customer can buy.
+        limit: i64,
+        /// Units that the customer has in orders that stand.
+        bought: i64,
+    },
+}
+
 impl Outcome {
     /// Every code that [`Outcome::code`] returns.
-    pub const CODES: [&str; 7] = [
+    pub const CODES: [&str; 9] = [
         "placed",
         "sold-out",
         "price-changed",
+        "launch-not-open",
+        "limit-reached",
         "unknown-sku",
         "wrong-currency",
         "cancelled",
@@ -52,6 +78,8 @@ impl Outcome {
             Self::Placed => "placed",
             Self::SoldOut { .. } => "sold-out",
             Self::PriceChanged { .. } => "price-changed",
+            Self::RefusedByLaunch { reason: LaunchRefusal::NotOpen { .. }, .. } => "launch-not-open",
+            Self::RefusedByLaunch { reason: LaunchRefusal::LimitReached { .. }, .. } => "limit-reached",
             Self::UnknownSku { .. } => "unknown-sku",
             Self::WrongCurrency => "wrong-currency",
             Self::Cancelled => "cancelled",
@@ -62,7 +90,10 @@ impl Outcome {
     /// Returns the SKU that the outcome is about, if there is one.
     pub const fn sku(&self) -> Option<&Sku> {
         match self {
-            Self::SoldOut { sku } | Self::PriceChanged { sku, .. } | Self::UnknownSku { sku } => Some(sku),
+            Self::SoldOut { sku }
+            | Self::PriceChanged { sku, .. }
+            | Self::RefusedByLaunch { sku, .. }
+            | Self::UnknownSku { sku } => Some(sku),
             _ => None,
         }
     }
@@ -75,8 +106,32 @@ impl Outcome {
         }
     }
 
-    /// Reads an outcome from its code, SKU and price. Returns `None` if they do not fit together.
-    pub fn from_parts(code: &str, sku: Option<Sku>, price: Option<Money>) -> Option<Self> {
+    /// Returns the reason of the launch that refused the order, if one did.
+    pub const fn launch_refusal(&self) -> Option<LaunchRefusal> {
+        match self {
+            Self::RefusedByLaunch { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+
+    /// Returns the code by which agents of releases before launches know the outcome. To them, a
+    /// launch that refuses an order has no unit for it.
+    pub fn code_before_launches(&self) -> &'static str {
+        code_before_launches(self.code()).unwrap_or(self.code())
+    }
+
+    /// Reads an outcome from its code, SKU, price and reason of a launch. Returns `None` if they do
+    /// not fit together.
+    pub fn from_parts(
+        code: &str,
+        sku: Option<Sku>,
+        price: Option<Money>,
+        launch: Option<LaunchRefusal>,
+    ) -> Option<Self> {
+        if let Some(reason) = launch {
+            let outcome = Self::RefusedByLaunch { sku: sku?, reason };
+            return Some(outcome).filter(|outcome| price.is_none() && outcome.code() == code);
+        }
         Some(match (code, sku, price) {
             ("placed", None, None) => Self::Placed,
             ("sold-out", Some(sku), None) => Self::SoldOut { sku },
@@ -88,4 +143,10 @@ impl Outcome {
             _ => return None,
         })
     }
+}
+
+/// Returns the code by which agents of releases before launches know a refusal by a launch. `None`
+/// if the code is not of one.
+pub fn code_before_launches(code: &str) -> Option<&'static str> {
+    matches!(code, "launch-not-open" | "limit-reached").then_some("sold-out")
 }

@@ -4,6 +4,7 @@
 //! But after some writes a waiting question goes, so neither class holds up the other.
 
 use super::fair_queue::FairQueue;
+use super::fair_share::BrandIndex;
 use super::output::RequestId;
 use super::request::RequestClass;
 use crate::seal::KeyId;
@@ -42,10 +43,17 @@ impl ClassQueues {
         }
     }
 
-    /// Takes out the next request that some link takes. Returns it with the link.
+    /// Sets if a brand may use the reserve in the links' windows.
+    pub(super) fn set_uses_reserve(&mut self, brand: BrandIndex, uses_reserve: bool) {
+        self.writes.set_uses_reserve(brand, uses_reserve);
+        self.questions.set_uses_reserve(brand, uses_reserve);
+    }
+
+    /// Takes out the next request that some link takes. Returns it with the link. `link_for` gets
+    /// the class, the key, and true if the brand may use the reserve.
     pub(super) fn take_next<L: Copy>(
         &mut self,
-        link_for: impl Fn(RequestClass, Option<KeyId>) -> Option<L>,
+        link_for: impl Fn(RequestClass, Option<KeyId>, bool) -> Option<L>,
     ) -> Option<(RequestId, L)> {
         let question_is_due = self.writes_in_turn >= WRITES_PER_QUESTION;
         let classes = match question_is_due {
@@ -53,7 +61,7 @@ impl ClassQueues {
             false => [RequestClass::Write, RequestClass::Question],
         };
         let (class, taken) = classes.into_iter().find_map(|class| {
-            let taken = self.of_mut(class).take_next(|key| link_for(class, key));
+            let taken = self.of_mut(class).take_next(|key, reserve| link_for(class, key, reserve));
             taken.map(|taken| (class, taken))
         })?;
         self.writes_in_turn = match class {
@@ -67,7 +75,6 @@ impl ClassQueues {
 #[cfg(test)]
 mod tests {
     use super::super::fair_queue::{QueueEnd, QueuedRequest};
-    use super::super::fair_share::BrandIndex;
     use super::*;
 
     fn push(queues: &mut ClassQueues, class: RequestClass, brand: usize, ids: std::ops::Range<u64>) {
@@ -79,7 +86,7 @@ mod tests {
 
     /// Takes this many requests, if links take only these classes.
     fn take(queues: &mut ClassQueues, count: usize, classes: &[RequestClass]) -> Vec<u64> {
-        let link_for = |class, _key| classes.contains(&class).then_some(());
+        let link_for = |class, _key, _reserve| classes.contains(&class).then_some(());
         let next = || queues.take_next(link_for).map(|(id, ())| id.0);
         std::iter::from_fn(next).take(count).collect()
     }

@@ -1,31 +1,49 @@
-//! Queue of requests to send. Each brand has its own queue, and brands take turns by deficit round
-//! robin.
+//! Queue of requests to send. Each brand has its own queue, and brands take turns by start-time
+//! fair queueing.
 //!
-//! A brand's turn lasts while its credit pays for its next request. When the turn ends, the brand
-//! goes to the end of the line, and its credit grows by its weight. So over any time each brand
-//! with waiting requests sends by its weight, independently of the other brands. A brand that is
-//! alone sends everything.
+//! Each brand has a time, and the brand with the earliest one sends next. A request moves its
+//! brand's time forward by its cost divided by the brand's weight, counted from the clock. The
+//! clock reads the time of the brand that sent last. So over any time each brand with waiting
+//! requests sends by its weight, independently of the other brands. A brand that comes new begins
+//! at the clock's reading, so it waits for at most one request of each other brand, however heavy
+//! they are. A brand that is alone sends everything.
+//!
+//! A brand pays after it has sent, and saves nothing while it waits. So neither a large request
+//! that is removed nor a time without a link makes a burst. What a brand has not paid yet stays
+//! with it when it has no requests, so it gains nothing by sending them one by one.
 //!
 //! A sealed order waits for a link whose agent opens its sealing key. So each brand has a queue for
 //! each key, and each key has a line of the brands that wait for it. All lines use the same order
 //! of turns. A request that no link takes blocks neither another key of its brand nor another
 //! brand, and does not lose its turn.
 //!
+//! A brand with little in flight may use the reserve in the links' windows, and the others may not.
+//! So each line has two parts, and the first of each part is looked at.
+//!
 //! The search for the next request looks at the heads of these few lines, and never at all brands.
 //! A turn costs the same with a thousand brands as with ten, except for the depth of an ordered
 //! set.
+//!
+//! Start-time fair queueing: P. Goyal, H. Vin, H. Cheng, SIGCOMM 1996.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::fair_share::{BrandIndex, FairShare};
+use super::kept_map::{Keep, KeptMap};
 use super::output::RequestId;
 use crate::seal::KeyId;
+
+/// Time that a request of cost 1 takes from a brand of weight 1. Weights are far below it.
+const TIME_PER_COST: u64 = 1_000_000;
+
+/// Most requests for which an emptied queue keeps its memory.
+const KEPT_CAPACITY: usize = 64;
 
 /// A waiting request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueuedRequest {
     pub(super) id: RequestId,
-    /// Credit that it takes from its brand: at least 1.
+    /// Work that it is for the data centre: at least 1.
     pub(super) cost: usize,
     /// Set if it may leave a full queue for a brand below its share.
     pub(super) may_leave: bool,
@@ -35,16 +53,24 @@ pub(super) struct QueuedRequest {
 #[derive(Debug)]
 pub(super) struct FairQueue {
     brands: Vec<BrandQueue>,
-    /// Lines by key; none is empty. `None` is for requests that are not sealed.
-    lines: BTreeMap<Option<KeyId>, KeyLine>,
-    next_turn: u64,
-    /// Credit for a cost of 1. It is the least weight, so one turn of the lightest brand pays for a
-    /// small request.
+    /// Lines by key. `None` is for requests that are not sealed.
+    lines: KeptMap<Option<KeyId>, KeyLine>,
+    /// Time of the brand that sent last.
+    clock: u64,
+    /// Latest time of any brand.
+    latest: u64,
+    /// Number of turns given so far.
+    turns_given: u64,
+    /// Least weight.
     unit: usize,
+    /// Requests in all lines.
+    len: usize,
     /// Sum of the weights of the brands with waiting requests.
     busy_weight: usize,
     /// Requests of all brands that count here but are in no line.
     held: usize,
+    /// Requests that were let in above the limit and are not settled.
+    extras: usize,
     /// Brands whose number of waiting requests changed since it was last read.
     changed: Vec<BrandIndex>,
 }
@@ -52,21 +78,63 @@ pub(super) struct FairQueue {
 /// Brands that wait for one key.
 #[derive(Debug, Default)]
 struct KeyLine {
-    /// Brands by their turns.
-    turns: BTreeSet<(u64, BrandIndex)>,
-    /// Number of requests of all these brands.
-    len: usize,
+    /// Brands that may use the reserve in the links' windows.
+    of_reserve: BTreeMap<Turn, BrandIndex>,
+    /// The others.
+    of_rest: BTreeMap<Turn, BrandIndex>,
+}
+
+impl Keep for KeyLine {
+    fn is_empty(&self) -> bool {
+        self.of_reserve.is_empty() && self.of_rest.is_empty()
+    }
+}
+
+impl KeyLine {
+    fn part(&mut self, uses_reserve: bool) -> &mut BTreeMap<Turn, BrandIndex> {
+        if uses_reserve { &mut self.of_reserve } else { &mut self.of_rest }
+    }
+
+    /// Returns the first brand of those that `is_served` is true for: with true for the brands that
+    /// may use the reserve, and with false for the others.
+    fn first(&self, is_served: impl Fn(bool) -> bool) -> Option<(Turn, BrandIndex)> {
+        let parts = [(true, &self.of_reserve), (false, &self.of_rest)].into_iter();
+        let firsts = parts.filter_map(|(reserve, part)| Some((reserve, part.first_key_value()?)));
+        firsts.filter(|(reserve, _)| is_served(*reserve)).map(|(_, (turn, brand))| (*turn, *brand)).min()
+    }
+
+    fn brands(&self) -> impl Iterator<Item = &BrandIndex> {
+        self.of_reserve.values().chain(self.of_rest.values())
+    }
+}
+
+/// Requests of a brand for one key.
+type KeyQueue = VecDeque<QueuedRequest>;
+
+impl Keep for KeyQueue {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// Position of a brand in each of its lines; the least goes next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    at: u64,
+    /// Number of the turn. Among equal times, the brand that got its turn first goes first.
+    number: u64,
 }
 
 #[derive(Debug)]
 struct BrandQueue {
     weight: usize,
-    /// Credit left in this turn. A cost of 1 takes one unit of it.
-    credit: usize,
-    /// Its position in each of its lines.
-    turn: u64,
-    /// Queues by key; none is empty.
-    by_key: BTreeMap<Option<KeyId>, VecDeque<QueuedRequest>>,
+    /// Set if it may use the reserve in the links' windows.
+    uses_reserve: bool,
+    /// Its turn, or its next one if it is in no line.
+    turn: Turn,
+    /// Rest of the division by its weight, so that nothing is lost over time.
+    rest: u64,
+    by_key: KeptMap<Option<KeyId>, KeyQueue>,
     len: usize,
     /// Number of these that may leave.
     leavable: usize,
@@ -77,8 +145,17 @@ struct BrandQueue {
 
 impl BrandQueue {
     fn new(weight: usize) -> Self {
-        let by_key = BTreeMap::new();
-        Self { weight, credit: 0, turn: 0, by_key, len: 0, leavable: 0, held: 0, is_changed: false }
+        Self {
+            weight,
+            uses_reserve: false,
+            turn: Turn::default(),
+            rest: 0,
+            by_key: KeptMap::new(),
+            len: 0,
+            leavable: 0,
+            held: 0,
+            is_changed: false,
+        }
     }
 
     fn is_busy(&self) -> bool {
@@ -87,21 +164,28 @@ impl BrandQueue {
 
     /// Returns the number of waiting requests, without those for keys that no link opens.
     fn waiting(&self, lost: &[KeyId]) -> usize {
-        let of_lost = lost.iter().filter_map(|key| self.by_key.get(&Some(*key)));
-        self.len + self.held - of_lost.map(VecDeque::len).sum::<usize>()
-    }
-
-    fn front(&self, key: Option<KeyId>) -> Option<QueuedRequest> {
-        self.by_key.get(&key)?.front().copied()
+        let of_lost = lost.iter().filter_map(|key| self.by_key.get(Some(*key)));
+        self.len + self.held - of_lost.map(KeyQueue::len).sum::<usize>()
     }
 
     /// Returns the newest request that may leave.
     fn newest_leavable(&self) -> Option<RequestId> {
-        let newest = |queue: &VecDeque<QueuedRequest>| {
-            queue.iter().rev().find(|request| request.may_leave).map(|request| request.id)
-        };
-        self.by_key.values().filter_map(newest).max()
+        let newest = |queue: &KeyQueue| queue.iter().rev().find(|request| request.may_leave).copied();
+        self.by_key.iter().filter_map(|(_, queue)| newest(queue)).map(|request| request.id).max()
     }
+}
+
+/// Room for one more request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// The limit is not reached.
+    Free,
+    /// This request of another brand leaves.
+    Instead(RequestId),
+    /// No request may leave. The brand is below its share, so it is let in above the limit.
+    Above,
+    /// The queue is full, and the brand has its share of it.
+    Full,
 }
 
 /// End of its brand's queue at which a request is put.
@@ -119,10 +203,14 @@ impl FairQueue {
         Self {
             unit: brands.iter().map(|brand| brand.weight).min().unwrap_or(1),
             brands,
-            lines: BTreeMap::new(),
-            next_turn: 0,
+            lines: KeptMap::new(),
+            clock: 0,
+            latest: 0,
+            turns_given: 0,
+            len: 0,
             busy_weight: 0,
             held: 0,
+            extras: 0,
             changed: Vec::new(),
         }
     }
@@ -130,8 +218,14 @@ impl FairQueue {
     /// Returns the number of waiting requests of all brands, without those for keys that no link
     /// opens.
     pub(super) fn waiting(&self, lost: &[KeyId]) -> usize {
-        let counted = self.lines.iter().filter(|(key, _)| !key.is_some_and(|key| lost.contains(&key)));
-        counted.map(|(_, line)| line.len).sum::<usize>() + self.held
+        let of_lost = lost.iter().flat_map(|key| self.queues_of(Some(*key)));
+        self.len + self.held - of_lost.map(KeyQueue::len).sum::<usize>()
+    }
+
+    /// Returns the brands' queues for a key.
+    fn queues_of(&self, key: Option<KeyId>) -> impl Iterator<Item = &KeyQueue> {
+        let brands = self.lines.get(key).into_iter().flat_map(KeyLine::brands);
+        brands.filter_map(move |brand| self.brands.get(brand.0)?.by_key.get(key))
     }
 
     /// Returns the same number for one brand.
@@ -147,66 +241,94 @@ impl FairQueue {
         FairShare { weight, busy_weight: self.busy_weight + comes_new, queue_max }
     }
 
-    /// Returns the request that leaves a full queue so that a brand may have one more.
+    /// Returns the room for one more request of a brand.
     ///
-    /// This is the newest request of the brand furthest above its share, and never a brand's last
-    /// one. Returns `None` if the brand has its share, or no request may leave.
-    pub(super) fn leaves_for(
-        &self,
-        brand: BrandIndex,
-        queue_max: usize,
-        lost: &[KeyId],
-    ) -> Option<RequestId> {
+    /// In a full queue, the newest request of the brand furthest above its share leaves for a brand
+    /// below its share, but never a brand's last one. If none may leave, the request is let in
+    /// above the limit.
+    pub(super) fn room_for(&self, brand: BrandIndex, queue_max: usize, lost: &[KeyId]) -> Room {
+        if self.waiting(lost) < queue_max {
+            return Room::Free;
+        }
         let share = self.share_of(brand, queue_max);
         if !share.allows_one_more(self.waiting_of(brand, lost)) {
-            return None;
+            return Room::Full;
         }
         let waiting = self.brands.iter().filter(|queue| queue.leavable > 0);
         let waiting = waiting.map(|queue| (queue, queue.weight, queue.waiting(lost)));
-        share.furthest_above(waiting)?.newest_leavable()
+        match share.furthest_above(waiting).and_then(BrandQueue::newest_leavable) {
+            Some(leaves) => Room::Instead(leaves),
+            None if self.extras < self.extras_max(queue_max) => Room::Above,
+            None => Room::Full,
+        }
     }
 
-    /// Takes out the next request that some link takes. Returns it with the link.
+    /// Returns the most requests above the limit: the sum of all brands' shares. A share is a part
+    /// of the limit, or one request if that part is smaller.
+    fn extras_max(&self, queue_max: usize) -> usize {
+        queue_max.saturating_add(self.brands.len())
+    }
+
+    /// Counts a request that is let in above the limit.
+    pub(super) fn add_extra(&mut self) {
+        self.extras += 1;
+    }
+
+    /// Stops counting a settled request that was let in above the limit.
+    pub(super) fn remove_extra(&mut self) {
+        self.extras -= 1;
+    }
+
+    /// Takes out the next request that some link takes. Returns it with the link. `link_for` gets
+    /// the key, and true if the brand may use the reserve.
     pub(super) fn take_next<L: Copy>(
         &mut self,
-        link_for: impl Fn(Option<KeyId>) -> Option<L>,
+        link_for: impl Fn(Option<KeyId>, bool) -> Option<L>,
     ) -> Option<(RequestId, L)> {
-        let open: Vec<(Option<KeyId>, L)> =
-            self.lines.keys().filter_map(|key| Some((*key, link_for(*key)?))).collect();
-        loop {
-            let turns = open.iter().filter_map(|(key, _)| self.lines.get(key)?.turns.first());
-            let (_, brand) = *turns.min()?;
-            let queue = self.brands.get_mut(brand.0)?;
-            let fronts = open.iter().filter_map(|(key, link)| Some((queue.front(*key)?, *key, *link)));
-            let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
-            match queue.credit.checked_sub(front.cost.saturating_mul(self.unit)) {
-                Some(left) => {
-                    queue.credit = left;
-                    self.remove(brand, key, front.id);
-                    return Some((front.id, link));
-                }
-                None => self.end_turn(brand),
-            }
-        }
+        let lines = self.lines.iter();
+        let firsts = lines.filter_map(|(key, line)| line.first(|reserve| link_for(key, reserve).is_some()));
+        let (_, brand) = firsts.min()?;
+        let queue = self.brands.get(brand.0)?;
+        let open = |(key, requests): (_, &KeyQueue)| {
+            Some((*requests.front()?, key, link_for(key, queue.uses_reserve)?))
+        };
+        let fronts = queue.by_key.iter().filter_map(open);
+        let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
+        let QueuedRequest { id, cost, .. } = front;
+        self.remove(brand, key, id);
+        self.end_turn(brand, cost);
+        Some((id, link))
     }
 
-    /// Puts a brand at the end of each of its lines.
-    fn end_turn(&mut self, brand: BrandIndex) {
-        let turn = self.new_turn();
+    /// Gives a brand that sent a request of this cost its next turn.
+    fn end_turn(&mut self, brand: BrandIndex, cost: usize) {
         let Some(queue) = self.brands.get_mut(brand.0) else { return };
-        for key in queue.by_key.keys() {
-            if let Some(line) = self.lines.get_mut(key) {
-                line.turns.remove(&(queue.turn, brand));
-                line.turns.insert((turn, brand));
-            }
+        let weight = u64::try_from(queue.weight).unwrap_or(u64::MAX);
+        let cost = u64::try_from(cost).unwrap_or(u64::MAX).saturating_mul(TIME_PER_COST);
+        let owed = cost.saturating_add(queue.rest);
+        queue.rest = owed % weight;
+        // A brand that no link could serve for a while is behind the clock. It goes first once.
+        self.clock = self.clock.max(queue.turn.at);
+        let at = self.clock.saturating_add(owed / weight);
+        self.latest = self.latest.max(at);
+        if self.len == 0 {
+            // Nobody waits, so nobody owes another brand anything.
+            self.clock = self.latest;
         }
-        queue.turn = turn;
-        queue.credit += queue.weight;
+        self.give_turn(brand, at);
     }
 
-    fn new_turn(&mut self) -> u64 {
-        self.next_turn += 1;
-        self.next_turn
+    /// Moves a brand in each of its lines.
+    fn give_turn(&mut self, brand: BrandIndex, at: u64) {
+        self.turns_given += 1;
+        let Some(queue) = self.brands.get_mut(brand.0) else { return };
+        let turn = Turn { at, number: self.turns_given };
+        let before = std::mem::replace(&mut queue.turn, turn);
+        for (key, _) in queue.by_key.iter() {
+            let line = self.lines.get_mut(key).part(queue.uses_reserve);
+            line.remove(&before);
+            line.insert(turn, brand);
+        }
     }
 
     /// Puts a request into the queue of its brand.
@@ -217,58 +339,57 @@ impl FairQueue {
         key: Option<KeyId>,
         request: QueuedRequest,
     ) {
-        if self.is_in_no_line(brand) {
-            let turn = self.new_turn();
-            self.change(brand, |queue| (queue.turn, queue.credit) = (turn, queue.weight));
-        }
+        let begins = self.brands.get(brand.0).is_none_or(|queue| queue.len == 0);
+        self.len += 1;
         self.change(brand, |queue| {
             queue.len += 1;
             queue.leavable += usize::from(request.may_leave);
-            let requests = queue.by_key.entry(key).or_default();
+            let requests = queue.by_key.get_mut(key);
             match end {
                 QueueEnd::Front => requests.push_front(request),
                 QueueEnd::Back => requests.push_back(request),
             }
         });
         let Some(queue) = self.brands.get(brand.0) else { return };
-        let line = self.lines.entry(key).or_default();
-        line.len += 1;
-        line.turns.insert((queue.turn, brand));
-    }
-
-    fn is_in_no_line(&self, brand: BrandIndex) -> bool {
-        self.brands.get(brand.0).is_none_or(|queue| queue.len == 0)
+        let turn = queue.turn;
+        if begins {
+            self.give_turn(brand, self.clock.max(turn.at));
+        } else {
+            self.lines.get_mut(key).part(queue.uses_reserve).insert(turn, brand);
+        }
     }
 
     /// Takes out a request, if it is in the queue.
     pub(super) fn remove(&mut self, brand: BrandIndex, key: Option<KeyId>, id: RequestId) {
         let Some(queue) = self.brands.get_mut(brand.0) else { return };
-        let Some(requests) = queue.by_key.get_mut(&key) else { return };
+        let requests = queue.by_key.get_mut(key);
         // The first request is removed most often, and the last one second most often.
         let at = match requests.back() {
             Some(last) if last.id == id && requests.len() > 1 => Some(requests.len() - 1),
             _ => requests.iter().position(|known| known.id == id),
         };
         let Some(removed) = at.and_then(|at| requests.remove(at)) else { return };
-        let was_last = requests.is_empty();
-        let turn = (queue.turn, brand);
+        if requests.is_empty() {
+            requests.shrink_to(KEPT_CAPACITY);
+            self.lines.get_mut(key).part(queue.uses_reserve).remove(&queue.turn);
+        }
+        self.len -= 1;
         self.change(brand, |queue| {
             queue.len -= 1;
             queue.leavable -= usize::from(removed.may_leave);
-            if was_last {
-                queue.by_key.remove(&key);
-            }
-            if queue.len == 0 {
-                queue.credit = 0;
-            }
         });
-        let Some(line) = self.lines.get_mut(&key) else { return };
-        line.len -= 1;
-        if was_last {
-            line.turns.remove(&turn);
+    }
+
+    /// Sets if a brand may use the reserve in the links' windows.
+    pub(super) fn set_uses_reserve(&mut self, brand: BrandIndex, uses_reserve: bool) {
+        let Some(queue) = self.brands.get_mut(brand.0) else { return };
+        if std::mem::replace(&mut queue.uses_reserve, uses_reserve) == uses_reserve {
+            return;
         }
-        if line.len == 0 {
-            self.lines.remove(&key);
+        for (key, _) in queue.by_key.iter() {
+            let line = self.lines.get_mut(key);
+            line.part(!uses_reserve).remove(&queue.turn);
+            line.part(uses_reserve).insert(queue.turn, brand);
         }
     }
 
@@ -326,15 +447,13 @@ impl FairQueue {
 
     /// Returns the keys that requests wait for.
     pub(super) fn keys(&self) -> impl Iterator<Item = KeyId> {
-        self.lines.keys().filter_map(|key| *key)
+        self.lines.iter().filter_map(|(key, _)| key)
     }
 
     /// Returns all requests that wait for a key, the oldest first. With `None`, returns those that
     /// are not sealed.
     pub(super) fn of_key(&self, key: Option<KeyId>) -> Vec<RequestId> {
-        let brands = self.lines.get(&key).into_iter().flat_map(|line| &line.turns);
-        let queues = brands.filter_map(|(_, brand)| self.brands.get(brand.0)?.by_key.get(&key));
-        let mut ids: Vec<RequestId> = queues.flatten().map(|request| request.id).collect();
+        let mut ids: Vec<RequestId> = self.queues_of(key).flatten().map(|request| request.id).collect();
         ids.sort_unstable();
         ids
     }

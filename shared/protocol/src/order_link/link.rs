@@ -1,10 +1,12 @@
 //! State of one link in the sender: its lanes, its window, and the keys that its agent opens.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::fair_share::{BrandIndex, FairShare};
 use super::request::RequestClass;
 use crate::domain::OrderId;
 use crate::seal::KeyId;
@@ -22,11 +24,15 @@ pub(super) struct Link {
     /// has carried.
     pub(super) lanes: Vec<Lane>,
     /// Requests that the IDC agent accepts without an answer.
-    pub(super) window: usize,
+    window: usize,
+    /// Part of these that is kept for brands with little in flight.
+    reserve: usize,
     /// Requests on the link without an answer.
     pub(super) in_flight: usize,
     /// Number of these that are questions.
     questions: usize,
+    /// Number of these questions of each brand; never 0.
+    questions_of: HashMap<BrandIndex, usize>,
     /// True if the link takes new requests. It does not while the peer is silent or draining.
     pub(super) open: bool,
     /// Sealing keys that its agent opens.
@@ -42,46 +48,87 @@ pub(super) struct Lane {
 }
 
 impl Link {
-    /// Makes a link without keys.
-    pub(super) fn new(lanes: u8, window: u32) -> Self {
+    /// Makes a link without keys and without a window.
+    pub(super) fn new(lanes: u8) -> Self {
         let lanes = (0..lanes.max(1)).map(|_| Lane::default()).collect();
         Self {
             lanes,
-            window: window as usize,
+            window: 0,
+            reserve: 0,
             in_flight: 0,
             questions: 0,
+            questions_of: HashMap::new(),
             open: true,
             keys: Vec::new(),
             away_until: None,
         }
     }
 
-    /// Returns true if it has room for one more request of this class that is sealed to this key,
-    /// or not sealed.
-    pub(super) fn takes(&self, class: RequestClass, key: Option<KeyId>) -> bool {
-        self.open && self.has_room(class) && key.is_none_or(|key| self.keys.contains(&key))
+    /// Sets its window, and the part of it that is the reserve.
+    pub(super) fn set_window(&mut self, window: usize, reserve: usize) {
+        (self.window, self.reserve) = (window, reserve);
     }
 
-    /// Returns true if its agent accepts one more request of this class.
-    pub(super) fn has_room(&self, class: RequestClass) -> bool {
-        self.in_flight < self.window
+    /// Returns the part of its window that is the reserve.
+    pub(super) fn reserve(&self) -> usize {
+        self.reserve
+    }
+
+    /// Returns true if it has room for one more request of this class that is sealed to this key,
+    /// or not sealed.
+    pub(super) fn takes(&self, class: RequestClass, key: Option<KeyId>, uses_reserve: bool) -> bool {
+        self.open && self.has_room(class, uses_reserve) && key.is_none_or(|key| self.keys.contains(&key))
+    }
+
+    /// Returns true if its agent accepts one more request of this class. `uses_reserve` tells if
+    /// its brand may use the reserve.
+    pub(super) fn has_room(&self, class: RequestClass, uses_reserve: bool) -> bool {
+        let kept = if uses_reserve { 0 } else { self.reserve };
+        self.in_flight < self.window - kept
             && match class {
                 RequestClass::Write => true,
-                // One question may always go, because a window may be as small as 1.
-                RequestClass::Question => self.questions < (self.window / QUESTION_PART).max(1),
+                RequestClass::Question => self.questions < self.questions_max(),
             }
     }
 
+    /// Returns the most questions that the queue sends on the link. One may always go, because a
+    /// window may be as small as 1.
+    pub(super) fn questions_max(&self) -> usize {
+        (self.window / QUESTION_PART).max(1)
+    }
+
+    /// Returns true if its agent accepts a question that another agent has answered with "not
+    /// found". Such a question cannot wait in the queue, which serves any link. So its brand's
+    /// share of the questions' part lets it in although the part is full, until twice as many are
+    /// on the link.
+    pub(super) fn has_room_further(&self, brand: BrandIndex, share: FairShare) -> bool {
+        let mine = self.questions_of.get(&brand).copied().unwrap_or(0);
+        self.in_flight < self.window
+            && self.questions < 2 * self.questions_max()
+            && share.allows_one_more(mine)
+    }
+
     /// Counts a request that is sent on the link.
-    pub(super) fn begin(&mut self, class: RequestClass) {
+    pub(super) fn begin(&mut self, class: RequestClass, brand: BrandIndex) {
         self.in_flight += 1;
-        self.questions += usize::from(class == RequestClass::Question);
+        if class == RequestClass::Question {
+            self.questions += 1;
+            *self.questions_of.entry(brand).or_default() += 1;
+        }
     }
 
     /// Stops counting a request that was on the link.
-    pub(super) fn end(&mut self, class: RequestClass) {
+    pub(super) fn end(&mut self, class: RequestClass, brand: BrandIndex) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.questions = self.questions.saturating_sub(usize::from(class == RequestClass::Question));
+        if class == RequestClass::Question
+            && let Entry::Occupied(mut of_brand) = self.questions_of.entry(brand)
+        {
+            self.questions -= 1;
+            *of_brand.get_mut() -= 1;
+            if *of_brand.get() == 0 {
+                of_brand.remove();
+            }
+        }
     }
 
     /// Returns true if its agent said a moment ago that it cannot commit.

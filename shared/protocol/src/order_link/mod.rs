@@ -25,11 +25,29 @@ mod request;
 /// Shares of brands in a full queue.
 pub mod fair_share;
 
+/// Credits that agents of the data centre grant, and their classes.
+pub mod credits;
+
+/// Limit of what is outstanding at a queue, by its wait and its rate.
+pub mod queue_control;
+
+/// Limits while nobody grants any.
+pub mod adaptive;
+
+/// Times at which refused callers are to come back.
+pub mod come_back;
+
 /// Requests that the sender has not sent yet.
 mod fair_queue;
 
+/// Map that keeps its emptied values.
+mod kept_map;
+
 /// Queues of the sender's writes and questions.
 mod class_queues;
+
+/// Part of the links' windows for brands with little in flight.
+mod reserve;
 
 /// The sender's state of a link.
 mod link;
@@ -42,5 +60,8 @@ pub mod receiver;
 
 /// Limits of each link in the receiver.
 mod shares;
+
+#[cfg(test)]
+mod dice;
 
 pub use crate::wire::lane::LinkId;

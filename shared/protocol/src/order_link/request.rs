@@ -75,6 +75,8 @@ pub(super) struct Request {
     pub(super) key: Option<KeyDigest>,
     /// Mark of its body.
     pub(super) body: BodyMark,
+    /// Set if it was let in above the limit of its queue.
+    pub(super) is_extra: bool,
     /// Key that a sealed order is sealed to.
     pub(super) sealed_to: Option<KeyId>,
     /// Time at which the caller is told `Unknown` or `NotSent`; `None` after that.
@@ -140,6 +142,16 @@ impl Request {
         RequestClass::of(&self.kind)
     }
 
+    /// Returns the milliseconds for which the caller of a write still waits, rounded up.
+    ///
+    /// A write without a caller has none, because it is sent only to learn its outcome: an earlier
+    /// copy may be committed. A question has none either, as it has no effect.
+    pub(super) fn remaining_millis(&self, now: Duration) -> Option<u32> {
+        self.key?;
+        let remaining = self.caller_until?.saturating_sub(now);
+        Some(u32::try_from(remaining.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX))
+    }
+
     /// Returns true if it places its order.
     pub(super) fn places(&self) -> bool {
         matches!(self.kind, to_idc::Kind::Place(_))
@@ -160,7 +172,7 @@ pub(super) fn request_is_given_up(request: Option<&Request>, now: Duration) -> b
     request.is_none_or(|request| request.settle_until <= now)
 }
 
-/// Returns the credit that a request takes from its brand.
+/// Returns the cost of a request to its brand.
 ///
 /// Each line of an order is work for the database, and takes about 30 bytes of the clear terms. The
 /// sealed part is only carried and stored.

@@ -33,6 +33,7 @@ use super::link::{Link, lane_of};
 pub use super::output::{CallerAnswer, Output, RequestId};
 pub use super::request::{BodyMark, Rejected, RequestClass};
 use super::request::{Request, RequestState, request_is_given_up, sealed_to, write_key};
+use super::reserve::Reserve;
 use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
@@ -42,6 +43,10 @@ use crate::wire::order::{Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
 const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// The sender's limits.
+///
+/// A brand below its share of a full queue is let in. If no request may leave for it, the queue
+/// becomes longer than its limit, by at most the sum of all brands' shares: once more the limit,
+/// and one request for each brand. Requests that come back from a lost link wait beside them.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderLimits {
     /// Most writes of all brands that wait to be sent.
@@ -86,6 +91,7 @@ pub struct Sender {
     /// Time of the next check of each request, with exactly one entry for each.
     timers: BTreeSet<(Duration, RequestId)>,
     links: BTreeMap<LinkId, Link>,
+    reserve: Reserve,
     /// Time since when there is no link; `None` while there is one.
     cut_off_since: Option<Duration>,
     /// Counts the changes of [`Self::opened`].
@@ -112,6 +118,7 @@ impl Sender {
             unsettled: Unsettled::default(),
             timers: BTreeSet::new(),
             links: BTreeMap::new(),
+            reserve: Reserve::new(weights),
             cut_off_since: Some(Duration::ZERO),
             keys_version: 0,
             outputs: VecDeque::new(),
@@ -168,9 +175,7 @@ impl Sender {
             return Err(Rejected::InProgress);
         }
         let earlier = earlier.map(|(id, earlier)| (id, earlier.doubtful || earlier.is_out()));
-        if !self.makes_room(brand, RequestClass::of(&kind)) {
-            return Err(Rejected::Full);
-        }
+        let is_extra = self.make_room(RequestClass::of(&kind), brand).ok_or(Rejected::Full)?;
         let mut doubtful = self.is_asked_too_early(order, &kind);
         let early = matches!(kind, to_idc::Kind::Cancel(_)) && self.unsettled.is_placing(order);
         if let Some((id, is_doubtful)) = earlier {
@@ -190,6 +195,7 @@ impl Sender {
             kind,
             key,
             body,
+            is_extra,
             caller_until: Some(caller_until),
             settle_until,
             place: RequestState::Queued,
@@ -270,8 +276,9 @@ impl Sender {
     /// Takes a new link with this many order lanes and a window of unanswered requests. It gets
     /// sealed orders after the keys of its agent are known.
     pub fn handle_link_up(&mut self, now: Duration, link: LinkId, lanes: u8, window: u32) {
-        self.links.insert(link, Link::new(lanes, window));
+        self.links.insert(link, Link::new(lanes));
         self.links_changed(now);
+        self.handle_window(now, link, window);
     }
 
     /// Replaces the sealing keys that a link's agent opens.
@@ -280,14 +287,6 @@ impl Sender {
             link.keys = keys;
         }
         self.links_changed(now);
-    }
-
-    /// Sets a link's window of unanswered requests.
-    pub fn handle_window(&mut self, now: Duration, link: LinkId, window: u32) {
-        if let Some(link) = self.links.get_mut(&link) {
-            link.window = window as usize;
-        }
-        self.send_queued(now);
     }
 
     /// Closes a link to new requests while its peer is silent or draining (`open` is false), or
@@ -426,14 +425,20 @@ impl Sender {
             // The answer is to an earlier copy. The last one is not answered yet.
             return true;
         }
-        let (order, early, class) = (request.order, request.early, request.class());
+        let (order, early, class, brand) = (request.order, request.early, request.class(), request.brand);
+        let reserve = self.reserve.is_for(brand);
         let is_final = !request.doubtful || request.key.is_none();
         let Request { unknown_on, down_on, .. } = &*request;
         let others = self.links.iter();
         let others =
             others.filter(|(id, link)| link.open && !unknown_on.contains(id) && !down_on.contains(id));
-        if let Some((other, link)) = others.min_by_key(|(_, link)| (!link.has_room(class), link.in_flight)) {
-            let (other, has_room) = (*other, link.has_room(class));
+        let has_room = |link: &Link| {
+            let share = || self.queues.of(class).share_of(brand, link.questions_max());
+            link.has_room(class, reserve)
+                || (class == RequestClass::Question && link.has_room_further(brand, share()))
+        };
+        if let Some((other, link)) = others.min_by_key(|(_, link)| (!has_room(link), link.in_flight)) {
+            let (other, has_room) = (*other, has_room(link));
             if has_room {
                 self.take_off_link(id);
                 self.send(now, id, other);
@@ -467,10 +472,10 @@ impl Sender {
             return false;
         }
         request.down_on.push(link);
-        let class = request.class();
+        let (class, reserve) = (request.class(), self.reserve.is_for(request.brand));
         let Request { down_on, unknown_on, sealed_to, .. } = &*request;
         let others = self.links.iter().filter(|(id, link)| {
-            link.takes(class, *sealed_to)
+            link.takes(class, *sealed_to, reserve)
                 && !link.is_away(now)
                 && !down_on.contains(id)
                 && !unknown_on.contains(id)
@@ -517,14 +522,22 @@ impl Sender {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
         request.sent = request.sent.saturating_add(1);
-        link.begin(request.class());
+        link.begin(request.class(), request.brand);
+        self.queues.set_uses_reserve(request.brand, self.reserve.begin(request.brand));
         let index = lane_of(request.order, link.lanes.len());
         let mut bare = false;
         if let Some(lane) = link.lanes.get_mut(index) {
             lane.sequence += 1;
             let kind = lane.carry(&request.kind);
             bare = matches!(&kind, to_idc::Kind::Place(envelope) if envelope.encapsulation.is_empty());
-            let message = ToIdc { request: id.0, kind: Some(kind), sequence: lane.sequence, trace: None };
+            let remaining_millis = request.remaining_millis(now);
+            let message = ToIdc {
+                request: id.0,
+                kind: Some(kind),
+                sequence: lane.sequence,
+                trace: None,
+                remaining_millis,
+            };
             let lane = u8::try_from(index).unwrap_or(0);
             self.outputs.push_back(Output::Transmit { link: link_id, lane, message });
         }
@@ -563,8 +576,9 @@ impl Sender {
         let Some(request) = self.requests.get(&id) else { return false };
         let RequestState::InFlight { link, .. } = request.place else { return false };
         if let Some(link) = self.links.get_mut(&link) {
-            link.end(request.class());
+            link.end(request.class(), request.brand);
         }
+        self.queues.set_uses_reserve(request.brand, self.reserve.end(request.brand));
         true
     }
 
@@ -583,6 +597,9 @@ impl Sender {
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
         let queue = self.queues.of_mut(request.class());
+        if request.is_extra {
+            queue.remove_extra();
+        }
         match request.place {
             RequestState::Queued => queue.remove(request.brand, request.sealed_to, id),
             RequestState::Sealing(_) | RequestState::Behind => queue.release(request.brand),

@@ -6,11 +6,14 @@ use bytes::Bytes;
 
 use super::version::{self, Versions};
 
+/// Feature that both hellos must name for an IDC agent to send [`Grants`].
+pub const CREDITS: &str = "credits";
+
 /// One message on the control lane, in either direction.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Control {
     /// Kind of the message. `None` is a kind of a later version, which is ignored.
-    #[prost(oneof = "message::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "message::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: Option<message::Kind>,
 }
 
@@ -38,6 +41,10 @@ pub mod message {
         /// understand it.
         #[prost(message, tag = "6")]
         Readiness(super::Readiness),
+        /// The requests that the receiver may have outstanding. Sent only if both hellos name
+        /// [`CREDITS`](super::CREDITS).
+        #[prost(message, tag = "7")]
+        Grants(super::Grants),
     }
 }
 
@@ -122,6 +129,35 @@ pub struct Readiness {
     pub obstacles: Vec<i32>,
 }
 
+/// Limits of the requests that a cloud agent may have outstanding at this IDC agent. A message
+/// replaces the one before it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Grants {
+    /// Number of the message, rising from 1 on each link.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Milliseconds after which the message is no longer valid.
+    #[prost(uint32, tag = "2")]
+    pub expires_millis: u32,
+    /// Limits by brand. A brand that is not listed has none.
+    #[prost(message, repeated, tag = "3")]
+    pub brands: Vec<BrandGrant>,
+}
+
+/// Limit of one brand.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct BrandGrant {
+    /// The brand.
+    #[prost(string, tag = "1")]
+    pub brand: String,
+    /// Orders and cancellations that may be outstanding.
+    #[prost(uint32, tag = "2")]
+    pub outstanding: u32,
+    /// Those that the database commits in a second; 0 if that is not known.
+    #[prost(uint32, tag = "3")]
+    pub per_second: u32,
+}
+
 /// Obstacle of an IDC agent. The list is closed, so no text of a peer is ever shown to an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
@@ -198,4 +234,4 @@ macro_rules! control_from {
         }
     )* };
 }
-control_from!(Hello, Heartbeat, Goodbye, Refused, Manifest, Readiness);
+control_from!(Hello, Heartbeat, Goodbye, Refused, Manifest, Readiness, Grants);

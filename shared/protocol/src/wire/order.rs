@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 
-use crate::domain::PaymentId;
+use crate::domain::outcome::LaunchRefusal;
+use crate::domain::{PaymentId, UnixMicros};
 
 /// One frame from the cloud agent to the IDC agent.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -23,6 +24,12 @@ pub struct ToIdc {
     /// Trace context of the storefront's request, as `TraceParent` writes it: 25 bytes.
     #[prost(bytes = "bytes", optional, tag = "15")]
     pub trace: Option<Bytes>,
+    /// With a write: milliseconds that its caller still waits, counted from when the frame is sent.
+    /// The receiver adds it to its own clock, so the two clocks need not agree. Absent if nobody
+    /// waits any more, and from agents of earlier releases. An agent of an earlier release ignores
+    /// it.
+    #[prost(uint32, optional, tag = "14")]
+    pub remaining_millis: Option<u32>,
 }
 
 /// The kinds of [`ToIdc`].
@@ -242,6 +249,48 @@ pub struct ReceiptFacts {
     /// Commit time, in microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "9")]
     pub committed_at_micros: i64,
+    /// Reason of the launch that refused the order. `outcome` is then `sold-out`, which is what an
+    /// agent of an earlier release reads, because it passes this field over.
+    #[prost(message, optional, tag = "10")]
+    pub launch: Option<RefusedByLaunch>,
+}
+
+/// Reason of a launch to refuse an order: `opens_at_micros` alone, or `limit` and `bought`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct RefusedByLaunch {
+    /// Time at which the launch opens, in microseconds since 1970-01-01 UTC. It had not opened.
+    #[prost(int64, optional, tag = "1")]
+    pub opens_at_micros: Option<i64>,
+    /// Units that the launch sells to one customer. The customer would have had more.
+    #[prost(int64, optional, tag = "2")]
+    pub limit: Option<i64>,
+    /// Units that the customer had in orders that stand.
+    #[prost(int64, optional, tag = "3")]
+    pub bought: Option<i64>,
+}
+
+impl From<LaunchRefusal> for RefusedByLaunch {
+    fn from(reason: LaunchRefusal) -> Self {
+        match reason {
+            LaunchRefusal::NotOpen { opens_at } => {
+                Self { opens_at_micros: Some(opens_at.get()), ..Self::default() }
+            }
+            LaunchRefusal::LimitReached { limit, bought } => {
+                Self { limit: Some(limit), bought: Some(bought), ..Self::default() }
+            }
+        }
+    }
+}
+
+impl RefusedByLaunch {
+    /// Returns the reason. `None` if it is one of a later release.
+    pub fn reason(&self) -> Option<LaunchRefusal> {
+        match (self.opens_at_micros, self.limit.zip(self.bought)) {
+            (Some(at), None) => Some(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(at) }),
+            (None, Some((limit, bought))) => Some(LaunchRefusal::LimitReached { limit, bought }),
+            _ => None,
+        }
+    }
 }
 
 /// Refusal of a request that had no effect.
@@ -317,6 +366,9 @@ pub enum Refusal {
     /// The envelope is sealed to a key that this agent does not have or no longer opens. The cloud
     /// agent must seal to another key or use another agent.
     UnknownKey = 15,
+    /// The time that the frame named had passed before the request was begun. Only a request whose
+    /// frame named a time is refused so.
+    Late = 16,
 }
 
 impl Refusal {
@@ -339,6 +391,7 @@ impl Refusal {
             Self::PaymentInProgress => "payment-in-progress",
             Self::RefundTooLarge => "refund-too-large",
             Self::UnknownKey => "unknown-key",
+            Self::Late => "late",
         }
     }
 }

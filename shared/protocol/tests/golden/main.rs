@@ -30,7 +30,7 @@ use std::collections::BTreeSet;
 
 use bridge_protocol::domain::catalogue::EntityKind;
 use bridge_protocol::domain::{Outcome, PaymentState, RefundState};
-use bridge_protocol::wire::control::{Obstacle, Readiness};
+use bridge_protocol::wire::control::{CREDITS, Obstacle, Readiness};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameDecoder};
 use bridge_protocol::wire::lane::Lane;
 use bridge_protocol::wire::order::{Refusal, Refused};
@@ -43,10 +43,13 @@ use crate::tree::{Node, Value};
 
 /// Every corpus: protocol version, folder, and the digest of its list of digests. A corpus is never
 /// edited. New messages and fields get a new folder.
-const CORPORA: [(u32, &str, &str); 3] = [
+const CORPORA: [(u32, &str, &str); 6] = [
     (1, "v1", "931a63a2d47987dd4f63b8faebe2e8df13103f3411ce1ea6e61b547b453ca896"),
     (1, "v1.1", "9ca339d029918a4d791c11cfcc04738bab4be694fcb2f34aab498c2765c566b1"),
     (1, "v1.2", "4f4c840a9f485a8db8b05729ef5e06dab160e7f49ccae7d29897ddbe23fb3e63"),
+    (1, "v1.3", "2b449938249aec217c512732fda8a3025948f428e7d21ac180c3b91dad972004"),
+    (1, "v1.4", "3356f549a676bf621a103d70faad9e870d51b625aa61a82465502317117b3166"),
+    (1, "v1.5", "e92fb109341600966460c61b28578f6d82e8152c43c2613d38e5e8ff098cadc4"),
 ];
 
 /// Files of a corpus that have no message.
@@ -212,7 +215,7 @@ fn every_code_and_feature_is_spelt_as_the_corpus_has_it() {
     let mut spelt: BTreeSet<_> = Outcome::CODES.iter().map(|known| code("outcome", known)).collect();
     spelt.extend(PaymentState::ALL.iter().map(|state| code("payment", state.code())));
     spelt.extend(RefundState::ALL.iter().map(|state| code("refund", state.code())));
-    spelt.extend([feed::FEATURE, payment::FEATURE].map(|known| code("feature", known)));
+    spelt.extend([feed::FEATURE, payment::FEATURE, CREDITS].map(|known| code("feature", known)));
     let texts = texts("codes.txt");
     let lines = texts.iter().flat_map(|text| text.lines());
     let kept: BTreeSet<_> =

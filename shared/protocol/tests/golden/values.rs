@@ -7,15 +7,15 @@ use bridge_protocol::wire::catalogue::{
     BrandRow, CategoryRow, Localised, ProductRow, StockRow, Variant, VariantOption,
 };
 use bridge_protocol::wire::control::{
-    self, Control, Goodbye, Heartbeat, Hello, Manifest, Obstacle, Readiness,
+    self, BrandGrant, Control, Goodbye, Grants, Heartbeat, Hello, Manifest, Obstacle, Readiness,
 };
 use bridge_protocol::wire::feed::{
     Applied, AskSums, Begin, Entry, Fresh, Heard, Page, Subscribe, Sums, ToPublisher, ToSubscriber,
     WirePosition,
 };
 use bridge_protocol::wire::order::{
-    Ask, Cancel, Envelope, Line, Receipt, ReceiptFacts, Refusal, Refused, Settled, State, Terms, ToCloud,
-    ToIdc, to_cloud, to_idc,
+    Ask, Cancel, Envelope, Line, Receipt, ReceiptFacts, Refusal, Refused, RefusedByLaunch, Settled, State,
+    Terms, ToCloud, ToIdc, to_cloud, to_idc,
 };
 use bridge_protocol::wire::payment::{AskPayment, Pay, PaymentState, Refund, RefundState};
 use bytes::Bytes;
@@ -68,6 +68,8 @@ pub(crate) fn all() -> Vec<Known> {
 
 fn control() -> Vec<Known> {
     let of = |name, kind: Control| known(name, "control::Control", kind);
+    let grant = BrandGrant { brand: "shoes".to_owned(), outstanding: 300, per_second: 2_500 };
+    let grants = Grants { number: 9, expires_millis: 1_000, brands: vec![grant] };
     vec![
         of("control-hello", hello().into()),
         of("control-heartbeat", Heartbeat { clock_micros: NOW, window: 2_048 }.into()),
@@ -75,6 +77,7 @@ fn control() -> Vec<Known> {
         of("control-refused", control::Refused { reason: "upgrade the peer".to_owned() }.into()),
         of("control-manifest", Manifest { note: Bytes::from_static(b"bridge sealing keys\n") }.into()),
         of("v1.1/control-readiness", readiness().into()),
+        of("v1.4/control-grants", grants.into()),
     ]
 }
 
@@ -107,7 +110,8 @@ fn key() -> Bytes {
 }
 
 pub(crate) fn request(kind: to_idc::Kind) -> ToIdc {
-    ToIdc { request: 7, kind: Some(kind), sequence: 3, trace: Some(Bytes::from_static(&[0x11; 25])) }
+    let trace = Some(Bytes::from_static(&[0x11; 25]));
+    ToIdc { request: 7, kind: Some(kind), sequence: 3, trace, remaining_millis: None }
 }
 
 pub(crate) fn envelope() -> Envelope {
@@ -139,6 +143,7 @@ pub(crate) fn pay() -> Pay {
 
 fn to_idc() -> Vec<Known> {
     let of = |name, kind| known(name, "order::ToIdc", request(kind));
+    let in_time = |kind| ToIdc { remaining_millis: Some(9_500), ..request(kind) };
     let brand = || "shoes".to_owned();
     let cancel = Cancel { brand: brand(), order: id(1), key: key() };
     let ask = Ask { brand: brand(), order: id(1), key: Some(key()) };
@@ -155,6 +160,7 @@ fn to_idc() -> Vec<Known> {
     let ask_payment = AskPayment { brand: brand(), order: id(1), payment: id(2), key: Some(key()) };
     vec![
         of("to-idc-place", to_idc::Kind::Place(envelope())),
+        known("v1.3/to-idc-cancel", "order::ToIdc", in_time(to_idc::Kind::Cancel(cancel.clone()))),
         of("to-idc-cancel", to_idc::Kind::Cancel(cancel)),
         of("to-idc-ask", to_idc::Kind::Ask(ask)),
         of("to-idc-pay", to_idc::Kind::Pay(pay())),
@@ -271,9 +277,13 @@ fn at_rest() -> Vec<Known> {
         variants: vec![Variant { sku: "DV1748-601".to_owned(), options: vec![option], price: 219_000 }],
         currency: "KRW".to_owned(),
     };
+    let not_open = RefusedByLaunch { opens_at_micros: Some(NOW), limit: None, bought: None };
+    let limit_reached = RefusedByLaunch { opens_at_micros: None, limit: Some(3), bought: Some(2) };
     vec![
         known("terms", "order::Terms", terms()),
         known("receipt-facts", "order::ReceiptFacts", receipt_facts()),
+        known("v1.5/receipt-facts-not-open", "order::ReceiptFacts", refused_by_launch(not_open)),
+        known("v1.5/receipt-facts-limit", "order::ReceiptFacts", refused_by_launch(limit_reached)),
         known("row-brand", "catalogue::BrandRow", BrandRow { currency: "KRW".to_owned() }),
         known("row-category", "catalogue::CategoryRow", category),
         known("row-product", "catalogue::ProductRow", product),
@@ -302,5 +312,17 @@ fn receipt_facts() -> ReceiptFacts {
         currency: Some("KRW".to_owned()),
         position: 42,
         committed_at_micros: NOW,
+        launch: None,
+    }
+}
+
+/// An agent of an earlier release passes the reason over, and reads that the SKU is sold out.
+fn refused_by_launch(reason: RefusedByLaunch) -> ReceiptFacts {
+    ReceiptFacts {
+        outcome: "sold-out".to_owned(),
+        price: None,
+        currency: None,
+        launch: Some(reason),
+        ..receipt_facts()
     }
 }

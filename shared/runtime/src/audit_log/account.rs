@@ -1,13 +1,25 @@
-//! Account that gives a command, as the log names it: `uid:1000/kim`. The number comes from the
-//! kernel. The name comes from the command's environment and is only a hint.
+//! Account that gives a command, as the log names it: `uid:1000/kim`, or `uid:1000/kim@officer`
+//! with the login of the database that the command uses. The number comes from the kernel. The name
+//! comes from the command's environment and is only a hint. The login comes from the database, by
+//! the command.
 
 use bridge_protocol::audit::entry::{Event, Word};
 use rustix::process::getuid;
 
 /// Returns the account of this process, with the name from its environment.
 pub fn own() -> Word {
-    let name = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
-    account(getuid().as_raw(), name.as_deref().unwrap_or_default())
+    account(getuid().as_raw(), &name())
+}
+
+/// Does the same as [`own`] with the login of the database that this command uses. It shows the
+/// person if several people run the command as one user of the host.
+pub fn own_with_login(login: Option<&str>) -> Word {
+    let login = login.map(|login| format!("@{login}")).unwrap_or_default();
+    account(getuid().as_raw(), &(name() + &login))
+}
+
+fn name() -> String {
+    ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default()
 }
 
 /// Sets the account in an event to the given user id. The name in the event is kept as a hint.
@@ -51,6 +63,8 @@ mod tests {
             ("uid:1000/kim", "uid:7/kim"),
             ("uid:7/root", "uid:7/root"),
             ("uid:0", "uid:7"),
+            ("uid:0/kim@officer", "uid:7/kim@officer"),
+            ("uid:0/@officer", "uid:7/@officer"),
             ("uid:0/uid:0/kim", "uid:7/uid:0/kim"),
             ("kim", "uid:7/kim"),
             ("DOMAIN/kim", "uid:7/DOMAIN/kim"),
@@ -61,6 +75,8 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+        assert_eq!(own_with_login(None), own());
+        assert!(own_with_login(Some("officer")).as_str().ends_with("@officer"));
         assert!(own().as_str().starts_with(&format!("uid:{}", getuid().as_raw())));
     }
 }

@@ -181,7 +181,7 @@ pub struct Key {
 pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, Failure>) -> Outcome {
     let verifier = |key: Key| match key.key {
         Some(key) => NoteVerifier::parse(&key).map_err(cli::usage),
-        None => own_key(&config()?),
+        None => own_key(&config().map_err(needs_key)?),
     };
     match asked.into() {
         Command::Tail { at, lines, follow, kind, json } => {
@@ -260,6 +260,16 @@ fn existing(dir: PathBuf) -> Result<Disk, Failure> {
         Ok(Disk::new(dir))
     } else {
         Err(cli::usage(format!("{}: there is no such folder: --dir names the audit log's", dir.display())))
+    }
+}
+
+/// Adds to the failure to read a configuration how to do without one.
+fn needs_key(failure: Failure) -> Failure {
+    match failure {
+        Failure::Usage(what) => cli::usage(format!(
+            "{what}\nno configuration is needed with --key (the line of `audit key` at the log's agent) and --dir"
+        )),
+        other => other,
     }
 }
 
@@ -472,4 +482,29 @@ fn verified_json(
         "lacks": lacks,
         "later": later,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn without_key_and_configuration_a_command_asks_for_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().display().to_string();
+        for arguments in [&["verify", "--dir", &folder][..], &["prove", "7", "--dir", &folder]] {
+            let line = CommandLine::parse_from(["audit"].iter().chain(arguments));
+            let failure = run(line.command, || Err(cli::usage("bridge-idc.toml: cannot be read")));
+            let Err(Failure::Usage(said)) = failure else { panic!("{arguments:?} is no usage error") };
+            assert!(said.to_string().contains("with --key"), "{said}");
+        }
+    }
 }

@@ -20,12 +20,11 @@ use tokio::time::timeout;
 
 use rustix::process::getuid;
 
-use super::{AuditError, AuditLog, Closer, OpenError, account, within};
+use super::{AuditError, AuditLog, OpenError, account, within};
 use crate::accept;
 use crate::beside::Beside;
 use crate::clock;
 use crate::config::AuditConfig;
-use crate::owner::{self, WrongOwner};
 use crate::telemetry::metrics::Metrics;
 
 /// Timeout of a command: longer than any working disk needs for an entry.
@@ -52,9 +51,6 @@ pub enum CommandSocketError {
     /// The log cannot be opened, and no agent answers.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// No agent answers, and the log belongs to another user.
-    #[error(transparent)]
-    NotOurs(#[from] WrongOwner),
     /// The log cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -150,7 +146,8 @@ pub async fn append_for_command(config: &AuditConfig, entry: &Entry) -> Result<(
 async fn append_alone(config: &AuditConfig, entry: &Entry) -> Result<(), CommandSocketError> {
     let late = |_| CommandSocketError::Late(config.dir.clone());
     let at = config.clone();
-    let opened = within(OPEN_TIMES * config.write_within, move || open_alone(&at)).await;
+    let open = move || AuditLog::open(&at, Arc::new(Metrics::default()));
+    let opened = within(OPEN_TIMES * config.write_within, open).await;
     let (log, closer) = opened.map_err(late)??;
     let event = account::given_by(entry.event.clone(), getuid().as_raw());
     let appended = log.append(&[Entry::new(entry.at, event)]).await;
@@ -160,16 +157,6 @@ async fn append_alone(config: &AuditConfig, entry: &Entry) -> Result<(), Command
         Err(AuditError::Late) => Err(late(AuditError::Late)),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Opens the log, unless this would make a file that the agent could not open.
-fn open_alone(config: &AuditConfig) -> Result<(AuditLog, Closer), CommandSocketError> {
-    let folders = ["", "journal", "tile"].map(|folder| config.dir.join(folder));
-    folders.iter().try_for_each(|folder| owner::check(folder))?;
-    if !config.key_file.exists() {
-        owner::check(&config.key_file)?;
-    }
-    Ok(AuditLog::open(config, Arc::new(Metrics::default()))?)
 }
 
 async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {

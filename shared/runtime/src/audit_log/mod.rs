@@ -18,8 +18,10 @@ use bridge_protocol::note::NoteVerifier;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::beside::Beside;
 use crate::clock;
 use crate::config::AuditConfig;
+use crate::owner::{self, User, WrongOwner};
 use crate::telemetry::metrics::Metrics;
 
 // Files that appear whole or not at all, and the lock.
@@ -111,6 +113,9 @@ pub struct LogState {
     pub obstacle: Option<String>,
     /// Reason why durable entries cannot be published now; `None` while they can.
     pub unpublished: Option<String>,
+    /// True if the entries that wait for this use half of their memory. At its end no more are
+    /// taken.
+    pub is_filling: bool,
 }
 
 /// Reasons why an entry is not durable. The action that depends on it must not happen.
@@ -139,6 +144,20 @@ pub enum OpenError {
     /// Another process uses the folder.
     #[error("another process writes the audit log in {}: end it first, or give each agent its own audit.dir", .0.display())]
     Taken(PathBuf),
+    /// The log belongs to another user.
+    #[error(transparent)]
+    NotOurs(#[from] WrongOwner),
+    /// The checkpoint beside the key cannot be read, so an older folder would not be detected.
+    #[error(
+        "how far the audit log came cannot be read in {}, and without it an older copy of audit.dir would not be noticed: {cause}. \
+         Nothing was changed. If the file belongs to another user, `chown {} {}`", path.display(), User::of_this_process(), path.display()
+    )]
+    Seen {
+        /// Path of the file.
+        path: PathBuf,
+        /// The system's error.
+        cause: io::Error,
+    },
     /// The log in the folder cannot be continued.
     #[error(transparent)]
     Recover(#[from] RecoverError),
@@ -199,16 +218,17 @@ impl AuditLog {
     ///
     /// # Errors
     ///
-    /// Fails if the key or the folder cannot be used, if another process uses the folder, or if the
-    /// log was damaged or put back.
+    /// Fails if the key or the folder cannot be used or belongs to another user, if another process
+    /// uses the folder, or if the log was damaged or put back.
     pub fn open(config: &AuditConfig, metrics: Arc<Metrics>) -> Result<(Self, Closer), OpenError> {
+        check_owners(config)?;
         let signer = key::load_or_make(&config.key_file, &config.origin)?;
         if let Err(shares) = key::check_is_alone(&config.key_file) {
             tracing::warn!(%shares, "another agent may overwrite the files beside the key");
         }
         let verifier = Arc::new(signer.verifier().clone());
         let io = |cause| OpenError::Io { dir: config.dir.clone(), cause };
-        let seen = SeenCheckpoint::beside(&config.key_file, &verifier);
+        let seen = SeenCheckpoint::beside(&config.key_file, &verifier)?;
         seen.check_is_there(&Disk::new(&config.dir)).map_err(RecoverError::from)?;
         let disk = Disk::make(&config.dir).map_err(io)?;
         let lock = disk.lock().map_err(io)?.ok_or_else(|| OpenError::Taken(config.dir.clone()))?;
@@ -334,9 +354,9 @@ impl AuditLog {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Returns the current obstacle as a sentence.
+    /// Returns the current obstacle as a sentence: no request is taken, or soon none will be.
     pub fn obstacle(&self) -> Option<String> {
-        let LogState { obstacle, unpublished, .. } = &*self.standing.borrow();
+        let LogState { obstacle, unpublished, is_filling, .. } = &*self.standing.borrow();
         match (self.is_late(), obstacle, unpublished) {
             (true, ..) => {
                 Some("the audit log's disk does not answer, and nothing is taken before it does".to_owned())
@@ -344,16 +364,28 @@ impl AuditLog {
             (_, Some(obstacle), _) => Some(format!(
                 "the audit log cannot be written, and nothing is taken before it can: {obstacle}"
             )),
-            (.., Some(why)) => Some(format!(
+            (.., Some(why)) if *is_filling => Some(format!(
                 "the audit log cannot be published, and soon nothing is taken before it can: {why}"
             )),
             _ => None,
         }
     }
 
-    /// Returns a problem that stops no entry, as a sentence.
-    pub fn note(&self) -> Option<String> {
-        self.noted.note()
+    /// Returns the problems that stop no entry, each as a sentence.
+    pub fn notes(&self) -> Vec<String> {
+        let unpublished = self.standing.borrow().unpublished.clone();
+        let unpublished = unpublished.filter(|_| self.obstacle().is_none()).map(|why| {
+            format!(
+                "the audit log cannot be published, and goes on without for some ten thousand entries: correct this before nothing is \
+                 taken any more: {why}"
+            )
+        });
+        unpublished.into_iter().chain(self.noted.note()).collect()
+    }
+
+    /// Returns true if it can be written and not published.
+    pub fn is_unpublished(&self) -> bool {
+        self.is_writable() && self.standing.borrow().unpublished.is_some()
     }
 
     /// Returns the state for `/status`.
@@ -364,7 +396,7 @@ impl AuditLog {
             "origin": self.verifier.name(),
             "entries": size,
             "published": published,
-            "noted": self.note().is_none(),
+            "noted": self.noted.note().is_none(),
             "writable": writable,
             "obstacle": obstacle,
         })
@@ -374,6 +406,16 @@ impl AuditLog {
     pub fn verifier(&self) -> &NoteVerifier {
         &self.verifier
     }
+}
+
+/// Refuses a log in which this process would leave files that the owner's agent cannot open.
+fn check_owners(config: &AuditConfig) -> Result<(), WrongOwner> {
+    let folders = ["", "journal", "tile"].map(|folder| config.dir.join(folder));
+    folders.iter().try_for_each(|folder| owner::check(folder))?;
+    if !config.key_file.exists() {
+        owner::check(&config.key_file)?;
+    }
+    owner::check(&Beside::Seen.of(&config.key_file))
 }
 
 /// Checks for the `check` command that the log's key, if it exists, can be used and shares no files

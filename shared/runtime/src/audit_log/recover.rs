@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bridge_protocol::audit::Checkpoint;
 use bridge_protocol::audit::earlier::{EarlierRoot, History};
-use bridge_protocol::audit::finding::{Finding, Unverified};
+use bridge_protocol::audit::finding::{Finding, NotRead, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _, Segment};
 use bridge_protocol::audit::growing_tree::{File, GrowingTree};
 use bridge_protocol::audit::journal::{self, Reader, Writer};
@@ -16,6 +16,7 @@ use bridge_protocol::note::NoteVerifier;
 
 use super::disk::Disk;
 use super::seen_checkpoint::{BehindSeen, SeenCheckpoint};
+use crate::owner::User;
 
 /// Reasons why a log cannot be continued. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,18 @@ pub enum RecoverError {
         /// Path of the folder.
         dir: PathBuf,
         /// The fault.
-        finding: Unverified,
+        finding: Finding,
+    },
+    /// A file of it cannot be read. This says nothing about the log.
+    #[error(
+        "the audit log in {} cannot be read, and nothing is appended to it: {cause}. The log itself may be whole. If a file belongs to \
+         another user, such as after a start as root, `chown -R {} {}`", dir.display(), User::of_this_process(), dir.display()
+    )]
+    Unreadable {
+        /// Path of the folder.
+        dir: PathBuf,
+        /// The system's error.
+        cause: NotRead,
     },
     /// It was longer before.
     #[error(transparent)]
@@ -69,15 +81,18 @@ pub(super) fn recover(
     seen: &SeenCheckpoint,
 ) -> Result<Recovered, RecoverError> {
     let dir = disk.path("");
-    let damaged = |finding| RecoverError::Damaged { dir: dir.clone(), finding };
-    let (mut recovered, segments) = read(disk, key).map_err(damaged)?;
+    let stopped = |unverified| match unverified {
+        Unverified::Found(finding) => RecoverError::Damaged { dir: dir.clone(), finding },
+        Unverified::Read(cause) => RecoverError::Unreadable { dir: dir.clone(), cause },
+    };
+    let (mut recovered, segments) = read(disk, key).map_err(stopped)?;
     seen.check_size(disk, recovered.published)?;
     if let Some(seen) = seen.checkpoint() {
-        begins_with(disk, recovered.published, seen).map_err(damaged)?;
+        begins_with(disk, recovered.published, seen).map_err(stopped)?;
     }
     let io = |cause| RecoverError::Io { dir: dir.clone(), cause };
     for segment in &segments {
-        let bytes = disk.read(&segment.path).map_err(Unverified::from).map_err(damaged)?.unwrap_or_default();
+        let bytes = disk.read(&segment.path).map_err(Unverified::from).map_err(stopped)?.unwrap_or_default();
         let Ok((_, mut reader)) = Reader::open(&bytes) else { continue };
         while let Ok(Some(_)) = reader.next_round() {}
         let length = reader.position() as u64;
@@ -96,7 +111,7 @@ pub(super) fn recover(
     }
     recovered.older.pop();
     // Segments whose header is incomplete.
-    let begun = disk.list().map_err(Unverified::from).map_err(damaged)?;
+    let begun = disk.list().map_err(Unverified::from).map_err(stopped)?;
     let begun = begun.iter().filter(|path| {
         journal::first_of(path).is_some() && !segments.iter().any(|segment| segment.path == **path)
     });

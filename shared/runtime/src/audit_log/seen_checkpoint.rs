@@ -8,7 +8,8 @@
 //! The file is written after the checkpoint is durable in the folder, so it is never ahead. It may
 //! be late: nothing waits for the key's volume, except the shutdown of an agent, for a while. A
 //! file that is lost, cut or signed by another key has no information, and the log continues as it
-//! is.
+//! is. A file that is there and cannot be read stops the start: it may be the one that refuses the
+//! folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 
 use super::disk::{CHECKPOINT_BYTES_MAX, Disk, read_at_most};
 use super::noted::{self, Keeper, Notes};
-use super::watchdog;
+use super::{OpenError, watchdog};
 use crate::beside::Beside;
 use crate::telemetry::metrics::Metrics;
 
@@ -75,11 +76,16 @@ pub(super) fn note_beside(key_file: &Path, key: &NoteVerifier) -> Option<Vec<u8>
 
 impl SeenCheckpoint {
     /// Reads the checkpoint beside the log's key, if this key signed it.
-    pub(super) fn beside(key_file: &Path, key: &NoteVerifier) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file is there and cannot be read.
+    pub(super) fn beside(key_file: &Path, key: &NoteVerifier) -> Result<Self, OpenError> {
         let path = Beside::Seen.of(key_file);
         let checkpoint = match read_at_most(&path, CHECKPOINT_BYTES_MAX) {
-            Ok(note) => Checkpoint::verify(&note, key).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(note) => Checkpoint::verify(&note, key).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => return Err(OpenError::Seen { path, cause }),
         };
         // An earlier version used another path, where another key's checkpoint may be. That one
         // says nothing about this log.
@@ -87,11 +93,12 @@ impl SeenCheckpoint {
             let note = read_at_most(&path, CHECKPOINT_BYTES_MAX).ok()?;
             Checkpoint::verify(&note, key).ok()
         });
-        if let (Err(error), None, true) = (&checkpoint, &before, path.exists()) {
-            tracing::warn!(path = %path.display(), error, "the audit log's earlier size is not known: the log is accepted as it is");
+        if let (Err(error), None) = (&checkpoint, &before) {
+            tracing::warn!(path = %path.display(), %error, "the audit log's earlier size is not known: the log is accepted as it is");
         }
-        let checkpoint = checkpoint.ok().into_iter().chain(before).max_by_key(|seen| seen.size);
-        Self { path, checkpoint }
+        let seen = checkpoint.ok().flatten();
+        let checkpoint = seen.into_iter().chain(before).max_by_key(|seen| seen.size);
+        Ok(Self { path, checkpoint })
     }
 
     /// Returns the checkpoint that was seen.

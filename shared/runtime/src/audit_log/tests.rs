@@ -262,12 +262,12 @@ async fn a_log_without_checkpoint_or_with_another_key_is_not_continued() {
     let without = copy(root.path());
     fs::remove_file(without.path().join("audit/checkpoint")).unwrap();
     let OpenError::Recover(RecoverError::Damaged { finding, .. }) = refused(without.path()) else { panic!() };
-    assert_eq!(finding.finding(), Some(&Finding::NoCheckpoint));
+    assert_eq!(finding, Finding::NoCheckpoint);
 
     let other = copy(root.path());
     fs::remove_file(other.path().join("audit.key")).unwrap();
     let OpenError::Recover(RecoverError::Damaged { finding, .. }) = refused(other.path()) else { panic!() };
-    assert!(matches!(finding.finding(), Some(Finding::Checkpoint(_))));
+    assert!(matches!(finding, Finding::Checkpoint(_)));
 
     fs::write(root.path().join("audit.key"), "bridge audit key v1\nx\nzz\n").unwrap();
     assert!(matches!(refused(root.path()), OpenError::Key(KeyError::NotAKey(_))));

@@ -443,10 +443,14 @@ impl Writer {
         self.tell();
     }
 
+    /// Returns the number of full files that are not published.
+    fn files_waiting(&self) -> usize {
+        self.full.len() + self.publishing.as_ref().map_or(0, |publishing| publishing.full)
+    }
+
     /// Returns why no entries are taken now.
     fn obstacle(&self) -> Option<String> {
-        let under_way = self.publishing.as_ref().map_or(0, |publishing| publishing.full);
-        let stuck = self.full.len() + under_way >= FILES_STUCK;
+        let stuck = self.files_waiting() >= FILES_STUCK;
         match (&self.broken, &self.stuck) {
             (Some((_, why)), _) => Some(why.clone()),
             (None, Some(why)) if stuck => Some(format!("nothing of it can be published: {why}")),
@@ -457,6 +461,7 @@ impl Writer {
     /// Reports the state if it has changed.
     fn tell(&self) {
         let (obstacle, unpublished) = (self.obstacle(), self.stuck.clone());
+        let is_filling = unpublished.is_some() && self.files_waiting() >= FILES_STUCK / 2;
         let was_writable = self.standing.borrow().obstacle.is_none();
         match (&obstacle, was_writable) {
             (Some(obstacle), true) => {
@@ -471,8 +476,11 @@ impl Writer {
         self.metrics.audit_writable.set(i64::from(obstacle.is_none()));
         self.metrics.audit_publishable.set(i64::from(unpublished.is_none()));
         self.standing.send_if_modified(|standing| {
-            let changed = standing.obstacle != obstacle || standing.unpublished != unpublished;
-            (standing.obstacle, standing.unpublished) = (obstacle, unpublished);
+            let changed = standing.obstacle != obstacle
+                || standing.unpublished != unpublished
+                || standing.is_filling != is_filling;
+            (standing.obstacle, standing.unpublished, standing.is_filling) =
+                (obstacle, unpublished, is_filling);
             changed
         });
     }

@@ -36,6 +36,10 @@ impl Mistakes {
         Self { file: file.to_owned(), list: Vec::new() }
     }
 
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Adds a mistake. An empty `key` means the file itself.
     pub(super) fn add(&mut self, origin: Origin, key: &str, problem: impl Into<String>) {
         self.list.push(Mistake { origin, key: key.to_owned(), problem: problem.into() });

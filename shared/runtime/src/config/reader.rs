@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,10 @@ pub struct Reader {
     place: BasePaths,
     /// Requested keys, in order.
     asked: Vec<ReadSetting>,
+    /// Tables that hold named sections, such as `brands`.
+    of_names: Vec<String>,
     mistakes: Mistakes,
+    warnings: Vec<String>,
 }
 
 struct ReadSetting {
@@ -71,7 +75,7 @@ impl Reader {
         };
         let source = Source::new(&text, prefix, environment.into_iter(), &mut mistakes);
         let mistakes = mistakes.none_or(Mistakes::new(file))?;
-        Ok(Self { source, place, asked: Vec::new(), mistakes })
+        Ok(Self { source, place, asked: Vec::new(), of_names: Vec::new(), mistakes, warnings: Vec::new() })
     }
 
     /// Returns the settings under `[name]`.
@@ -85,6 +89,7 @@ impl Reader {
         table: &str,
         mut read: impl FnMut(&mut Section<'_>) -> T,
     ) -> BTreeMap<String, T> {
+        self.of_names.push(table.to_owned());
         let mut values = BTreeMap::new();
         for name in self.source.names(table) {
             let path = join(table, &name);
@@ -99,11 +104,48 @@ impl Reader {
     /// Adds a mistake about `path`, unless it already has one: one reason to change a value is
     /// enough.
     pub fn refuse(&mut self, path: &str, problem: impl Into<String>) {
+        self.refuse_each(path, [problem.into()]);
+    }
+
+    /// Adds several mistakes about `path`, unless it already has one.
+    pub fn refuse_each<P: ToString>(&mut self, path: &str, problems: impl IntoIterator<Item = P>) {
         if !self.mistakes.concerns(path) {
-            let asked = self.asked.iter().find(|asked| asked.path == path);
-            let origin = asked.map_or_else(|| self.source.table_origin(path), |asked| asked.origin.clone());
-            self.mistakes.add(origin, path, problem);
+            let origin = self.origin(path);
+            problems
+                .into_iter()
+                .for_each(|problem| self.mistakes.add(origin.clone(), path, problem.to_string()));
         }
+    }
+
+    /// Refuses each listener that cannot be opened, because an earlier one in this list has its
+    /// address.
+    pub fn refuse_shared(&mut self, listeners: &[(&str, SocketAddr)]) {
+        for (index, (path, address)) in listeners.iter().enumerate() {
+            let earlier = listeners.iter().take(index);
+            if let Some((other, _)) = earlier.rev().find(|(_, other)| is_shared(*other, *address)) {
+                self.refuse(
+                    path,
+                    format!("must not be an address of {other}: both would listen on {address}"),
+                );
+            }
+        }
+    }
+
+    /// Returns true if `path` has a mistake, so that its value says nothing about other settings.
+    pub fn is_refused(&self, path: &str) -> bool {
+        self.mistakes.concerns(path)
+    }
+
+    /// Adds a sentence about a setting that may be right, but rarely is.
+    pub fn warn(&mut self, path: &str, doubt: &str) {
+        let mut doubts = Mistakes::new(self.mistakes.file());
+        doubts.add(self.origin(path), path, format!("warning: {doubt}"));
+        self.warnings.push(doubts.to_string());
+    }
+
+    /// Returns the sentences of [`Self::warn`], each with file, line and key.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     /// Returns the bounds of all settings so far. The agent must work with each value within them.
@@ -137,14 +179,24 @@ impl Reader {
     /// Returns a guess which key `path` should be.
     fn hint(&self, path: &str, known: &[&str], origin: &Origin) -> String {
         let sections = known.iter().filter_map(|key| key.rsplit_once('.')).map(|(section, _)| section);
-        let candidates = known.iter().copied().chain(sections).map(|key| (edit_distance(path, key), key));
+        let candidates = known.iter().copied().chain(sections).map(str::to_owned);
+        // A section of any name may be meant, if its table's name is almost right.
+        let (table, name) = path.split_at(path.find('.').unwrap_or(path.len()));
+        let named =
+            self.of_names.iter().filter(|known| *known != table).map(|known| format!("{known}{name}"));
+        let candidates = candidates.chain(named).map(|key| (edit_distance(path, &key), key));
         match candidates.min().filter(|(distance, _)| distance * LETTERS_PER_SLIP <= path.len()) {
             Some((_, key)) if matches!(origin, Origin::Variable(_)) => {
-                format!(": did you mean {}?", self.source.variable(key))
+                format!(": did you mean {}?", self.source.variable(&key))
             }
             Some((_, key)) => format!(": did you mean {key}?"),
             None => ": remove it, the sample file has all there are".to_owned(),
         }
+    }
+
+    fn origin(&self, path: &str) -> Origin {
+        let asked = self.asked.iter().find(|asked| asked.path == path);
+        asked.map_or_else(|| self.source.table_origin(path), |asked| asked.origin.clone())
     }
 
     fn effective(&self) -> String {
@@ -164,6 +216,12 @@ impl Reader {
         }
         text
     }
+}
+
+/// Returns true if two listeners of one kind cannot have these addresses. Port 0 is any free port.
+fn is_shared(a: SocketAddr, b: SocketAddr) -> bool {
+    let is_same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && is_same_ip
 }
 
 /// One section of a configuration that is being read.
@@ -282,6 +340,11 @@ impl Section<'_> {
     pub fn refuse(&mut self, key: &str, problem: impl Into<String>) {
         let path = join(&self.path, key);
         self.reader.refuse(&path, problem);
+    }
+
+    /// Does the same as [`Reader::refuse_shared`].
+    pub fn refuse_shared(&mut self, listeners: &[(&str, SocketAddr)]) {
+        self.reader.refuse_shared(listeners);
     }
 
     /// Returns the base of relative paths, for a setting whose text contains a path.

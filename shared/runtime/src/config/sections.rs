@@ -11,6 +11,7 @@ use std::time::Duration;
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::lane::ORDER_LANES_MAX;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::beside::Beside;
 
@@ -128,6 +129,9 @@ pub struct LogConfig {
     pub otlp: Option<CollectorUrl>,
 }
 
+/// Names under which the agents' own crates log.
+const OWN_PARTS: [&str; 4] = ["bridge_cloud", "bridge_idc", "bridge_protocol", "bridge_runtime"];
+
 /// Form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -151,14 +155,27 @@ impl LogConfig {
             level: section.or("level", "info"),
             otlp: section.optional("otlp"),
         };
+        let expected =
+            "must be off, error, warn, info, debug, trace or a filter such as \"info,bridge_runtime=debug\"";
         if let Err(error) = EnvFilter::try_new(&config.level) {
-            section.refuse(
-                "level",
-                format!("must be a level or a filter such as \"info,bridge_runtime=debug\": {error}"),
-            );
+            section.refuse("level", format!("{expected}: {error}"));
+        }
+        if let Some(word) = unknown_word(&config.level) {
+            section.refuse("level", format!("{expected}: {word:?} is no level and no part of the agents"));
         }
         config
     }
+}
+
+/// Returns the first single word of a filter that is no level and no part of the agents. The filter
+/// takes it for a part's name, and logs nothing of all other parts.
+fn unknown_word(filter: &str) -> Option<&str> {
+    let is_single = |word: &&str| !word.is_empty() && !word.contains(['=', '[']);
+    let is_known = |word: &str| {
+        let is_own = OWN_PARTS.contains(&word.split("::").next().unwrap_or_default());
+        is_own || word.parse::<LevelFilter>().is_ok()
+    };
+    filter.split(',').map(str::trim).filter(is_single).find(|word| !is_known(word))
 }
 
 /// `[tunnel]`: the encrypted links between the agents.
@@ -249,6 +266,8 @@ impl TunnelConfig {
         if config.allow.iter().any(|id| !id.starts_with("spiffe://")) {
             section.refuse("allow", "must hold SPIFFE IDs such as \"spiffe://example.com/idc/seoul\"");
         }
+        let listeners: Vec<_> = config.listen.iter().map(|address| ("tunnel.listen", *address)).collect();
+        section.refuse_shared(&listeners);
         if config.silent_after <= config.heartbeat {
             section.refuse(
                 "silent_after",

@@ -3,7 +3,7 @@
 //!
 //! It does not know the settings. The reader takes the keys that it needs, and the rest is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::{DeTable, DeValue};
 
@@ -52,11 +52,18 @@ impl Source {
         let variables = environment.filter(|(name, _)| name.starts_with(&prefix)).collect();
         let mut source = Self { prefix, entries: BTreeMap::new(), tables: BTreeMap::new(), variables };
         let (table, errors) = DeTable::parse_recoverable(text);
+        let mut without_quotes = BTreeSet::new();
         for error in errors {
-            let line = error.span().map_or(Origin::File, |span| Origin::Line(line_of(text, span.start)));
-            // Only the message is used: the error's own Display quotes the line, where the user may
-            // have pasted a secret.
-            mistakes.add(line, "", format!("is not valid TOML: {}", error.message()));
+            let line = error.span().map(|span| line_of(text, span.start));
+            let origin = line.map_or(Origin::File, Origin::Line);
+            match line.filter(|line| is_text_without_quotes(text, *line)) {
+                // One such value may be several errors.
+                Some(line) if !without_quotes.insert(line) => {}
+                Some(_) => mistakes.add(origin, "", "is not valid TOML: write a text in double quotes"),
+                // Only the message is used: the error's own Display quotes the line, where the user
+                // may have pasted a secret.
+                None => mistakes.add(origin, "", format!("is not valid TOML: {}", error.message())),
+            }
         }
         source.flatten(text, "", table.get_ref());
         source
@@ -171,6 +178,13 @@ fn entry(text: &str, line: usize, value: &DeValue<'_>) -> Entry {
 fn bare_or_quoted(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { format!("{key:?}") }
+}
+
+/// Returns true if a line's value begins like a text without its quotes. TOML takes it for a
+/// boolean, which helps nobody.
+fn is_text_without_quotes(text: &str, line: usize) -> bool {
+    let value = text.lines().nth(line - 1).and_then(|line| Some(line.split_once('=')?.1.trim()));
+    value.is_some_and(|value| value.starts_with(|c: char| c.is_alphabetic() || c == '/' || c == '.'))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

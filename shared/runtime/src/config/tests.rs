@@ -186,6 +186,23 @@ fn a_section_given_as_a_value_and_an_unknown_section_are_mistakes() {
 }
 
 #[test]
+fn a_table_of_names_is_guessed_without_any_section_of_it() {
+    let fixture = Fixture::new("[brand.shoes]\ncurrency = \"KRW\"\n");
+    let mistakes = fixture.mistakes(&[], |reader| {
+        reader.named("brands", |section| section.required::<String>("currency"));
+    });
+    assert!(mistakes.len() == 1 && mistakes[0].contains("did you mean brands"), "{mistakes:?}");
+}
+
+#[test]
+fn a_text_without_quotes_is_told_to_be_quoted() {
+    for value in ["front-1", "false-friend", "/var/lib/bridge", "no.such.word"] {
+        let mistakes = Fixture::new(&format!("[agent]\nname = {value}\n")).mistakes(&[], |_| ());
+        assert_eq!(mistakes, ["agent.toml:2: is not valid TOML: write a text in double quotes"], "{value}");
+    }
+}
+
+#[test]
 fn what_is_not_toml_is_told_without_the_line_itself() {
     let fixture = Fixture::new("[a]\nok = 1\npassword = hunter2 hunter2\n[b\n");
     let mistakes = fixture.mistakes(&[], |_| ());
@@ -335,6 +352,52 @@ fn an_admin_listener_for_the_world_is_refused() {
         mistakes.concat().starts_with("agent.toml:2: admin.listen: must be a loopback address"),
         "{mistakes:?}"
     );
+}
+
+#[test]
+fn two_listeners_on_one_address_are_refused() {
+    for (first, second, is_refused) in [
+        ("127.0.0.1:9080", "127.0.0.1:9080", true),
+        ("127.0.0.1:9080", "0.0.0.0:9080", true),
+        ("[::]:9080", "[::1]:9080", true),
+        ("127.0.0.1:9080", "127.0.0.2:9080", false),
+        ("127.0.0.1:9080", "127.0.0.1:9081", false),
+        // Each port 0 becomes a port of its own.
+        ("127.0.0.1:0", "127.0.0.1:0", false),
+    ] {
+        let fixture = Fixture::new(&format!("a.listen = {first:?}\nb.listen = {second:?}\n"));
+        let mistakes = fixture.mistakes(&[], |reader| {
+            let first = reader.section("a").required("listen");
+            let second = reader.section("b").required("listen");
+            reader.refuse_shared(&[("a.listen", first), ("b.listen", second)]);
+        });
+        assert_eq!(mistakes.len(), usize::from(is_refused), "{first} {second}: {mistakes:?}");
+        let expected = "agent.toml:2: b.listen: must not be an address of a.listen";
+        assert!(mistakes.iter().all(|mistake| mistake.starts_with(expected)), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn a_log_level_that_would_silence_the_agent_is_refused() {
+    for (level, is_refused) in [
+        ("warn", false),
+        ("INFO", false),
+        ("off", false),
+        ("info,bridge_runtime=debug", false),
+        ("warn,bridge_idc::orders", false),
+        ("bridge_cloud[request{id=1}]=trace", false),
+        ("wran", true),
+        ("loud", true),
+        ("info,bridge_runtime", false),
+        ("info,bridge_runtim", true),
+    ] {
+        let fixture = Fixture::new(&format!("[log]\nlevel = {level:?}\n"));
+        let mistakes = fixture.mistakes(&[], |reader| {
+            let _ = LogConfig::read(reader);
+        });
+        assert_eq!(mistakes.len(), usize::from(is_refused), "{level}: {mistakes:?}");
+        assert!(mistakes.iter().all(|mistake| mistake.starts_with("agent.toml:2: log.level: must be off")));
+    }
 }
 
 #[test]

@@ -18,6 +18,10 @@ labels! {
         SoldOut = "sold_out",
         /// A price differs from the ledger's.
         PriceChanged = "price_changed",
+        /// The launch of one of its SKUs had not opened.
+        LaunchNotOpen = "launch_not_open",
+        /// The customer would have more units than a launch sells to one.
+        LimitReached = "limit_reached",
         /// It has a SKU that is not sold.
         UnknownSku = "unknown_sku",
         /// Refused before execution, because there was no room or no link.

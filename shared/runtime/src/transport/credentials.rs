@@ -42,6 +42,21 @@ pub(crate) enum Part {
     Crl,
 }
 
+impl Part {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Certificate, Self::Key, Self::Ca, Self::Crl];
+
+    /// Returns the setting that names the file.
+    pub(crate) fn setting(self) -> &'static str {
+        match self {
+            Self::Certificate => "tunnel.certificate",
+            Self::Key => "tunnel.key",
+            Self::Ca => "tunnel.ca",
+            Self::Crl => "tunnel.crl",
+        }
+    }
+}
+
 /// Faults of one of the files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
@@ -94,25 +109,12 @@ pub(crate) struct Credentials {
 impl Credentials {
     /// Parses and checks the contents. An error names the file that must change.
     pub(crate) fn from_pem(pem: &Pem<'_>, now: UnixSeconds) -> Result<Self, (Part, CredentialsError)> {
-        let chain: Vec<CertificateDer<'static>> =
-            all(pem.certificate, "certificate").map_err(at(Part::Certificate))?;
-        let leaf = chain.first().ok_or((Part::Certificate, CredentialsError::NotPem("certificate")))?;
-        let id = spiffe_id(leaf).map_err(at(Part::Certificate))?;
-        let not_after = check_validity(leaf, now).map_err(at(Part::Certificate))?;
-
-        let key = PrivateKeyDer::from_pem_slice(pem.key)
-            .map_err(|_| (Part::Key, CredentialsError::NotPem("private key")))?;
-        let certified = certified(chain, key).map_err(at(Part::Key))?;
-
-        let cas: Vec<CertificateDer<'static>> = all(pem.ca, "certificate").map_err(at(Part::Ca))?;
-        let anchors = cas.iter().map(|ca| anchor(ca, now)).collect::<Result<_, _>>().map_err(at(Part::Ca))?;
-        let cas_end = cas.iter().filter_map(|ca| validity(ca).ok()).map(|(_, until)| until).min();
-        let cas_end = cas_end.unwrap_or(UnixSeconds::MAX);
-
-        let lists: Vec<CertificateRevocationListDer<'static>> =
-            all(pem.crl, "X509 CRL").map_err(at(Part::Crl))?;
-        let crls = lists.iter().map(revocation_list).collect::<Result<_, _>>().map_err(at(Part::Crl))?;
-        let crls_end = lists.iter().map(list_end).min().unwrap_or(UnixSeconds::MAX);
+        let own = OwnChain::from_pem(pem.certificate, now).map_err(at(Part::Certificate))?;
+        let key = private_key(pem.key).map_err(at(Part::Key))?;
+        let certified = certified(own.chain, key).map_err(at(Part::Key))?;
+        let (anchors, cas_end) = authorities(pem.ca, now).map_err(at(Part::Ca))?;
+        let (crls, crls_end) = revocation_lists(pem.crl).map_err(at(Part::Crl))?;
+        let (id, not_after) = (own.id, own.not_after);
         Ok(Self { certified: Arc::new(certified), anchors, crls, id, not_after, cas_end, crls_end })
     }
 
@@ -145,6 +147,53 @@ impl fmt::Debug for Credentials {
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
+}
+
+/// An agent's own chain, and what its first certificate says.
+struct OwnChain {
+    chain: Vec<CertificateDer<'static>>,
+    id: SpiffeId,
+    not_after: UnixSeconds,
+}
+
+impl OwnChain {
+    /// Parses and checks the chain alone.
+    fn from_pem(pem: &[u8], now: UnixSeconds) -> Result<Self, CredentialsError> {
+        let chain: Vec<CertificateDer<'static>> = all(pem, "certificate")?;
+        let leaf = chain.first().ok_or(CredentialsError::NotPem("certificate"))?;
+        let (id, not_after) = (spiffe_id(leaf)?, check_validity(leaf, now)?);
+        Ok(Self { chain, id, not_after })
+    }
+}
+
+/// Returns the SPIFFE ID in the certificate, and all faults of the four contents at once, each with
+/// its file. A content that is `None` cannot be read, which the caller reports.
+pub(crate) fn faults(
+    [certificate, key, ca, crl]: [Option<&[u8]>; 4],
+    now: UnixSeconds,
+) -> (Option<SpiffeId>, Vec<(Part, CredentialsError)>) {
+    let mut faults = Vec::new();
+    let own = taken(&mut faults, Part::Certificate, certificate, |pem| OwnChain::from_pem(pem, now));
+    let key = taken(&mut faults, Part::Key, key, private_key);
+    let id = own.as_ref().map(|own| own.id.clone());
+    // A key fits nothing if one of the two cannot be read.
+    if let Some((own, key)) = own.zip(key)
+        && let Err(error) = certified(own.chain, key)
+    {
+        faults.push((Part::Key, error));
+    }
+    taken(&mut faults, Part::Ca, ca, |pem| authorities(pem, now));
+    taken(&mut faults, Part::Crl, crl, revocation_lists);
+    (id, faults)
+}
+
+fn taken<T>(
+    faults: &mut Vec<(Part, CredentialsError)>,
+    part: Part,
+    content: Option<&[u8]>,
+    parse: impl FnOnce(&[u8]) -> Result<T, CredentialsError>,
+) -> Option<T> {
+    parse(content?).map_err(|error| faults.push((part, error))).ok()
 }
 
 /// Returns the SPIFFE ID from a certificate's URI SAN. There must be exactly one (X.509-SVID
@@ -191,6 +240,10 @@ fn check_validity(
     Ok(until)
 }
 
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| CredentialsError::NotPem("private key"))
+}
+
 fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -199,6 +252,24 @@ fn certified(
         rustls::Error::InconsistentKeys(_) => CredentialsError::KeyMismatch,
         _ => CredentialsError::Unreadable("private key"),
     })
+}
+
+/// Returns the CAs, and the earliest end of their certificates.
+fn authorities(
+    pem: &[u8],
+    now: UnixSeconds,
+) -> Result<(Vec<TrustAnchor<'static>>, UnixSeconds), CredentialsError> {
+    let cas: Vec<CertificateDer<'static>> = all(pem, "certificate")?;
+    let anchors = cas.iter().map(|ca| anchor(ca, now)).collect::<Result<_, _>>()?;
+    let end = cas.iter().filter_map(|ca| validity(ca).ok()).map(|(_, until)| until).min();
+    Ok((anchors, end.unwrap_or(UnixSeconds::MAX)))
+}
+
+/// Returns the lists, and the earliest due date of their successors.
+fn revocation_lists(pem: &[u8]) -> Result<(Vec<CertRevocationList<'static>>, UnixSeconds), CredentialsError> {
+    let lists: Vec<CertificateRevocationListDer<'static>> = all(pem, "X509 CRL")?;
+    let crls = lists.iter().map(revocation_list).collect::<Result<_, _>>()?;
+    Ok((crls, lists.iter().map(list_end).min().unwrap_or(UnixSeconds::MAX)))
 }
 
 fn anchor(ca: &CertificateDer<'static>, now: UnixSeconds) -> Result<TrustAnchor<'static>, CredentialsError> {

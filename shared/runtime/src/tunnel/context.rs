@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::domain::identity::SpiffeId;
-use bridge_protocol::wire::control::Obstacle;
+use bridge_protocol::wire::control::{Grants, Obstacle};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::audit::Auditor;
+use super::dialled::DialledAddresses;
 use super::event::FeedEvent;
 use super::inbox::{EventSender, PeerBudgets};
 use super::links::Links;
@@ -34,6 +35,8 @@ pub struct Greeting {
     /// Obstacles of this agent; `None` for an agent that does not report them, such as a cloud
     /// agent.
     pub readiness: Option<BTreeSet<Obstacle>>,
+    /// Limits for each cloud agent; `None` for an agent that grants nothing, such as a cloud agent.
+    pub grants: Option<Arc<Grants>>,
 }
 
 /// Phase of the tunnel. It only moves forward.
@@ -57,6 +60,7 @@ pub(super) struct Context {
     pub(super) rooms: PeerBudgets,
     pub(super) feed: mpsc::Sender<FeedEvent>,
     pub(super) links: Arc<Links>,
+    pub(super) dialled: DialledAddresses,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Auditor,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bridge_protocol::wire::control::{
-    Control, Goodbye, Heartbeat, Hello, Manifest, Obstacle, Readiness, Refused, message,
+    CREDITS, Control, Goodbye, Grants, Heartbeat, Hello, Manifest, Obstacle, Readiness, Refused, message,
 };
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX};
 use bytes::Bytes;
@@ -27,17 +27,18 @@ use crate::clock;
 use crate::transport::refusal::printable;
 
 impl Link {
-    /// Writes heartbeats, a new window, manifest or readiness, and the goodbye.
+    /// Writes heartbeats, a new window, manifest, readiness or grants, and the goodbye.
     ///
-    /// `manifest` is the one in our hello. A newer one is news.
+    /// `ours` is our hello, and `theirs` the peer's. What the hello says is no news.
     pub(super) async fn write_control(
         &self,
         mut writer: impl AsyncWrite + Unpin,
-        manifest: Bytes,
+        ours: &Hello,
+        theirs: &Hello,
     ) -> LinkEnd {
         let mut greeting = self.context.greeting.clone();
         greeting.mark_changed();
-        let mut said = SentState { manifest, readiness: None };
+        let mut said = SentState::after_hello(ours, theirs);
         let mut beat = interval(self.context.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said_goodbye = false;
@@ -49,9 +50,11 @@ impl Link {
                     vec![Goodbye { reason: "this agent is stopping".to_owned() }.into()]
                 }
                 () = changed(&mut greeting) => {
-                    let news = said.news(&greeting.borrow_and_update());
-                    // Any other change is a new window, which a heartbeat has.
-                    if news.is_empty() { vec![self.heartbeat()] } else { news }
+                    let mut news = said.news(&greeting.borrow_and_update());
+                    if std::mem::take(&mut said.window_is_news) {
+                        news.push(self.heartbeat());
+                    }
+                    news
                 }
             };
             for message in messages {
@@ -91,9 +94,25 @@ impl Link {
 struct SentState {
     manifest: Bytes,
     readiness: Option<BTreeSet<Obstacle>>,
+    /// Number of the last grants; `None` if the peer takes none.
+    grants: Option<u64>,
+    window: u32,
+    /// True if the window has changed. A heartbeat has it.
+    window_is_news: bool,
 }
 
 impl SentState {
+    fn after_hello(ours: &Hello, theirs: &Hello) -> Self {
+        let takes_grants = theirs.features.iter().any(|feature| feature == CREDITS);
+        Self {
+            manifest: ours.manifest.clone(),
+            readiness: None,
+            grants: takes_grants.then_some(0),
+            window: ours.window,
+            window_is_news: false,
+        }
+    }
+
     /// Returns the changes that the peer does not know yet, and counts them as sent.
     fn news(&mut self, greeting: &Greeting) -> Vec<Control> {
         let mut news = Vec::new();
@@ -107,6 +126,13 @@ impl SentState {
             news.push(Readiness::of(obstacles).into());
             self.readiness.clone_from(&greeting.readiness);
         }
+        if let (Some(grants), Some(sent)) = (&greeting.grants, &mut self.grants)
+            && grants.number > *sent
+        {
+            news.push(Grants::clone(grants).into());
+            *sent = grants.number;
+        }
+        self.window_is_news = std::mem::replace(&mut self.window, greeting.window) != greeting.window;
         news
     }
 }
@@ -191,12 +217,17 @@ impl ControlReader {
             Ok(payload) => payload,
             Err(error) => return Err(self.link.cut(error).await),
         };
-        self.link.traffic.received(payload.len());
+        let bytes = payload.len();
+        self.link.traffic.received(bytes);
         let id = self.link.id;
         match frame::decode::<Control>(payload)?.kind {
             Some(message::Kind::Heartbeat(heartbeat)) => self.on_heartbeat(heartbeat).await,
             Some(message::Kind::Manifest(Manifest { note })) => self.manifest(note).await,
             Some(message::Kind::Readiness(readiness)) => self.on_readiness(&readiness).await,
+            Some(message::Kind::Grants(grants)) => {
+                let share = self.link.room.share(bytes).await;
+                self.link.send_event(TunnelEvent::Grants { link: id, grants }, share).await
+            }
             Some(message::Kind::Goodbye(Goodbye { reason })) => {
                 tracing::info!(link = %id, reason = printable(&reason), "the peer says goodbye");
                 self.link.send_event(TunnelEvent::Goodbye { link: id }, None).await

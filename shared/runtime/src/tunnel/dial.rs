@@ -92,6 +92,7 @@ async fn keep_linked(
 ) {
     let mut backoff = Backoff::default();
     let mut complaint = None;
+    let dialled = context.dialled.begin(target.clone(), address);
     loop {
         let connected = tokio::select! {
             connected = context.transport.dial(address) => connected,
@@ -100,12 +101,16 @@ async fn keep_linked(
         match connected {
             Ok(connection) => {
                 complaint = None;
-                let lived = link::run(&context, connection, Some(target.clone()), Arc::default()).await;
+                let dialled = Some((target.clone(), &dialled));
+                let lived = link::run(&context, connection, dialled, Arc::default()).await;
                 if lived.is_some_and(|lived| lived >= HEALTHY) {
                     backoff = Backoff::default();
                 }
             }
-            Err(error) => report::not_reached(&context, address, &error, &mut complaint),
+            Err(error) => {
+                dialled.failed(&error.to_string());
+                report::not_reached(&context, address, &error, &mut complaint);
+            }
         }
         tokio::select! {
             () = sleep(backoff.next(rand::random())) => {}

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bridge_protocol::domain::identity::SpiffeId;
-use bridge_protocol::wire::control::{Hello, Obstacle};
+use bridge_protocol::wire::control::{Grants, Hello, Obstacle};
 pub use bridge_protocol::wire::lane::LinkId;
 use bytes::Bytes;
 
@@ -47,6 +48,13 @@ pub enum TunnelEvent {
         link: LinkId,
         /// The obstacles; empty if there are none.
         obstacles: BTreeSet<Obstacle>,
+    },
+    /// New limits from an IDC agent.
+    Grants {
+        /// The link.
+        link: LinkId,
+        /// The limits, as they came.
+        grants: Grants,
     },
     /// The peer has a new sealing-key manifest.
     Manifest {
@@ -125,6 +133,8 @@ pub struct LinkUp {
     pub lanes: u8,
     /// Set if it has a payment lane.
     pub payments: bool,
+    /// Round trip of the line when the link came up.
+    pub round_trip: Duration,
     /// Sends frames on the link.
     pub sender: LinkSender,
 }

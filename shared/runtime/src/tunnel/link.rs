@@ -15,6 +15,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::context::{Context, Phase};
 use super::control::ControlReader;
+use super::dialled::DialledAddress;
 use super::end::LinkEnd;
 use super::event::{FeedEvent, LinkUp, TunnelEvent};
 use super::hello::{self, HelloError, Negotiated};
@@ -32,14 +33,15 @@ const EXPIRY_CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Time that an owner who has closed the tunnel gets to take the last events.
 const DOWN_TIME: Duration = Duration::from_secs(1);
 
-/// Runs a link until it ends. Returns the time that it was up, or `None` if it never was. `target`
-/// is the target that this side dialled, if it did.
+/// Runs a link until it ends. Returns the time that it was up, or `None` if it never was. `dialled`
+/// has the target that this side dialled, if it did, and the address's entry in the register.
 pub(super) async fn run(
     context: &Arc<Context>,
     connection: Arc<dyn Connection>,
-    target: Option<Arc<str>>,
+    dialled: Option<(Arc<str>, &DialledAddress)>,
     presence: Arc<Presence>,
 ) -> Option<Duration> {
+    let (target, dialled) = dialled.unzip();
     let greeted = tokio::select! {
         greeted = hello::exchange(context, &*connection, target.is_some()) => greeted,
         () = context.reached(Phase::Closed) => return None,
@@ -47,10 +49,13 @@ pub(super) async fn run(
     match greeted {
         Ok(agreed) => {
             let up = Instant::now();
-            Link::new(context.clone(), connection, target, presence, &agreed).live(agreed).await;
+            dialled.inspect(|dialled| dialled.linked());
+            let why = Link::new(context.clone(), connection, target, presence, &agreed).live(agreed).await;
+            dialled.inspect(|dialled| dialled.unlinked(&why.to_string()));
             Some(up.elapsed())
         }
         Err(error) => {
+            dialled.inspect(|dialled| dialled.failed(&error.to_string()));
             give_up(context, &*connection, &error);
             None
         }
@@ -69,8 +74,8 @@ fn give_up(context: &Context, connection: &dyn Connection, error: &HelloError) {
 }
 
 impl Link {
-    /// Announces the link, runs its tasks, and reports its end.
-    async fn live(self: &Arc<Self>, agreed: Negotiated) {
+    /// Announces the link, runs its tasks, and reports its end, which it returns.
+    async fn live(self: &Arc<Self>, agreed: Negotiated) -> LinkEnd {
         report::up(&self.context, self.id, &self.record, &agreed.hello);
         self.context.links.insert(self.id, self.record.clone());
         let announced = tokio::select! {
@@ -97,8 +102,9 @@ impl Link {
         self.context.links.remove(self.id);
         report::down(&self.context, self.id, &*self.record.connection, &why);
         if was_announced {
-            self.take_down(why).await;
+            self.take_down(why.clone()).await;
         }
+        why
     }
 
     fn close(&self, why: &LinkEnd) {
@@ -144,6 +150,7 @@ impl Link {
             version: self.record.version,
             lanes: self.record.lanes,
             payments: self.record.payments,
+            round_trip: self.record.connection.rtt(),
             sender: self.queues.sender(),
         })
     }
@@ -193,7 +200,7 @@ impl Link {
         let control = ControlReader::new(self.clone(), &agreed.hello);
         tasks.spawn(control.read(agreed.control.reader));
         let (link, writer) = (self.clone(), agreed.control.writer);
-        tasks.spawn(async move { link.write_control(writer, agreed.said.manifest).await });
+        tasks.spawn(async move { link.write_control(writer, &agreed.said, &agreed.hello).await });
         let link = self.clone();
         tasks.spawn(async move { link.watch_lanes().await });
         let link = self.clone();

@@ -5,9 +5,11 @@
 //! peers be verified again when the material changes. The tunnel knows frames and the control lane,
 //! but not the meaning of an order lane's frames.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bridge_protocol::domain::identity::{Role, SpiffeId, SpiffeIdError};
 use tokio::sync::{mpsc, watch};
@@ -33,6 +35,8 @@ pub use context::Greeting;
 use context::{Context, Phase};
 
 mod dial;
+
+mod dialled;
 
 mod handshake_limiter;
 
@@ -104,14 +108,25 @@ pub struct Started {
 pub struct Tunnel;
 
 impl Tunnel {
-    /// Reads and checks the certificate files and the allow-list without opening a socket. Returns
-    /// the identity in the certificate.
-    ///
-    /// # Errors
-    ///
-    /// Fails if a file or an entry of the allow-list cannot be used.
-    pub fn check(config: &TunnelConfig, role: Role) -> Result<SpiffeId, TunnelError> {
-        prepare(config, role).map(|(identity, _)| identity.id())
+    /// Checks the certificate files and the allow-list without opening a socket. Returns all faults
+    /// at once, by setting.
+    pub fn faults(config: &TunnelConfig, role: Role) -> BTreeMap<&'static str, Vec<String>> {
+        let mut faults: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for (setting, error) in Identity::faults(config, role) {
+            faults.entry(setting).or_default().push(error.to_string());
+        }
+        for entry in &config.allow {
+            if let Err(error) = entry.parse::<SpiffeId>() {
+                faults.entry("tunnel.allow").or_default().push(format!("{entry:?} {error}"));
+            }
+        }
+        faults
+    }
+
+    /// Returns why this agent would refuse its own certificate, if it would. This may be right,
+    /// because its peers may have another CA, but usually it is a mistake.
+    pub fn refusal_of_itself(config: &TunnelConfig, role: Role) -> Option<String> {
+        Identity::refusal_of_itself(config, role)
     }
 
     /// Reads the certificates, binds the listening addresses and begins to dial. Call it within a
@@ -145,6 +160,7 @@ impl Tunnel {
             rooms: inbox::PeerBudgets::default(),
             feed,
             links: Arc::default(),
+            dialled: dialled::DialledAddresses::default(),
             phase: phase_seen,
             metrics,
             audit: audit::Auditor::new(audit, config.post_quantum),
@@ -171,6 +187,7 @@ impl Tunnel {
             id,
             listening,
             links: context.links.clone(),
+            dialled: context.dialled.clone(),
             identity,
             phase: phase.clone(),
             finished,
@@ -241,6 +258,7 @@ pub struct TunnelHandle {
     id: SpiffeId,
     listening: Vec<SocketAddr>,
     links: Arc<links::Links>,
+    dialled: dialled::DialledAddresses,
     identity: Arc<Identity>,
     phase: watch::Sender<Phase>,
     finished: watch::Receiver<bool>,
@@ -261,6 +279,12 @@ impl TunnelHandle {
     /// Returns the live links, oldest first.
     pub fn status(&self) -> Vec<LinkStatus> {
         self.links.status()
+    }
+
+    /// Returns a sentence about each dialled address that has had no link for some time before
+    /// `now`, with the reason.
+    pub fn not_linked(&self, now: Instant) -> Vec<String> {
+        self.dialled.notes(now)
     }
 
     /// Returns the expiries of certificates and revocation list.

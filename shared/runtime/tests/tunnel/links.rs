@@ -1,10 +1,11 @@
 //! Tests of links between two agents that keep the rules: up, in use, silent, lost, restored and
 //! drained.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::domain::identity::Role;
-use bridge_protocol::wire::control::{Heartbeat, Manifest, Obstacle, Readiness};
+use bridge_protocol::wire::control::{BrandGrant, CREDITS, Grants, Heartbeat, Manifest, Obstacle, Readiness};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_runtime::config::{BitRate, DialTarget, PostQuantum};
 use bridge_runtime::tunnel::{Greeting, LinkEnd, TunnelEvent};
@@ -182,6 +183,44 @@ async fn an_agents_obstacles_are_sent_on_each_link_and_on_change() {
         assert_eq!(heard.await, said.iter().copied().collect());
     }
     assert_eq!(idc.up().await.target, None);
+}
+
+fn grants(number: u64) -> Arc<Grants> {
+    let shoes = BrandGrant { brand: "shoes".to_owned(), outstanding: 10, per_second: 100 };
+    Arc::new(Grants { number, expires_millis: 1_000, brands: vec![shoes] })
+}
+
+#[tokio::test]
+async fn grants_reach_each_agent_that_knows_them_and_no_other() {
+    let ca = ca();
+    let mut idc = idc(&ca).listening().start(Role::Idc);
+    let target = idc.address();
+    let mut first = cloud(&ca).dialling(target).knowing(CREDITS).start(Role::Cloud);
+    first.up().await;
+    let other = Home::new(&ca, &issue(&ca, Role::Cloud, "shop-2"));
+    let mut second = other.dialling(target).knowing(CREDITS).start(Role::Cloud);
+    second.up().await;
+    for number in 1..=3 {
+        idc.greeting.send_modify(|greeting| greeting.grants = Some(grants(number)));
+        for cloud in [&mut first, &mut second] {
+            let heard = cloud.next(|event| match event {
+                TunnelEvent::Grants { grants, .. } => Some(grants),
+                _ => None,
+            });
+            assert_eq!(heard.await, *grants(number));
+        }
+    }
+    assert!(idc.up().await.round_trip > Duration::ZERO);
+    let mut older = cloud(&ca).dialling(target).start(Role::Cloud);
+    older.up().await;
+    idc.greeting.send_modify(|greeting| greeting.grants = Some(grants(4)));
+    idc.greeting.send_modify(|greeting| greeting.window = 7);
+    let first_of_two = older.next(|event| match event {
+        TunnelEvent::Grants { .. } => Some(false),
+        TunnelEvent::Window { window: 7, .. } => Some(true),
+        _ => None,
+    });
+    assert!(first_of_two.await, "an older agent gets no grants");
 }
 
 #[tokio::test]

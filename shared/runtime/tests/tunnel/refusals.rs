@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bridge_certs::{Ca, Issued};
 use bridge_protocol::domain::identity::Role;
@@ -10,7 +11,7 @@ use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{LinkEnd, TunnelEvent};
 use rustls::crypto::aws_lc_rs::kx_group::X25519;
 
-use crate::agents::{Home, Log, ca, days, eventually, issue, span};
+use crate::agents::{Home, Log, RunningTunnel, ca, days, eventually, issue, span};
 use crate::stranger::{Stranger, end};
 
 const HOUR: i64 = 3600;
@@ -263,6 +264,9 @@ async fn revoking_a_live_links_certificate_closes_it_and_keeps_it_closed() {
     let mut cloud = Home::new(&ca, &issued).dialling(idc.address()).start(Role::Cloud);
     idc.up().await;
     cloud.up().await;
+    let not_linked =
+        |cloud: &RunningTunnel| cloud.handle.not_linked(Instant::now() + Duration::from_secs(60));
+    assert_eq!(not_linked(&cloud), Vec::<String>::new());
 
     idc.home.revoke(&ca, 2, &[&issued]);
     idc.handle.reload_identity();
@@ -277,6 +281,9 @@ async fn revoking_a_live_links_certificate_closes_it_and_keeps_it_closed() {
 
     // The peer dials again, and the handshake refuses it now.
     eventually("the redialling peer is refused", || idc.refused(RefusalReason::Revoked) >= 2).await;
+    let notes = not_linked(&cloud);
+    assert!(notes.len() == 1 && notes[0].contains("revoked"), "{notes:?}");
+    assert_eq!(cloud.handle.not_linked(Instant::now()), Vec::<String>::new(), "a restart is noted");
     assert!(idc.handle.status().is_empty());
 }
 

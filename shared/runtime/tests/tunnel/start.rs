@@ -1,11 +1,11 @@
 //! Tests of the errors with which a tunnel refuses to start, and of their texts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bridge_protocol::domain::identity::Role;
-use bridge_runtime::identity::IdentityError;
 use bridge_runtime::tunnel::{Tunnel, TunnelError};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -26,13 +26,39 @@ fn refusal(home: Home) -> String {
 }
 
 #[test]
-fn a_check_needs_no_socket_and_says_whose_certificate_it_is() {
-    let home = home();
-    assert_eq!(Tunnel::check(&home.config, Role::Idc).unwrap().to_string(), "spiffe://bridge.test/idc/vault");
-    assert!(matches!(
-        Tunnel::check(&home.config, Role::Cloud),
-        Err(TunnelError::Identity(IdentityError::WrongRole { .. }))
-    ));
+fn a_check_needs_no_socket_and_reports_every_file_with_its_setting() {
+    let mut home = home();
+    assert_eq!(Tunnel::faults(&home.config, Role::Idc), BTreeMap::new());
+    let other = self::home();
+    // The key is another certificate's, the revocation list is none, and an entry names no agent.
+    home.config.key = other.config.key.clone();
+    home.config.crl = home.config.ca.clone();
+    home.config.allow = vec!["spiffe://bridge.test/dba/kim".to_owned()];
+    let faults = Tunnel::faults(&home.config, Role::Cloud);
+    let expected = [
+        ("tunnel.allow", "\"spiffe://bridge.test/dba/kim\" "),
+        ("tunnel.certificate", "the certificate is that of spiffe://bridge.test/idc/vault"),
+        ("tunnel.crl", "holds no PEM X509 CRL"),
+        ("tunnel.key", "does not belong to the certificate"),
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:?}");
+    for ((setting, said), (expected, part)) in faults.iter().zip(expected) {
+        assert!(*setting == expected && said.len() == 1 && said[0].contains(part), "{setting}: {said:?}");
+    }
+    // A missing file hides no fault of another one.
+    home.config.certificate = "nowhere.pem".into();
+    let faults = Tunnel::faults(&home.config, Role::Cloud);
+    assert!(faults["tunnel.certificate"][0].contains("cannot read nowhere.pem"), "{faults:?}");
+    assert!(!faults.contains_key("tunnel.key") && faults.contains_key("tunnel.crl"), "{faults:?}");
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_doubted() {
+    let (mut home, other) = (home(), home());
+    assert_eq!(Tunnel::refusal_of_itself(&home.config, Role::Idc), None);
+    (home.config.ca, home.config.crl) = (other.config.ca.clone(), other.config.crl.clone());
+    assert_eq!(Tunnel::faults(&home.config, Role::Idc), BTreeMap::new());
+    assert!(Tunnel::refusal_of_itself(&home.config, Role::Idc).is_some());
 }
 
 #[tokio::test]

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::shop::Shop;
-use super::{Body, Key, Offer, Order, Row, State, Terms};
+use super::{Body, Key, Launch, Offer, Order, Row, State, Terms};
 
 /// All committed outcomes and changes.
 pub(in crate::sim) struct History {
     stock: Vec<Offer>,
+    launches: Vec<Launch>,
     rows: BTreeMap<Key, Row>,
     /// Keys of the outcomes, and the changes of DBAs, in the order in which they were decided.
     /// Within a batch, positions have another order.
@@ -48,9 +49,10 @@ pub(in crate::sim) struct Stored {
 }
 
 impl History {
-    pub(in crate::sim) fn new(stock: &[Offer]) -> Self {
+    pub(in crate::sim) fn new(stock: &[Offer], launches: &[Launch]) -> Self {
         Self {
             stock: stock.to_vec(),
+            launches: launches.to_vec(),
             rows: BTreeMap::new(),
             decided: Vec::new(),
             committed_at: Vec::new(),
@@ -175,7 +177,7 @@ impl History {
         if outcomes.len() != self.rows.len() || !lost.is_empty() {
             return differs(format!("the ledger has other outcomes than were committed; it lacks {lost:?}"));
         }
-        let mut shop = Shop::open(&self.stock);
+        let mut shop = Shop::open(&self.stock, &self.launches);
         for decided in &self.decided {
             let (key, began_after) = match *decided {
                 Decided::Settled(key, began_after) => (key, began_after),

@@ -26,7 +26,7 @@ pub(super) mod bank;
 /// Rules that decide the outcome of a request.
 mod shop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
@@ -44,6 +44,14 @@ pub(super) struct Offer {
     pub(super) sku: String,
     pub(super) price: i64,
     pub(super) units: i64,
+}
+
+/// A launch that is open: rows of the stock, units a customer, and units in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Launch {
+    pub(super) rows: BTreeSet<i64>,
+    pub(super) limit: i64,
+    pub(super) units: Option<i64>,
 }
 
 /// The part of an order that is not encrypted.
@@ -78,6 +86,8 @@ pub(super) struct Outcome {
     pub(super) sku: Option<String>,
     pub(super) price: Option<i64>,
     pub(super) currency: Option<String>,
+    /// Units that a launch sells to one customer, and units that this customer had.
+    pub(super) limit: Option<(i64, i64)>,
 }
 
 /// The outcome under a key, as the ledger has it.

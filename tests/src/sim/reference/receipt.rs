@@ -82,10 +82,27 @@ fn facts(bytes: &[u8]) -> Option<Row> {
             (7, value) => outcome.currency = Some(value.text()?),
             (8, value) => row.position = value.integer()?,
             (9, value) => row.committed_at = value.integer()?,
+            (10, value) => outcome.limit = Some(limit(value.bytes()?)?),
             _ => {}
         }
     }
+    if outcome.limit.is_some() && std::mem::replace(&mut outcome.code, "limit-reached".into()) != "sold-out" {
+        return None;
+    }
     Some(Row { outcome, ..row })
+}
+
+/// Reads the limit and the units bought of a refusal by a launch.
+fn limit(bytes: &[u8]) -> Option<(i64, i64)> {
+    let (mut limit, mut bought) = (None, None);
+    for field in fields(bytes) {
+        match field? {
+            (2, value) => limit = Some(value.integer()?),
+            (3, value) => bought = Some(value.integer()?),
+            _ => return None,
+        }
+    }
+    limit.zip(bought)
 }
 
 /// Returns the root to which a receipt's path leads (RFC 6962, section 2.1.1). The left subtree has

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Line, Offer, Order, Outcome, Row, Terms};
+use super::{Launch, Line, Offer, Order, Outcome, Row, Terms};
 
 /// Units by row of the stock.
 type Units = Vec<(i64, i64)>;
@@ -18,18 +18,23 @@ pub(super) struct Shop {
     prices: BTreeMap<i64, Vec<(u64, i64)>>,
     /// Number of changes of stock and prices so far.
     changes: u64,
+    launches: Vec<Launch>,
+    /// Customer of each order that was placed, by brand and reference.
+    customers: BTreeMap<Order, (String, String)>,
     /// State of each order, and its units by row.
     pub(super) orders: BTreeMap<Order, (&'static str, Units)>,
 }
 
 impl Shop {
-    pub(super) fn open(stock: &[Offer]) -> Self {
+    pub(super) fn open(stock: &[Offer], launches: &[Launch]) -> Self {
         let numbered = || (1..).zip(stock);
         Self {
             rows: numbered().map(|(row, offer)| ((offer.brand.to_owned(), offer.sku.clone()), row)).collect(),
             available: numbered().map(|(row, offer)| (row, offer.units)).collect(),
             prices: numbered().map(|(row, offer)| (row, vec![(0, offer.price)])).collect(),
             changes: 0,
+            launches: launches.to_vec(),
+            customers: BTreeMap::new(),
             orders: BTreeMap::new(),
         }
     }
@@ -48,6 +53,7 @@ impl Shop {
     /// changes may have read any price since then, and the outcome `ended` shows which one.
     pub(super) fn place(&mut self, ended: &Row, terms: &Terms, began_after: u64) -> Outcome {
         let mut units = Vec::new();
+        let customer = (ended.brand.clone(), terms.customer_reference.clone());
         for Line { sku, quantity, unit_price } in &terms.lines {
             let about = |code: &str| Outcome { sku: Some(sku.clone()), ..Outcome::plain(code) };
             let rejected = match self.rows.get(&(ended.brand.clone(), sku.clone())) {
@@ -58,6 +64,11 @@ impl Shop {
                         currency: Some(terms.currency.clone()),
                         ..about("price-changed")
                     },
+                    _ if self.limit(*row, *quantity, &customer, &units).is_some() => {
+                        let limit = self.limit(*row, *quantity, &customer, &units);
+                        Outcome { limit, ..about("limit-reached") }
+                    }
+                    _ if self.launch_lacks(*row, *quantity, &units) => about("sold-out"),
                     _ if self.available.get(row) < Some(quantity) => about("sold-out"),
                     _ => {
                         units.push((*row, *quantity));
@@ -69,8 +80,41 @@ impl Shop {
             return rejected;
         }
         self.give(&units, -1);
+        self.customers.insert(ended.order, customer);
         self.orders.insert(ended.order, ("placed", units));
         Outcome::plain("placed")
+    }
+
+    /// Returns the limit of the row's launch, and the units that the customer has of it, if these
+    /// and those of the order are more.
+    fn limit(
+        &self,
+        row: i64,
+        quantity: i64,
+        customer: &(String, String),
+        so_far: &Units,
+    ) -> Option<(i64, i64)> {
+        let launch = self.launches.iter().find(|launch| launch.rows.contains(&row))?;
+        let own = |order: &&Order| self.customers.get(*order) == Some(customer);
+        let bought =
+            launch.units_in(self.standing().filter(|(order, _)| own(order)).flat_map(|(_, units)| units));
+        (bought + launch.units_in(so_far) + quantity > launch.limit).then_some((launch.limit, bought))
+    }
+
+    /// Returns true if the row's launch has fewer units left than the order needs.
+    fn launch_lacks(&self, row: i64, quantity: i64, so_far: &Units) -> bool {
+        let launch = self.launches.iter().find(|launch| launch.rows.contains(&row));
+        let Some((launch, most)) = launch.and_then(|launch| Some((launch, launch.units?))) else {
+            return false;
+        };
+        let sold = launch.units_in(self.standing().flat_map(|(_, units)| units));
+        sold + launch.units_in(so_far) + quantity > most
+    }
+
+    /// Returns the units of each order that stands.
+    fn standing(&self) -> impl Iterator<Item = (&Order, &Units)> {
+        let placed = self.orders.iter().filter(|(_, (state, _))| *state == "placed");
+        placed.map(|(order, (_, units))| (order, units))
     }
 
     /// Returns the price that the transaction read. Of the possible prices, it is the one that the
@@ -107,5 +151,12 @@ impl Shop {
     /// Returns the available units by row.
     pub(super) fn available(&self) -> &BTreeMap<i64, i64> {
         &self.available
+    }
+}
+
+impl Launch {
+    /// Returns the units of its rows.
+    fn units_in<'a>(&self, units: impl IntoIterator<Item = &'a (i64, i64)>) -> i64 {
+        units.into_iter().filter(|(row, _)| self.rows.contains(row)).map(|(_, units)| units).sum()
     }
 }

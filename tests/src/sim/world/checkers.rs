@@ -32,9 +32,11 @@ impl World {
             if settling >= limits.settling_max {
                 cloud.overflowed_at = Some(self.now);
             }
-            let max_of = |class| limits.max_of(class) + windows;
-            let [writes_max, questions_max] = RequestClass::ALL.map(max_of);
-            let all_max = limits.queue_max + limits.questions_max + windows;
+            // For brands below their shares, a queue may be above its limit by the sum of all
+            // shares: the limit once more, and one request for each brand.
+            let max_of = |class| 2 * limits.max_of(class) + self.shop.brands().len();
+            let [writes_max, questions_max] = RequestClass::ALL.map(|class| max_of(class) + windows);
+            let all_max = RequestClass::ALL.map(max_of).iter().sum::<usize>() + windows;
             if writes > writes_max + beside
                 || questions > questions_max
                 || unsettled > all_max + beside
@@ -147,6 +149,7 @@ impl World {
                     *match receipt.outcome.code.as_str() {
                         "placed" => &mut counts.placed,
                         "sold-out" => &mut counts.sold_out,
+                        "limit-reached" => &mut counts.limit_reached,
                         "price-changed" => &mut counts.price_changed,
                         "unknown-sku" => &mut counts.unknown_sku,
                         "cancelled" => &mut counts.cancelled,
@@ -282,7 +285,7 @@ impl World {
                     self.violate("P1", format!("caller {id} cannot cancel an order that is there"));
                 }
             }
-            NoEffect::Refused(Refusal::Busy | Refusal::DatabaseDown) => {}
+            NoEffect::Refused(Refusal::Busy | Refusal::DatabaseDown | Refusal::Late) => {}
             NoEffect::Refused(refusal) => {
                 self.violate("ANSWERS", format!("an honest request is refused as {refusal:?}"));
             }

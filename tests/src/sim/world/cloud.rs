@@ -31,6 +31,9 @@ use super::{Event, World, note, stored};
 /// Longest use of a sealing session: a second by the agent's clock, which drifts.
 const SESSION_AGE_MAX: Duration = Duration::from_millis(1_001);
 
+/// Weights of the shop's brands in the cloud agents.
+const WEIGHTS: [usize; 2] = [1, 3];
+
 /// One cloud agent.
 pub(super) struct Cloud {
     /// Number of the process, counted from 0.
@@ -79,9 +82,9 @@ impl Cloud {
         Self {
             life: 0,
             up: true,
-            sender: Sender::new(limits),
+            sender: Sender::with_weights(limits, &WEIGHTS),
             born: Duration::ZERO,
-            payments: Sender::new(limits),
+            payments: Sender::with_weights(limits, &WEIGHTS),
             paying: BTreeMap::new(),
             paid: BTreeMap::new(),
             pay_timer: None,

@@ -54,6 +54,7 @@ impl World {
     /// Passes an input to the core, and carries out its outputs.
     pub(super) fn tell_idc(&mut self, idc: usize, input: Input) {
         let now = self.clock(Host::Idc(idc));
+        self.idcs[idc].agent.set_time(self.now);
         self.idcs[idc].agent.handle(input, now, self.dice.rng());
         let life = self.idcs[idc].life;
         while let Some(output) = self.idcs[idc].agent.poll_output(now) {

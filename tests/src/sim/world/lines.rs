@@ -402,7 +402,11 @@ mod tests {
             let key = [7; 32];
             let cancel = Cancel { key: Bytes::copy_from_slice(&key), ..Cancel::default() };
             let kind = Some(to_idc::Kind::Cancel(cancel));
-            world.send_request(link, 0, &ToIdc { request: 1, kind, sequence: 1, trace: None });
+            world.send_request(
+                link,
+                0,
+                &ToIdc { request: 1, kind, sequence: 1, trace: None, remaining_millis: None },
+            );
             assert_eq!(world.spoilt.contains(&key), expected, "late {late}, lost {lost}");
         }
     }

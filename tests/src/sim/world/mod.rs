@@ -314,10 +314,12 @@ impl World {
             look_ups_at_once: usize::try_from(dice.between(1..=4)).unwrap_or(1),
         };
         let ledger = ModelDatabase::new(shop.for_sale(), LOCK_TIMEOUT, AWAITED_FOR);
+        shop.launched().for_each(|launch| ledger.launch(launch));
         match sabotage {
             Some(Sabotage::AcknowledgeBeforeCommit) => ledger.acknowledge_before_commit(),
             Some(Sabotage::OvertakingCancels) => ledger.mislead(),
             Some(Sabotage::OverwriteStock) => ledger.overwrite_stock(),
+            Some(Sabotage::ForgetPurchases) => ledger.forget_purchases(),
             Some(Sabotage::PayTwice) => ledger.break_payments(Broken::ForgetsCharges),
             Some(Sabotage::ForgetPayments) => ledger.break_payments(Broken::ForgetsRequests),
             Some(Sabotage::CountRefundsTwice) => ledger.break_payments(Broken::DoubtsRefunds),
@@ -343,7 +345,7 @@ impl World {
             sabotage,
             faults_until: Duration::ZERO,
             finding_out: false,
-            history: History::new(&shop.stock),
+            history: History::new(&shop.stock, &shop.launches),
             receipts: Receipts::under(&keys.pinned.to_string()),
             shop,
             sender_limits,

@@ -460,8 +460,10 @@ impl World {
         self.check_payment_denied(attempt, refusal);
         self.payment_world.attempts[attempt].denied = true;
         let refusal = refusal.filter(|refusal| {
-            let for_now =
-                matches!(refusal, Refusal::Busy | Refusal::DatabaseDown | Refusal::PaymentInProgress);
+            let for_now = matches!(
+                refusal,
+                Refusal::Busy | Refusal::DatabaseDown | Refusal::Late | Refusal::PaymentInProgress
+            );
             // The first use of a key decides its request. Another use of it says nothing about the
             // outcome.
             !for_now && *refusal != Refusal::KeyReused

@@ -356,7 +356,7 @@ impl World {
                     .filter(|row| rows.iter().any(|of| of.payment == row.payment));
                 *currency != "KRW" || rows.iter().all(|row| *amount > row.amount) || of.count() > 0
             }
-            (Some(Refusal::Busy | Refusal::DatabaseDown) | None, _) => true,
+            (Some(Refusal::Busy | Refusal::DatabaseDown | Refusal::Late) | None, _) => true,
             (Some(_), _) => false,
         };
         if !fits {

@@ -202,6 +202,7 @@ impl World {
     pub(super) fn payment_comes(&mut self, idc: usize, link: LinkId, message: ToIdc) {
         let keys = self.keys.folders[idc].ring.clone();
         let here = &mut self.idcs[idc];
+        here.payment_core.set_time(self.now);
         here.payment_core.handle_message(link, message, &keys, |order| here.agent.is_writing(order));
         self.do_payment_core_outputs(idc);
     }
@@ -212,8 +213,11 @@ impl World {
             match output {
                 Output::Ask(token, asked, coming) => {
                     let asked = self.brand_of(asked);
+                    let until = self.idcs[idc].payment_core.until(token);
+                    let until = until.map(|until| self.payment_world.began + until);
                     let Some(service) = self.idcs[idc].service.clone() else { continue };
-                    let work = async move { TaskResult::Served(token, service.serve(asked, coming).await) };
+                    let work =
+                        async move { TaskResult::Served(token, service.serve(asked, coming, until).await) };
                     self.begin_task(idc, Kind::Asked, work);
                 }
                 Output::Send(Sent { link, message, .. }) => {
@@ -585,11 +589,12 @@ impl World {
     ) {
         let idc = self.dice.index(self.idcs.len());
         let (ledger, outside) = (self.ledger.clone(), self.payment_world.outside.clone());
+        let request_lasts = self.payment_world.limits.request_lasts();
         self.counts.resolved_by_hand += 1;
         note!(self, "an operator says of {id}, refund {refund:?}: moved {moved}");
         self.begin_task(idc, Kind::Operator, async move {
             let reason = code("TICKET_4711");
-            let verdict = OperatorDecision { moved, amount, reason: &reason };
+            let verdict = OperatorDecision { moved, amount, reason: &reason, request_lasts };
             let operator =
                 Operator { audit: &outside, who: Word::of("uid:1000/op"), reason: &reason, refund };
             let said = operator::resolve(&ledger, order, id, verdict, &operator).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bridge_idc::orders::store::model::{OutcomeColumns, StoredOrder};
+use bridge_protocol::domain::outcome::LaunchRefusal;
 use bridge_protocol::receipt::Receipt;
 
 use super::super::reference::history::Stored;
@@ -16,6 +17,7 @@ const ENCRYPTION_KEY: [u8; 32] = [1 ^ (3 << 5); 32];
 /// Converts a row of `outcomes`.
 pub(super) fn row(columns: &OutcomeColumns) -> Row {
     let OutcomeColumns { outcome, sku, price, currency, position, committed_at, .. } = columns;
+    let limit = columns.customer_limit.zip(columns.bought);
     Row {
         brand: columns.brand.clone(),
         key: columns.key.as_slice().try_into().unwrap_or_default(),
@@ -25,6 +27,7 @@ pub(super) fn row(columns: &OutcomeColumns) -> Row {
             sku: sku.clone(),
             price: *price,
             currency: currency.clone(),
+            limit,
         },
         position: *position,
         committed_at: *committed_at,
@@ -43,6 +46,10 @@ pub(super) fn certified(receipt: &Receipt) -> Row {
             sku: receipt.outcome.sku().map(|sku| sku.as_str().to_owned()),
             price: price.map(|price| price.amount()),
             currency: price.map(|price| price.currency().to_string()),
+            limit: match receipt.outcome.launch_refusal() {
+                Some(LaunchRefusal::LimitReached { limit, bought }) => Some((limit, bought)),
+                Some(LaunchRefusal::NotOpen { .. }) | None => None,
+            },
         },
         position: receipt.position,
         committed_at: receipt.committed_at.get(),

@@ -142,7 +142,8 @@ mod tests {
     use super::*;
 
     fn frame(kind: to_idc::Kind) -> Bytes {
-        let message = ToIdc { request: 1, kind: Some(kind), sequence: 1, trace: None };
+        let message =
+            ToIdc { request: 1, kind: Some(kind), sequence: 1, trace: None, remaining_millis: None };
         to_bytes(&message, ORDER_FRAME_BYTES_MAX).expect("small")
     }
 

@@ -10,7 +10,6 @@
 //! drives the connections.
 
 mod tally;
-mod wire;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -28,9 +27,9 @@ use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use crate::testkit::http::percent_encoded;
+use crate::testkit::wire::{Connection, NoAnswer, WireAnswer};
 
 pub use tally::{Flaw, Report, Slice};
-use wire::{Connection, NoAnswer, ViewAnswer};
 
 /// One answer in this many is parsed as JSON. All answers are checked.
 const PARSED: u64 = 64;
@@ -287,7 +286,7 @@ impl Browser {
     /// Makes one read that was due at `since`. Returns the time of its answer.
     async fn read(&mut self, read: &Read, since: Duration) -> Result<Duration, Flaw> {
         self.answers += 1;
-        let answer = self.connection.get(&read.request).await.map_err(|error| match error {
+        let answer = self.connection.send(&read.request).await.map_err(|error| match error {
             NoAnswer::Connect(_) => Flaw::NoConnection,
             NoAnswer::Lost => Flaw::NoAnswer,
             NoAnswer::Unreadable => Flaw::Unreadable,
@@ -300,7 +299,7 @@ impl Browser {
 }
 
 /// Checks an answer. Returns its position and age.
-fn judge(answer: &ViewAnswer<'_>, mark: &str, parse: bool) -> Result<(u64, u64), Flaw> {
+fn judge(answer: &WireAnswer<'_>, mark: &str, parse: bool) -> Result<(u64, u64), Flaw> {
     if answer.status != 200 {
         return Err(Flaw::Status(answer.status));
     }
@@ -444,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_cut_is_no_json() {
-        let answer = |body| ViewAnswer { status: 200, position: Some(1), fell: false, age: Some(0), body };
+        let answer = |body| WireAnswer { status: 200, position: Some(1), fell: false, age: Some(0), body };
         assert_eq!(judge(&answer(br#"{"product":"A""#), r#""product":"A""#, true), Err(Flaw::NoJson));
         assert_eq!(judge(&answer(br#"{"product":"A""#), r#""product":"A""#, false), Ok((1, 0)));
     }

@@ -199,8 +199,13 @@ mod tests {
 
     fn ask() -> Vec<u8> {
         let ask = Ask { brand: "shoes".into(), order: vec![7; 16].into(), key: Some(vec![8; 32].into()) };
-        let message =
-            ToIdc { request: 300, kind: Some(to_idc::Kind::Ask(ask)), sequence: u64::MAX, trace: None };
+        let message = ToIdc {
+            request: 300,
+            kind: Some(to_idc::Kind::Ask(ask)),
+            sequence: u64::MAX,
+            trace: None,
+            remaining_millis: None,
+        };
         frame::to_bytes(&message, 1024).expect("it is short")[frame::HEADER_BYTES..].to_vec()
     }
 

@@ -1,5 +1,5 @@
 //! The bare server: hyper's HTTP/1.1 on one current-thread runtime for each core, with one answer
-//! to every request.
+//! to every request, or with another one to reads of the stock.
 //!
 //! Its cost of a read is the least that any server made of the same parts can have. It is built in
 //! the same profile as the agents and has the same allocator. It is also the origin that fills the
@@ -17,8 +17,9 @@ use bytes::Bytes;
 use http::header::{
     AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TRANSFER_ENCODING, VARY,
 };
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -52,6 +53,17 @@ pub struct Options {
     /// JSON file with the answer.
     #[arg(long)]
     answer: PathBuf,
+
+    /// JSON file with the answer to reads of the stock [default: the same].
+    #[arg(long)]
+    stock: Option<PathBuf>,
+}
+
+/// An answer as a serving thread keeps it.
+#[derive(Clone)]
+struct Kept {
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 /// An answer that never changes.
@@ -125,6 +137,10 @@ impl FixedAnswer {
         serde_json::from_slice(&text).with_context(|| format!("{} is no answer", file.display()))
     }
 
+    fn kept(&self) -> Result<Kept> {
+        Ok(Kept { headers: self.headers()?, body: Bytes::from(self.body.clone()) })
+    }
+
     /// Returns the headers, without those that a server adds by itself.
     pub(super) fn headers(&self) -> Result<HeaderMap> {
         let mut headers = HeaderMap::new();
@@ -143,12 +159,13 @@ impl FixedAnswer {
 /// Fails if the server cannot listen.
 pub(super) fn serve(options: &Options) -> Result<()> {
     let answer = FixedAnswer::read(&options.answer)?;
-    let headers = answer.headers()?;
+    let stock = options.stock.as_deref().map(FixedAnswer::read).transpose()?;
     let mut workers = Vec::new();
     for _ in 0..options.workers.get() {
-        // Each thread has a copy, so that threads share no reference count.
-        let (listen, headers, body) = (options.listen, headers.clone(), Bytes::from(answer.body.clone()));
-        workers.push(thread::spawn(move || work(listen, &headers, &body)));
+        // Each thread has copies, so that threads share no reference count.
+        let (listen, answer) = (options.listen, answer.kept()?);
+        let stock = stock.as_ref().map(FixedAnswer::kept).transpose()?;
+        workers.push(thread::spawn(move || work(listen, &answer, stock.as_ref())));
     }
     for worker in workers {
         worker.join().map_err(|_| anyhow!("a serving thread ended"))??;
@@ -156,7 +173,7 @@ pub(super) fn serve(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn work(listen: SocketAddr, headers: &HeaderMap, body: &Bytes) -> Result<()> {
+fn work(listen: SocketAddr, answer: &Kept, stock: Option<&Kept>) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(async {
         let listener = bind(listen).with_context(|| format!("listen on {listen}"))?;
@@ -164,8 +181,10 @@ fn work(listen: SocketAddr, headers: &HeaderMap, body: &Bytes) -> Result<()> {
             // An error concerns only the connection that was to be accepted.
             let Ok((stream, _)) = listener.accept().await else { continue };
             stream.set_nodelay(true).context("set up a connection")?;
-            let (headers, body) = (headers.clone(), body.clone());
-            let service = service_fn(move |_| {
+            let (answer, stock) = (answer.clone(), stock.cloned());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let stock = stock.as_ref().filter(|_| request.uri().path().ends_with("/stock"));
+                let Kept { headers, body } = stock.unwrap_or(&answer);
                 let mut response = Response::new(Full::new(body.clone()));
                 *response.headers_mut() = headers.clone();
                 async { Ok::<_, Infallible>(response) }

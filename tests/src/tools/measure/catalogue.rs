@@ -19,7 +19,8 @@ pub(super) const SEED: u64 = 1;
 const CATEGORIES: (usize, usize) = (12, 8);
 /// Words of a description. They make up most of a product's length.
 const WORDS: usize = 72;
-const UNITS: u64 = 100;
+/// Units of each variant. No bench sells as many.
+const UNITS: u64 = 10_000_000;
 
 const ENGLISH: &str = "light warm woven brushed cotton linen wool leather classic relaxed fitted tapered padded soft \
 durable breathable everyday evening trail city seasonal limited recycled handmade";

@@ -107,6 +107,7 @@ fn rows(pairs: Vec<Pair>) -> Vec<Row> {
         pairs,
         target: Some(target),
         loads: None,
+        notes: Vec::new(),
     };
     vec![
         row("freshness_p50_vs_standby", Middle::Median, pairs.clone(), Target::Ratio(1_000)),

@@ -17,10 +17,10 @@ impl Report {
             let _written = line(&mut text, row);
         }
         for row in &self.rows {
-            let loads: Vec<_> =
-                row.loads.iter().flat_map(|loads| &loads.all).map(|at| at_load(at, row)).collect();
-            if !loads.is_empty() {
-                let _written = write!(text, "\n- `{}` {}", row.name, loads.join("; "));
+            let loads = row.loads.iter().flat_map(|loads| &loads.all).map(|at| at_load(at, row));
+            let more: Vec<_> = loads.chain(row.notes.iter().cloned()).collect();
+            if !more.is_empty() {
+                let _written = write!(text, "\n- `{}` {}", row.name, more.join("; "));
             }
         }
         text.push('\n');
@@ -42,6 +42,7 @@ fn line(text: &mut String, row: &Row) -> std::fmt::Result {
     if let (Some(target), Some(reached)) = (row.target, row.reached()) {
         let most = match target {
             Target::Ratio(most) => decimal(most),
+            Target::RatioAtLeast(least) => format!("at least {}", decimal(least)),
             Target::Bridge(most) => format!("{} {}", decimal(most), row.unit),
             Target::BridgeAtLeast(least) => format!("at least {} {}", decimal(least), row.unit),
         };
@@ -63,7 +64,7 @@ mod tests {
             "| `freshness_p99_ms`, ms (p99) | what <we> have: **37.5** (36.0 to 37.5) | **15.5** (15.0 to 15.5) \
              | **0.413** | 9.00 ms, **not** reached |",
             "- `order_time` both at 64 callers: 500.0 and 800.0, ratio 1.60; both at 512 callers: 250.0 and 300.0, \
-             ratio 1.20",
+             ratio 1.20; Bridge <at> 512 callers: PostgreSQL 60.0 us CPU an order",
             "The order of turns was drawn from `--seed 42`.",
         ] {
             assert!(text.lines().any(|it| it == line), "{line:?} is not in\n{text}");

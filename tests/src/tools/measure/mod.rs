@@ -11,6 +11,7 @@
 //! The order of the turns is drawn anew in each round.
 
 // Options and reports.
+mod cpu;
 mod draw;
 mod machine;
 mod markdown;
@@ -33,13 +34,16 @@ mod bridge;
 mod catalogue;
 
 // The benches.
+pub mod fairness;
 mod freshness;
-mod orders;
+pub mod orders;
 pub mod reads;
 mod start;
+pub mod surge;
 mod tunnel;
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::ctrl_c;
@@ -77,6 +81,18 @@ const READ_PRODUCTS: usize = 1_000;
 /// front ends have.
 const CONNECTIONS: [usize; 3] = [16, 64, 256];
 
+/// Loads of orders: clients of the SQL, callers of Bridge, and orders in a batch of PostgreSQL's
+/// own limit.
+const CLIENTS: [usize; 2] = [32, 64];
+const CALLERS: [usize; 2] = [512, 2_000];
+const BATCHES: [usize; 3] = [64, 512, 2_048];
+/// Page views a second in the calm before the surge: thirty times as many are a million a minute.
+const CALM_PER_S: u64 = 560;
+/// Orders a second beside the surge.
+const SURGE_ORDERS_PER_S: u64 = 150;
+/// Most orders of a grown ledger in a quick run.
+const QUICKLY_GROWN: u64 = 200_000;
+
 /// Runs the chosen benches. Progress goes to standard error.
 ///
 /// # Errors
@@ -107,7 +123,7 @@ async fn measure(options: &Options) -> Result<Report> {
         machine::PROFILE
     ));
     let mut draw = Draw::from_seed(seed);
-    let mut rows = Vec::new();
+    let (mut rows, mut plots) = (Vec::new(), Vec::new());
     for bench in options.chosen() {
         // Each bench has its own folder, which is deleted after its processes have ended.
         let dir = tempfile::Builder::new().prefix("bridge-measure-").tempdir();
@@ -129,8 +145,8 @@ async fn measure(options: &Options) -> Result<Report> {
                 let start = start::measure(dir.path(), quick(10_000, 100_000), 3, &mut draw);
                 start.await.context("measure start")?
             }
-            Bench::Tunnel if !options.is_named(bench) && wan::lacks().is_some() => {
-                tell_what_is_left_out();
+            Bench::Tunnel | Bench::Orders if !options.is_named(bench) && wan::lacks().is_some() => {
+                tell_what_is_left_out(bench);
                 Vec::new()
             }
             Bench::Tunnel => {
@@ -140,21 +156,71 @@ async fn measure(options: &Options) -> Result<Report> {
                 Box::pin(tunnel).await.context("measure the tunnel")?
             }
             Bench::Orders => {
-                let (rounds, share) = (quick(3, 9), quick(4, 1));
-                let with_and_without = orders::measure(dir.path(), rounds, share, &mut draw);
-                with_and_without.await.context("measure orders")?
+                Box::pin(place(options, dir.path(), &mut draw)).await.context("measure orders")?
+            }
+            Bench::Fairness => {
+                let program = std::env::current_exe().context("find this program")?;
+                let effort = fairness::Effort {
+                    rounds: quick(3, 5),
+                    seconds: quick(3, 10) as u64,
+                    brands: 100,
+                    floods: 16,
+                    callers: 512,
+                };
+                let measured = fairness::measure(&program, dir.path(), effort, &mut draw);
+                Box::pin(measured).await.context("measure fairness")?
+            }
+            Bench::Surge => {
+                let program = std::env::current_exe().context("find this program")?;
+                let seconds = |few: usize, many: usize| Duration::from_secs(quick(few, many) as u64);
+                let effort = surge::Effort {
+                    rounds: quick(1, 3),
+                    calm: seconds(3, 15),
+                    held: seconds(6, 60),
+                    decay: seconds(3, 20),
+                    calm_per_s: CALM_PER_S,
+                    orders_per_s: SURGE_ORDERS_PER_S,
+                    products: READ_PRODUCTS,
+                };
+                let measured = surge::measure(&program, dir.path(), effort, &mut draw);
+                let (rows, own_plots) = Box::pin(measured).await.context("measure the surge")?;
+                plots.extend(own_plots);
+                rows
             }
             Bench::All => Vec::new(),
         });
     }
     // Read last, because all programs are installed by now.
-    Ok(Report { machine: Machine::this(options.quick).await, seed, rows })
+    Ok(Report { machine: Machine::this(options.quick).await, seed, rows, plots })
 }
 
-fn tell_what_is_left_out() {
+fn tell_what_is_left_out(bench: Bench) {
     if let Some(lack) = wan::lacks() {
-        progress::tell(&format!("the tunnel is left out: there is no WAN of IP packets without {lack}"));
+        let what = if bench == Bench::Tunnel { "the tunnel is" } else { "orders are" };
+        progress::tell(&format!("{what} left out: there is no WAN of IP packets without {lack}"));
     }
+}
+
+/// Measures orders: the cost of the audit log, the growth of the ledger, or both sides of the line.
+async fn place(options: &Options, dir: &std::path::Path, draw: &mut Draw) -> Result<Vec<Row>> {
+    let quick = |few: usize, many: usize| if options.quick { few } else { many };
+    let length = Duration::from_millis(quick(1_500, 4_000) as u64);
+    if options.without_audit {
+        return orders::audit::measure(dir, quick(3, 9), quick(4, 1), draw).await;
+    }
+    if let Some(number) = options.grown {
+        let number = if options.quick { number.min(QUICKLY_GROWN) } else { number };
+        return orders::grown::measure(dir, number, quick(3, 9), length, draw).await;
+    }
+    let effort = orders::Effort {
+        rounds: quick(3, 5),
+        length,
+        clients: &CLIENTS,
+        callers: &CALLERS,
+        batches: &BATCHES,
+        scenes: &[],
+    };
+    orders::measure(dir, effort, draw).await
 }
 
 /// Measures reads of one product, on all servers.

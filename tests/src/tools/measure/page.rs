@@ -37,6 +37,9 @@ impl Report {
             // Writing to a string cannot fail.
             let _written = section(&mut page, row);
         }
+        for plot in &self.plots {
+            let _written = writeln!(page, "<section>{}</section>", plot.svg());
+        }
         page.push_str("</body></html>\n");
         page
     }
@@ -46,19 +49,17 @@ fn section(page: &mut String, row: &Row) -> std::fmt::Result {
     let p99 = if row.middle == Middle::P99 { ", p99" } else { "" };
     write!(page, "<section><h2>{}</h2><p>ratio {}", row.name, decimal(row.ratio()))?;
     if let (Some(target), Some(reached)) = (row.target, row.reached()) {
-        let target = match target {
-            Target::Ratio(most) => format!("ratio at most {}", decimal(most)),
-            Target::Bridge(most) => format!("Bridge at most {} {}", decimal(most), escaped(&row.unit)),
-            Target::BridgeAtLeast(least) => {
-                format!("Bridge at least {} {}", decimal(least), escaped(&row.unit))
-            }
-        };
+        let ratio = if matches!(target, Target::Ratio(_) | Target::RatioAtLeast(_)) { "ratio " } else { "" };
+        let target = format!("{ratio}{}", escaped(&target.said(&row.unit, decimal)));
         let (class, reached) = if reached { ("reached", "reached") } else { ("missed", "not reached") };
         write!(page, ", <span class=\"{class}\">target {reached}</span> ({target})")?;
     }
     write!(page, "; {} rounds, {}{p99}</p>", row.pairs.len(), escaped(&row.unit))?;
     for at in row.loads.iter().flat_map(|loads| &loads.all) {
         write!(page, "<p class=\"soft\">{}</p>", escaped(&at_load(at, row)))?;
+    }
+    for note in &row.notes {
+        write!(page, "<p class=\"soft\">{}</p>", escaped(note))?;
     }
     bars(page, row)?;
     writeln!(page, "{}</section>", rounds(row).svg())
@@ -68,7 +69,7 @@ fn section(page: &mut String, row: &Row) -> std::fmt::Result {
 fn bars(page: &mut String, row: &Row) -> std::fmt::Result {
     let (baseline, bridge) = (row.baseline(), row.bridge());
     let most = row.target.map(|target| match target {
-        Target::Ratio(most) => baseline as f64 * most as f64 / 1_000.0,
+        Target::Ratio(limit) | Target::RatioAtLeast(limit) => baseline as f64 * limit as f64 / 1_000.0,
         Target::Bridge(limit) | Target::BridgeAtLeast(limit) => limit as f64,
     });
     let longest = most.unwrap_or(0.0).max(baseline.max(bridge) as f64).max(1.0);
@@ -127,7 +128,9 @@ mod tests {
             "target not reached",
             "15.0",
             "64 callers",
+            "Bridge &lt;at&gt; 512 callers",
             "seed 42",
+            "reads over time",
         ] {
             assert!(page.contains(part), "{part}");
         }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use super::machine::Machine;
-use super::row::{AtLoad, Loads, Middle, Row, Spread, Target};
+use super::row::{AtLoad, Loads, Middle, Row, Spread};
+use crate::tools::plot::Plot;
 
 /// The report. Its fields are the keys of `--json`.
 #[derive(Debug, Serialize)]
@@ -15,13 +16,16 @@ pub struct Report {
     /// Seed of the order of turns.
     pub(super) seed: u32,
     pub(super) rows: Vec<Row>,
+    /// Plots over time, for the page.
+    #[serde(skip)]
+    pub(super) plots: Vec<Plot>,
 }
 
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let both = |(low, high): Spread| [units(low), units(high)];
         let (baseline, bridge) = self.spreads();
-        let mut row = serializer.serialize_struct("Row", 11)?;
+        let mut row = serializer.serialize_struct("Row", 12)?;
         row.serialize_field("name", self.name)?;
         row.serialize_field("baseline", &units(self.baseline()))?;
         row.serialize_field("bridge", &units(self.bridge()))?;
@@ -33,6 +37,7 @@ impl Serialize for Row {
         row.serialize_field("bridge_spread", &both(bridge))?;
         row.serialize_field("ratio_spread", &self.ratio_spread().map(both))?;
         row.serialize_field("loads", &self.loads)?;
+        row.serialize_field("notes", &self.notes)?;
         row.end()
     }
 }
@@ -76,19 +81,14 @@ impl fmt::Display for Report {
                 write!(f, "   {}", range(spread))?;
             }
             if let (Some(target), Some(reached)) = (row.target, row.reached()) {
-                let of_bridge = |limit| format!("{} {}", decimal(limit), row.unit);
-                let (what, limit) = match target {
-                    Target::Ratio(most) => ("at most", decimal(most)),
-                    Target::Bridge(most) => ("Bridge at most", of_bridge(most)),
-                    Target::BridgeAtLeast(least) => ("Bridge at least", of_bridge(least)),
-                };
                 let reached = if reached { "reached" } else { "NOT reached" };
-                write!(f, "   target: {what} {limit}, {reached}")?;
+                write!(f, "   target: {}, {reached}", target.said(&row.unit, decimal))?;
             }
             writeln!(f)?;
             for at in row.loads.iter().flat_map(|loads| &loads.all) {
                 writeln!(f, "  {}", at_load(at, row))?;
             }
+            row.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))?;
         }
         writeln!(
             f,
@@ -157,7 +157,7 @@ fn units(thousandths: u64) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::row::{Better, Pair};
+    use super::super::row::{Better, Pair, Target};
     use super::*;
 
     /// Returns a report of two rows. One reaches its target.
@@ -171,11 +171,13 @@ pub(super) mod tests {
             pairs: vec![pair(36_000, 15_000), pair(35_000, 14_400), pair(37_500, 15_500)],
             target: Some(target),
             loads: None,
+            notes: Vec::new(),
         };
         let at = |load, baseline, bridge| AtLoad { load, pairs: vec![pair(baseline, bridge)] };
         let loads = ("callers", vec![at(64, 500_000, 800_000), at(512, 250_000, 300_000)]);
         let target = Some(Target::Ratio(1_050));
-        let orders = Row::at_best("order_time", "what <we> have", "us an order", loads, Better::Less, target);
+        let orders = Row::at_best("order_time", "what <we> have", "us an order", loads, Better::Less, target)
+            .noting(["Bridge <at> 512 callers: PostgreSQL 60.0 us CPU an order".to_owned()]);
         Report {
             machine: Machine::of_tests(),
             seed: 42,
@@ -184,6 +186,7 @@ pub(super) mod tests {
                 row("freshness_p99_ms", "ms", Middle::P99, Target::Bridge(9_000)),
                 orders,
             ],
+            plots: vec![Plot { title: "reads over time".to_owned(), ..Plot::default() }],
         }
     }
 
@@ -193,7 +196,7 @@ pub(super) mod tests {
         let expected = serde_json::json!({
             "name": "read_cpu_vs_nginx_cache", "baseline": 36.0, "bridge": 15.0, "ratio": 0.417, "unit": "us", "rounds": 3,
             "against": "what <we> have", "baseline_spread": [35.0, 37.5], "bridge_spread": [14.4, 15.5],
-            "ratio_spread": [0.411, 0.417], "loads": null,
+            "ratio_spread": [0.411, 0.417], "loads": null, "notes": [],
         });
         assert_eq!(json["rows"][0], expected);
         assert_eq!(json["rows"][1]["bridge"], 15.5);
@@ -225,6 +228,7 @@ pub(super) mod tests {
             "  ratio                       0.413   target: Bridge at most 9.00 ms, NOT reached",
             "  Bridge                      300.0   300.0 to 300.0  at 512 callers",
             "  both at 64 callers: 500.0 and 800.0, ratio 1.60",
+            "  Bridge <at> 512 callers: PostgreSQL 60.0 us CPU an order",
             "The order of turns was drawn from --seed 42.",
         ] {
             assert!(text.lines().any(|it| it == line), "{line:?} is not in\n{text}");

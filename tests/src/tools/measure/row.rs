@@ -30,6 +30,8 @@ pub enum Middle {
 pub enum Target {
     /// Bridge takes at most this many thousandths of the baseline's figure.
     Ratio(u64),
+    /// Bridge does at least this many thousandths of the baseline's figure.
+    RatioAtLeast(u64),
     /// Bridge takes at most this, independently of the baseline.
     Bridge(Thousandths),
     /// Bridge does at least this, independently of the baseline.
@@ -87,9 +89,29 @@ pub struct Row {
     pub target: Option<Target>,
     /// The loads, if the bench has any.
     pub loads: Option<Loads>,
+    /// Sentences about the row for people, such as the CPU time of each process.
+    pub notes: Vec<String>,
 }
 
 impl Row {
+    /// Makes a row whose figures are the medians of these rounds.
+    pub(super) fn of_medians(
+        name: &'static str,
+        against: &'static str,
+        unit: &str,
+        pairs: Vec<Pair>,
+        target: Option<Target>,
+    ) -> Row {
+        let (unit, middle) = (unit.to_owned(), Middle::Median);
+        Row { name, against, unit, middle, pairs, target, loads: None, notes: Vec::new() }
+    }
+
+    /// Adds sentences about the row.
+    pub(super) fn noting(mut self, notes: impl IntoIterator<Item = String>) -> Row {
+        self.notes.extend(notes);
+        self
+    }
+
     /// Makes a row in which each side has the load with its best median.
     pub(super) fn at_best(
         name: &'static str,
@@ -113,7 +135,7 @@ impl Row {
         let load = |at: Option<&AtLoad>| at.map_or(0, |at| at.load);
         let (baseline, bridge) = (load(baseline), load(bridge));
         let loads = Some(Loads { of, all, baseline, bridge });
-        Row { name, against, unit: unit.to_owned(), middle: Middle::Median, pairs, target, loads }
+        Row { loads, ..Row::of_medians(name, against, unit, pairs, target) }
     }
 
     /// Returns the baseline's figure.
@@ -156,6 +178,7 @@ impl Row {
     pub fn reached(&self) -> Option<bool> {
         self.target.map(|target| match target {
             Target::Ratio(most) => self.ratio() <= most,
+            Target::RatioAtLeast(least) => self.ratio() >= least,
             Target::Bridge(most) => self.bridge() <= most,
             Target::BridgeAtLeast(least) => self.bridge() >= least,
         })
@@ -172,6 +195,18 @@ impl Row {
 
     fn of(&self, side: impl Fn(&Pair) -> u64) -> Vec<u64> {
         self.pairs.iter().map(side).collect()
+    }
+}
+
+impl Target {
+    /// Returns the target as words, with `decimal` for its figure and the unit of the row.
+    pub(super) fn said(self, unit: &str, decimal: impl Fn(u64) -> String) -> String {
+        match self {
+            Target::Ratio(most) => format!("at most {}", decimal(most)),
+            Target::RatioAtLeast(least) => format!("at least {}", decimal(least)),
+            Target::Bridge(most) => format!("Bridge at most {} {unit}", decimal(most)),
+            Target::BridgeAtLeast(least) => format!("Bridge at least {} {unit}", decimal(least)),
+        }
     }
 }
 
@@ -228,6 +263,7 @@ mod tests {
             pairs: pairs.collect(),
             target,
             loads: None,
+            notes: Vec::new(),
         }
     }
 
@@ -291,6 +327,10 @@ mod tests {
         row.target = Some(Target::BridgeAtLeast(451));
         assert_eq!(row.reached(), Some(true));
         row.target = Some(Target::BridgeAtLeast(452));
+        assert_eq!(row.reached(), Some(false));
+        row.target = Some(Target::RatioAtLeast(451));
+        assert_eq!(row.reached(), Some(true));
+        row.target = Some(Target::RatioAtLeast(452));
         assert_eq!(row.reached(), Some(false));
         row.target = None;
         assert_eq!(row.reached(), None);

@@ -111,12 +111,42 @@ impl Server {
     ///
     /// Fails if the server does not start, or answers differently.
     pub async fn bare(program: &Path, dir: &Path, answer: &FixedAnswer, workers: usize) -> Result<Server> {
+        Server::bare_of(program, dir, answer, None, workers).await
+    }
+
+    /// Starts the bare server with another answer to reads of the stock.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Server::bare`].
+    pub(super) async fn bare_page(
+        program: &Path,
+        dir: &Path,
+        product: &FixedAnswer,
+        stock: &FixedAnswer,
+        workers: usize,
+    ) -> Result<Server> {
+        Server::bare_of(program, dir, product, Some(stock), workers).await
+    }
+
+    async fn bare_of(
+        program: &Path,
+        dir: &Path,
+        answer: &FixedAnswer,
+        stock: Option<&FixedAnswer>,
+        workers: usize,
+    ) -> Result<Server> {
         let address = free_address().context("find a free port")?;
         let file = dir.join("answer.json");
         answer.write(&file)?;
         let mut bare = Command::from(tied::command(program));
         bare.args(["serve-bare", "--listen", &address.to_string(), "--workers", &workers.to_string()]);
         bare.arg("--answer").arg(&file);
+        if let Some(stock) = stock {
+            let file = dir.join("stock.json");
+            stock.write(&file)?;
+            bare.arg("--stock").arg(&file);
+        }
         let mut server = Server::spawn("bare", bare, dir, address)?;
         server.wait_for(PRODUCT, answer).await?;
         Ok(server)

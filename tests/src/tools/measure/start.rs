@@ -112,6 +112,7 @@ fn rows(rounds: &[Round], products: usize) -> Vec<Row> {
             .collect(),
         target: target.map(Target::Bridge),
         loads: None,
+        notes: Vec::new(),
     };
     vec![
         row("start_cold_100k_s", "logical replication", |round| (round.copy, round.cold), Some(2_000)),

@@ -221,6 +221,7 @@ fn rows(measured: &[AtLoss; 2]) -> Vec<Row> {
         pairs: at.pairs(figure),
         target,
         loads: None,
+        notes: Vec::new(),
     };
     let (p50, p99): (Figure, Figure) = (|round| round.p50_us, |round| round.p99_us);
     let per_second: Figure = |round| round.per_second;

@@ -34,7 +34,7 @@ const CLOUD: Floors = &[
     ("seal", &["admission", "body_mark", "metrics", "order_link"]),
     ("storefront/audit", &[]),
     ("storefront/paths", &[]),
-    ("storefront/problem", &[]),
+    ("storefront/problem", &["admission"]),
     ("storefront/state", &["body_mark", "config", "metrics", "order_link", "seal"]),
     ("storefront/connection", &["config", "metrics"]),
     ("storefront/reads", &["metrics", "replica", "storefront/problem"]),
@@ -153,6 +153,7 @@ const RUNTIME: Floors = &[
     ("transport", &["address", "clock", "config", "telemetry", "whole_file"]),
     ("identity", &["clock", "config", "expiry", "private", "reloaded_files", "telemetry", "transport"]),
     ("tunnel", &["audit_log", "clock", "config", "expiry", "identity", "shutdown", "telemetry", "transport"]),
+    ("check", &["audit_log", "config", "folder", "tunnel"]),
 ];
 
 /// The parts of bridge-idc. A folder's own name stands for what its `mod.rs` declares, such as the
@@ -211,6 +212,7 @@ const IDC: Floors = &[
     ("orders/planner", &["vault"]),
     ("orders/open", &["orders/planner", "vault"]),
     ("orders/store", &["database", "orders/planner", "payments", "payments/store", "vault"]),
+    ("launches", &["database", "orders/store"]),
     ("orders/log_entry", &["orders/planner", "orders/store"]),
     ("orders/receipt", &["orders/store"]),
     ("orders/traces", &["orders/store"]),
@@ -265,7 +267,10 @@ const IDC: Floors = &[
     ("config", &["database", "payments/config"]),
     ("compare", &["orders/store", "payments"]),
     ("served_before", &["config", "orders/store"]),
-    ("readiness", &["catalogue/sequencer", "orders/core", "orders/denied", "orders/driver"]),
+    (
+        "readiness",
+        &["catalogue/sequencer", "orders/core", "orders/denied", "orders/driver", "orders/store", "vault"],
+    ),
     (
         "serve",
         &[
@@ -295,6 +300,7 @@ const IDC: Floors = &[
             "compare",
             "config",
             "import_file",
+            "launches",
             "orders/store",
             "payments",
             "payments/audit",

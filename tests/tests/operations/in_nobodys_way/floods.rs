@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bridge_tests::testkit::dba::Dba;
+use bridge_tests::testkit::http::Client;
 use bridge_tests::testkit::plan::OrderStep;
 use bridge_tests::testkit::site::Site;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::{ON_ONE_CONNECTION, requests_under_way};
-use crate::common::{Shop, configure, postgres, site_on, until};
+use crate::common::{Shop, configure, metric, postgres, site_on, until};
 
 /// Makes each batch of orders take 50 ms.
 const SLOW_COMMITS: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
@@ -112,11 +113,110 @@ async fn another_brands_order_waits_for_no_flood_at_the_committers() -> Result<(
     b.close(&site, 1, [1, 0, 0]).await
 }
 
+/// Transactions of a DBA that hold a row of stock, one of each brand.
+const HELD: [&str; 2] = [
+    "BEGIN; SELECT s.* FROM stock s JOIN skus k USING (sku_id) \
+    WHERE k.brand = 'a' AND k.sku = 'SHOE-270' FOR UPDATE",
+    "BEGIN; SELECT s.* FROM stock s JOIN skus k USING (sku_id) \
+    WHERE k.brand = 'b' AND k.sku = 'SHOE-270' FOR UPDATE",
+];
+
+/// Two orders may wait for held rows, and orders of one brand wait already.
+#[tokio::test]
+async fn orders_for_a_held_row_refuse_no_other_brand() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a", "b"]).await?;
+    configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "2s")?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.window_max", 8)?;
+    let bridge = site.start().await?;
+    let mut held = Vec::new();
+    for transaction in HELD {
+        let mut dba = Dba::connect(site.database()).await?;
+        dba.execute(transaction).await?;
+        held.push(dba);
+    }
+    let (mut a, mut b) = (Shop::open(&site, "a"), Shop::open(&site, "b"));
+    let mut flood = JoinSet::new();
+    for _ in 0..4 {
+        let (order, mut shop) = (a.order(&[(0, 1)]), Shop::open(&site, "a"));
+        flood.spawn(async move { shop.place(&order.key, order.body).await });
+    }
+    until("the queues of held rows are full", async || {
+        let metrics = bridge.idc.metrics().await?;
+        Ok(metric(&metrics, "bridge_queue_depth{queue=\"held\"}")? == 2
+            && metric(&metrics, "bridge_queue_limit{queue=\"held\"}")? == 2)
+    })
+    .await?;
+    let answer = b.place_new(&[(0, 1)]).await?;
+    ensure!(answer.status == 202, "the order is answered {}: {}", answer.status, answer.json());
+    let mut answers = Vec::new();
+    while let Some(answer) = flood.join_next().await {
+        answers.push(answer??.status);
+    }
+    answers.sort_unstable();
+    ensure!(answers == [202, 202, 503, 503], "the flood is answered {answers:?}");
+    for mut dba in held {
+        dba.execute("COMMIT").await?;
+    }
+    let place = answer.header("location").context("no Location")?.to_owned();
+    ensure!(b.resolved(&place).await?["state"] == "placed");
+    b.close(&site, 1, [1, 0, 0]).await
+}
+
+/// Returns the limit of a brand in a cloud agent's status, if it has one.
+async fn limit_of(site: &Site, brand: &str) -> Result<Option<u64>> {
+    let status = Client::new(site.cloud.admin).get("/status", None).await?.json();
+    let credits = status["credits"].as_array().context("no credits")?.clone();
+    Ok(credits.iter().find(|credit| credit["brand"] == brand).and_then(|credit| credit["limit"].as_u64()))
+}
+
+#[tokio::test]
+async fn a_slow_database_limits_the_flood_and_no_other_brand() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a", "b"]).await?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.committers", 1)?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.batch_max", 4)?;
+    let _bridge = site.start().await?;
+    Dba::connect(site.database()).await?.execute(SLOW_COMMITS).await?;
+
+    let (mut a, mut b) = (Shop::open(&site, "a"), Shop::open(&site, "b"));
+    let flood = Arc::new(Flood::default());
+    // The queues have room for all of them. Only the limit refuses some.
+    let mut buyers = flood.begin(&site, &mut a, FLOOD).await?;
+    until("the flood has a limit", async || {
+        while let Some(buyer) = buyers.try_join_next() {
+            buyer??;
+        }
+        Ok(limit_of(&site, "a").await?.is_some_and(|limit| limit < WAITING as u64))
+    })
+    .await?;
+    let mut later = Vec::new();
+    for _ in 0..2 {
+        later.push(flood.begin(&site, &mut a, ON_ONE_CONNECTION).await?);
+        let answer = b.place_new(&[(0, 1)]).await?;
+        ensure!(answer.status == 201, "the order is answered {}: {}", answer.status, answer.json());
+        ensure!(limit_of(&site, "b").await?.is_none());
+    }
+    until("a buyer is refused with the limit", async || Ok(flood.limited.load(Ordering::Relaxed) > 0))
+        .await?;
+    let idc = Client::new(site.idc.admin).get("/status", None).await?.json();
+    let limits = idc["limits_of_a_cloud_agent"].as_array().context("no limits")?;
+    ensure!(limits.len() == 1 && limits[0]["brand"] == "a", "{limits:?}");
+    flood.is_over.store(true, Ordering::Relaxed);
+    drop((buyers, later));
+    until("the limit goes with the flood", async || Ok(limit_of(&site, "a").await?.is_none())).await?;
+    b.close(&site, 2, [2, 0, 0]).await
+}
+
 /// Counts of the flood's answers.
 #[derive(Default)]
 struct Flood {
     placed: AtomicUsize,
     refused: AtomicUsize,
+    /// Refusals that name the brand's limit.
+    limited: AtomicUsize,
     is_over: AtomicBool,
 }
 
@@ -167,6 +267,12 @@ async fn buy(
         let problem: Value = serde_json::from_slice(&body)?;
         ensure!(head.status == 503 && problem["type"] == "/problems/busy", "{} {problem}", head.status);
         flood.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(limit) = head.headers.get("ratelimit") {
+            let (limit, policy) = (limit.to_str()?, head.headers.get("ratelimit-policy"));
+            let policy = policy.context("no policy")?.to_str()?;
+            ensure!(limit.starts_with("\"orders\";r=0;t=") && policy.starts_with("\"orders\";q="));
+            flood.limited.fetch_add(1, Ordering::Relaxed);
+        }
         let after = head.headers.get("retry-after").context("no retry-after")?.to_str()?.parse()?;
         if flood.is_over.load(Ordering::Relaxed) {
             return Ok(());

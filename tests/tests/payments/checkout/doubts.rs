@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bridge_tests::testkit::dba::Dba;
 use bridge_tests::testkit::http::Client;
 use bridge_tests::testkit::sandbox::{Mischief, Webhooks};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -88,6 +88,14 @@ async fn webhooks_end_a_doubt_in_any_order_and_number() -> Result<()> {
     Ok(())
 }
 
+impl Checkout {
+    /// Ends the time in which the gateway may be working on requests to charge.
+    pub(super) async fn no_charge_is_on_its_way(&self) -> Result<()> {
+        let mut shell = Dba::connect(self.site.database()).await?;
+        shell.execute("UPDATE payments SET confirm_until = 1 WHERE state = 'unknown'").await.map(drop)
+    }
+}
+
 #[tokio::test]
 async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
@@ -108,10 +116,11 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
         .idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "he said so"])
         .await;
     ensure!(wrong.is_err_and(|error| format!("{error:#}").contains("--reason must be a code")));
-    let resolved = at
-        .site
-        .idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711", "--json"])
-        .await?;
+    let not_paid = ["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711", "--json"];
+    let early = at.site.idc_command(&not_paid).await;
+    ensure!(early.is_err_and(|error| format!("{error:#}").contains("under way there, until")));
+    at.no_charge_is_on_its_way().await?;
+    let resolved = at.site.idc_command(&not_paid).await?;
     let resolved: Value = serde_json::from_str(&resolved)?;
     ensure!(resolved["state"] == "not_paid" && resolved["code"] == "TICKET_4711", "{resolved}");
     let again = at.pay(&order, "p").await?;
@@ -164,11 +173,12 @@ async fn an_operators_decision_beside_a_hanging_agent_holds_and_leaves_nothing()
     let doubt = at.pay(&order, "p").await?;
     let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
     let resolve = |reason| ["payments", "resolve", &id, "--as", "not-paid", "--reason", reason];
+    at.no_charge_is_on_its_way().await?;
     let mut shell = Dba::connect(at.site.database()).await?;
     shell.execute("PRAGMA busy_timeout = 1000").await?;
 
     let agent = at.bridge.idc.pid().context("the agent has ended")?;
-    kill_process(agent, Signal::STOP)?;
+    stop_outside_its_transactions(agent, &mut shell).await?;
     let early = resolve("TOO_EARLY");
     let mut command = Box::pin(at.site.idc_command(&early));
     let said = loop {
@@ -197,6 +207,30 @@ async fn an_operators_decision_beside_a_hanging_agent_holds_and_leaves_nothing()
     at.agree().await
 }
 
+/// Stops an agent while it does not hold the lock of an SQLite ledger. It takes this lock every
+/// second to renew its lease of the catalogue, and a stopped agent would keep it.
+async fn stop_outside_its_transactions(agent: Pid, shell: &mut Dba) -> Result<()> {
+    until("the agent is stopped outside its transactions", async || {
+        kill_process(agent, Signal::STOP)?;
+        until("all threads are stopped", async || {
+            for thread in std::fs::read_dir(format!("/proc/{}/task", agent.as_raw_nonzero()))? {
+                let status = std::fs::read_to_string(thread?.path().join("status"))?;
+                if !status.contains("State:\tT") {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await?;
+        let is_free = shell.execute("BEGIN IMMEDIATE; ROLLBACK").await.is_ok();
+        if !is_free {
+            kill_process(agent, Signal::CONT)?;
+        }
+        Ok(is_free)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_charge_after_giving_up_is_refunded_and_reported_at_each_step() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
@@ -205,6 +239,7 @@ async fn a_charge_after_giving_up_is_refunded_and_reported_at_each_step() -> Res
     let doubt = at.pay(&order, "p").await?;
     ensure!(doubt.status == 202, "{:?}", doubt.json());
     let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
+    at.no_charge_is_on_its_way().await?;
     at.site.idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711"]).await?;
     let given_up = at.pay(&order, "p").await?;
     at.shop.problem(&given_up, 402, "payment-declined")?;
@@ -245,6 +280,7 @@ async fn an_operator_ends_a_late_charge_that_the_gateway_keeps() -> Result<()> {
     at.sandbox.next([Mischief::Held]);
     let doubt = at.pay(&order, "p").await?;
     let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
+    at.no_charge_is_on_its_way().await?;
     at.site.idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711"]).await?;
     at.sandbox.let_go();
     at.sandbox.next([Mischief::Fine, Mischief::Decline]);

@@ -114,6 +114,7 @@ async fn a_payment_is_resolved_while_the_gateway_is_asked_about_it() -> Result<(
     // The operator decided too early. The gateway charged the order, so the money goes back.
     let (order, id, _) = at.doubt(Mischief::FailAfter).await?;
     at.asks_about(&order, 0).await?;
+    at.no_charge_is_on_its_way().await?;
     ensure!(at.resolve(&id, None, "not-paid").await?.is_none());
     let shown = at.gateway_answers(&id, |shown| shown["state"] == "returned").await?;
     let books = at.sandbox.charges();
@@ -123,6 +124,7 @@ async fn a_payment_is_resolved_while_the_gateway_is_asked_about_it() -> Result<(
     // The gateway has no trace of the payment, so the agent would request the charge again.
     let (order, id, _) = at.doubt(Mischief::FailBefore).await?;
     at.asks_about(&order, 0).await?;
+    at.no_charge_is_on_its_way().await?;
     ensure!(at.resolve(&id, None, "not-paid").await?.is_none());
     let shown = at.gateway_answers(&id, |shown| shown["state"] == "not_paid").await?;
     ensure!(charged(&at.sandbox, &order) == 0, "{shown}");

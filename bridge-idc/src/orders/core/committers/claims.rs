@@ -9,17 +9,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bridge_protocol::domain::{Brand, Sku};
 
-use crate::orders::planner::{Action, Request};
+use crate::orders::planner::{Action, Awaited, Request};
 use crate::orders::store::COMMITTERS_MAX;
 
-/// Needs of a request: its key, its order and its stock. The stock of a cancellation is unknown
-/// here, because only the ledger has the order's lines.
+/// Needs of a request: its key, its order, its stock and its launches. The stock of a cancellation
+/// is unknown here, because only the ledger has the order's lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::orders::core) struct Needs {
     /// Hashes of the request's key and of its order.
     identities: [u64; 2],
     brand: u64,
-    stock: Vec<u64>,
+    /// Hashes of the rows that the request needs: stock, and launches that are known to sell it.
+    rows: Vec<u64>,
 }
 
 impl Needs {
@@ -30,7 +31,7 @@ impl Needs {
         Self {
             identities: [hash(0, request.key.as_bytes()), hash(1, order.as_bytes())],
             brand: hash(2, brand.as_str()),
-            stock: match &request.action {
+            rows: match &request.action {
                 Action::Place(placement) => {
                     placement.terms.lines().iter().map(|line| stock(brand, &line.sku)).collect()
                 }
@@ -39,14 +40,14 @@ impl Needs {
         }
     }
 
-    /// Returns true if this stock is among the known needs.
-    pub(in crate::orders::core) fn has_stock(&self, brand: &Brand, sku: &Sku) -> bool {
-        self.stock.contains(&stock(brand, sku))
+    /// Returns true if this is a row that committers claim, and not among the known needs.
+    pub(in crate::orders::core) fn lacks(&self, awaited: &Awaited) -> bool {
+        row(awaited).is_some_and(|row| !self.rows.contains(&row))
     }
 
-    /// Adds stock that the request turned out to need.
-    pub(super) fn add_stock(&mut self, brand: &Brand, sku: &Sku) {
-        self.stock.push(stock(brand, sku));
+    /// Adds a row that the request turned out to need.
+    pub(super) fn add(&mut self, awaited: &Awaited) {
+        self.rows.extend(row(awaited));
     }
 
     /// Returns the hashes of the request's key and of its order.
@@ -55,7 +56,48 @@ impl Needs {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = u64> {
-        self.identities.into_iter().chain(self.stock.iter().copied())
+        self.identities.into_iter().chain(self.rows.iter().copied())
+    }
+}
+
+/// Launches by the SKUs that they are known to sell, learned from requests that met a launch of
+/// another committer. It only chooses committers: an entry of an ended launch does no harm.
+#[derive(Debug, Default)]
+pub(super) struct KnownLaunches(HashMap<u64, u64>);
+
+/// Most SKUs whose launch is remembered. Beyond that, all are learned again.
+const LAUNCHED_SKUS_MAX: usize = 16_384;
+
+impl KnownLaunches {
+    /// Learns from a request with a single line: the launch sells its SKU. With several lines it is
+    /// unknown which of them the launch sells.
+    pub(super) fn learn(&mut self, request: &Request, awaited: &Awaited) {
+        let (Action::Place(placement), Awaited::Launch { .. }) = (&request.action, awaited) else { return };
+        let ([line], Some(launch)) = (placement.terms.lines(), row(awaited)) else { return };
+        if self.0.len() >= LAUNCHED_SKUS_MAX {
+            self.0.clear();
+        }
+        self.0.insert(stock(&request.brand, &line.sku), launch);
+    }
+
+    /// Adds the launches of a request's SKUs to its needs.
+    pub(super) fn add_to(&self, needs: &mut Needs) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut launches = Vec::from_iter(needs.rows.iter().filter_map(|row| self.0.get(row)).copied());
+        launches.sort_unstable();
+        launches.dedup();
+        needs.rows.extend(launches);
+    }
+}
+
+/// Returns the hash of a row that committers claim.
+fn row(awaited: &Awaited) -> Option<u64> {
+    match awaited {
+        Awaited::Stock { brand, sku } => Some(stock(brand, sku)),
+        Awaited::Launch { brand, launch_id } => Some(hash(4, &(brand.as_str(), launch_id))),
+        Awaited::Order(_) | Awaited::Brand(_) => None,
     }
 }
 
@@ -166,9 +208,9 @@ impl Claims {
     pub(super) fn owner(&self, needs: &Needs) -> usize {
         let identity = needs.identities.iter().find_map(|need| self.claims.get(need));
         let hottest =
-            || needs.stock.iter().filter_map(|need| self.claims.get(need)).max_by_key(|of| of.requests());
+            || needs.rows.iter().filter_map(|need| self.claims.get(need)).max_by_key(|of| of.requests());
         let of_its_brand = || {
-            let requests = self.brands.get(&needs.brand).filter(|_| needs.stock.is_empty())?;
+            let requests = self.brands.get(&needs.brand).filter(|_| needs.rows.is_empty())?;
             (0..self.committers).rev().max_by_key(|committer| requests[*committer])
         };
         identity

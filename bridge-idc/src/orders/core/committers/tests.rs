@@ -2,7 +2,7 @@
 //! committed side by side.
 
 use bridge_protocol::domain::{
-    Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Quantity,
+    Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Quantity, Sku,
 };
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Received, Receiver, Token};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::orders::planner::{Action, Placement};
+use crate::orders::planner::{Action, CustomerTag, Placement};
 use crate::vault::PersonalAtRest;
 
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
@@ -23,7 +23,13 @@ fn committers(count: usize, requests: usize, lines: usize) -> Committers {
 /// Returns a token. The queues pass it on and do not read it.
 fn token() -> Token {
     let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(id(0).as_bytes()), key: None };
-    let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Ask(ask)), sequence: 1, trace: None };
+    let message = ToIdc {
+        request: 1,
+        kind: Some(to_idc::Kind::Ask(ask)),
+        sequence: 1,
+        trace: None,
+        remaining_millis: None,
+    };
     match Receiver::new(8).handle_message(LinkId(1), 0, message) {
         Received::Deliver(token, _) => token,
         other => panic!("{other:?}"),
@@ -49,6 +55,7 @@ fn place(brand: &str, number: u8, skus: &[&str]) -> Request {
     let placement = Placement {
         order: id(number),
         terms: OrderTerms::new(lines, money(0), total, "c".to_owned(), 2_000).unwrap(),
+        customer: CustomerTag::from_bytes([1; 32]),
         personal: PersonalAtRest { key_version: 1, wrapped_key: Vec::new(), fields: Default::default() },
     };
     let key = key(&brand, number);
@@ -60,6 +67,11 @@ fn cancel(brand: &str, number: u8, order: u8) -> Request {
     let brand = Brand::new(brand).unwrap();
     let key = key(&brand, number);
     Request { brand, key, fingerprint: [2; 32], action: Action::Cancel { order: id(order) } }
+}
+
+/// Returns the stock of a SKU of the brand `shoes`.
+fn stock(sku: &str) -> Awaited {
+    Awaited::Stock { brand: Brand::new("shoes").unwrap(), sku: Sku::new(sku).unwrap() }
 }
 
 impl Committers {
@@ -174,12 +186,34 @@ fn a_cancellation_that_met_another_committers_stock_goes_behind_that_stock() {
     assert_ne!(owner, other);
     let mut batch = all.take_all_free(cancels);
     let met = batch.remove(0);
-    let (brand, sku) = (Brand::new("shoes").unwrap(), Sku::new("HOT").unwrap());
-    assert!(!met.ticket.needs.has_stock(&brand, &sku));
-    all.admit_again(met, &brand, &sku);
+    let hot = stock("HOT");
+    assert!(met.ticket.needs.lacks(&hot));
+    all.admit_again(met, &hot);
     let now = all.take_all_free(owner);
-    assert!(now.iter().any(|queued| queued.ticket.needs.has_stock(&brand, &sku)), "{now:?}");
+    assert!(now.iter().any(|queued| !queued.ticket.needs.lacks(&hot)), "{now:?}");
     assert_eq!(now.last().unwrap().pending.request.action.order(), id(200));
+}
+
+#[test]
+fn orders_of_one_launch_go_to_one_committer_once_it_is_known() {
+    let mut all = committers(2, 100, 100);
+    let owner = all.queue(place("shoes", 1, &["S270"]));
+    let other = all.queue(place("shoes", 2, &["S280"]));
+    assert_ne!(owner, other, "nobody knows yet that one launch sells both");
+    let launch = Awaited::Launch { brand: Brand::new("shoes").unwrap(), launch_id: 7 };
+    for committer in [owner, other] {
+        let met = all.take_all_free(committer).remove(0);
+        assert!(met.ticket.needs.lacks(&launch));
+        all.admit_again(met, &launch);
+    }
+    let now: Vec<usize> =
+        (3..9).map(|n| all.queue(place("shoes", n, &[["S270", "S280"][n as usize % 2]]))).collect();
+    assert!(now.iter().all(|committer| *committer == now[0]), "{now:?}");
+    let batch = all.take_all_free(now[0]);
+    assert_eq!(batch.len(), 8, "and all of them in one batch");
+    assert!(batch.iter().all(|queued| !queued.ticket.needs.lacks(&launch)));
+    let ordinary = all.queue(place("shoes", 9, &["SOCKS"]));
+    assert_ne!(ordinary, now[0], "what the launch does not sell goes elsewhere");
 }
 
 #[test]
@@ -285,6 +319,38 @@ fn a_large_basket_takes_no_more_than_its_brands_share() {
     assert_eq!(baskets, [5, 12], "{batch:?}");
 }
 
+/// Baskets that waited for another committer come back all at once.
+#[test]
+fn what_was_passed_over_takes_turns_with_another_brand() {
+    let mut all = committers(2, 4, 100);
+    let owner = all.queue(place("shoes", 1, &["HOT"]));
+    let other = all.queue(place("shoes", 2, &["COLD", "C1", "C2", "C3", "C4"]));
+    let slow = all.take_all_free(other);
+    assert_eq!(all.queue(place("shoes", 3, &["HOT"])), owner);
+    assert_eq!(all.queue(place("socks", 4, &["S"])), owner);
+    for number in 10..30 {
+        assert_eq!(all.queue(place("shoes", number, &["COLD", "HOT"])), owner);
+    }
+    let batch = all.take_all_free(owner);
+    assert_eq!(orders(&batch), [1, 4, 3], "the baskets wait for the other committer");
+    for number in 40..44 {
+        assert_eq!(all.queue(place("socks", number, &["S"])), owner);
+    }
+    end(&mut all, batch);
+    end(&mut all, slow);
+    let mut batches = Vec::new();
+    while all.len() > 0 {
+        let batch = all.take_all_free(owner);
+        batches.extend(orders(&batch));
+        end(&mut all, batch);
+    }
+    let socks: Vec<usize> = (0..batches.len()).filter(|at| batches[*at] >= 40).collect();
+    assert_eq!(socks, [0, 2, 4, 6], "{batches:?}");
+    batches.retain(|order| *order < 40);
+    assert_eq!(batches, Vec::from_iter(10..30), "in the order of admission");
+    assert!(all.claims.is_empty());
+}
+
 /// A step of the property test.
 #[derive(Debug, Clone)]
 enum Step {
@@ -379,16 +445,19 @@ proptest! {
 /// A step of the property test with a database that fails at times.
 #[derive(Debug, Clone)]
 enum DoubtStep {
-    /// Queues an order with one of few keys.
+    /// Queues an order of a brand with one of few keys.
     Place {
+        brand: usize,
         key: u8,
         skus: Vec<u8>,
     },
     Cancel {
+        brand: usize,
         order: u8,
     },
     /// Queues an order in doubt that waited for a held row.
     Doubtful {
+        brand: usize,
         key: u8,
         skus: Vec<u8>,
     },
@@ -406,17 +475,22 @@ enum RequestStep {
     Needs(u8),
 }
 
+/// Brands of the property test, of the same weight.
+const BRANDS: [&str; 3] = ["shoes", "socks", "hats"];
+
 fn doubt_step() -> impl Strategy<Value = DoubtStep> {
     let skus = || prop::collection::btree_set(0..4_u8, 1..3).prop_map(Vec::from_iter);
+    // Most requests are of one brand, so that they often need the same.
+    let brand = || prop_oneof![3 => Just(0), 1 => 0..BRANDS.len()];
     let ends = prop_oneof![
         4 => Just(RequestStep::Ends),
         1 => Just(RequestStep::Unknown),
         1 => (0..4_u8).prop_map(RequestStep::Needs),
     ];
     prop_oneof![
-        4 => (0..4_u8, skus()).prop_map(|(key, skus)| DoubtStep::Place { key, skus }),
-        1 => any::<u8>().prop_map(|order| DoubtStep::Cancel { order }),
-        2 => (0..4_u8, skus()).prop_map(|(key, skus)| DoubtStep::Doubtful { key, skus }),
+        4 => (brand(), 0..4_u8, skus()).prop_map(|(brand, key, skus)| DoubtStep::Place { brand, key, skus }),
+        1 => (brand(), any::<u8>()).prop_map(|(brand, order)| DoubtStep::Cancel { brand, order }),
+        2 => (brand(), 0..4_u8, skus()).prop_map(|(brand, key, skus)| DoubtStep::Doubtful { brand, key, skus }),
         3 => (0..4_usize).prop_map(DoubtStep::Take),
         3 => ((0..4_usize), prop::collection::vec(ends, 5)).prop_map(|(committer, ends)| DoubtStep::End(committer, ends)),
     ]
@@ -425,17 +499,20 @@ fn doubt_step() -> impl Strategy<Value = DoubtStep> {
 impl Committers {
     /// Ends a batch as the order core does.
     fn end_so(&mut self, batch: Vec<Queued>, ends: Vec<RequestStep>) {
-        let brand = Brand::new("shoes").unwrap();
         let mut unknown = Vec::new();
         for (mut queued, end) in batch.into_iter().zip(ends) {
-            let sku = |sku: u8| Sku::new(&format!("S{sku}")).unwrap();
+            let brand = queued.pending.request.brand.clone();
+            let sku = |sku: u8| {
+                let sku = Sku::new(&format!("S{sku}")).unwrap();
+                Awaited::Stock { brand: brand.clone(), sku }
+            };
             match end {
                 RequestStep::Unknown => {
                     queued.pending.doubtful = true;
                     unknown.push(queued);
                 }
-                RequestStep::Needs(more) if !queued.ticket.needs.has_stock(&brand, &sku(more)) => {
-                    self.admit_again(queued, &brand, &sku(more));
+                RequestStep::Needs(more) if queued.ticket.needs.lacks(&sku(more)) => {
+                    self.admit_again(queued, &sku(more));
                 }
                 RequestStep::Ends | RequestStep::Needs(_) => self.leave(queued.ticket),
             }
@@ -445,11 +522,62 @@ impl Committers {
             self.drain_without_effect();
         }
     }
+
+    /// Returns the requests in the queue of a committer.
+    fn queued_at(&self, committer: usize) -> impl Iterator<Item = &Queued> {
+        let queue = &self.queues[committer];
+        queue.passed_over.iter().chain(queue.waiting.iter())
+    }
+
+    /// Returns true if a request of the brand could be taken: it and all earlier ones about its key
+    /// or order need no row of another committer.
+    fn has_ready(&self, committer: usize, brand: &str) -> bool {
+        let mut queued: Vec<&Queued> = self.queued_at(committer).collect();
+        queued.sort_by_key(|queued| queued.ticket.number);
+        let mut wait: Vec<&Queued> = Vec::new();
+        queued.into_iter().any(|queued| {
+            let is_ready = self.claims.is_ready(&queued.ticket.needs, queued.ticket.number)
+                && !wait.iter().any(|other| goes_before(other, queued));
+            if !is_ready {
+                wait.push(queued);
+            }
+            is_ready && queued.brand().as_str() == brand
+        })
+    }
+}
+
+/// Returns true if two requests are about the same key or order, and the first was admitted first.
+fn goes_before(first: &Queued, second: &Queued) -> bool {
+    let [one, other] = [first, second].map(|queued| queued.ticket.needs.identities());
+    first.ticket.number < second.ticket.number && one.iter().any(|about| other.contains(about))
+}
+
+/// For each brand with a request that could be taken: requests of each brand that a committer has
+/// taken since this brand's last turn.
+type Overtaken = [[usize; BRANDS.len()]; BRANDS.len()];
+
+/// Checks the sequence of a batch, and that no brand waits while another one has two turns.
+fn check_turns(all: &Committers, committer: usize, batch: &[Queued], overtaken: &mut Overtaken) {
+    for (at, queued) in batch.iter().enumerate() {
+        let is_early = |other: &Queued| other.brand() == queued.brand() && goes_before(other, queued);
+        assert!(!all.queued_at(committer).any(is_early), "{queued:?} overtakes");
+        assert!(!batch[at + 1..].iter().any(is_early), "{queued:?} overtakes in its batch");
+        let brand = BRANDS.iter().position(|brand| *brand == queued.brand().as_str()).unwrap();
+        overtaken.iter_mut().for_each(|of_a_brand| of_a_brand[brand] += 1);
+        overtaken[brand] = [0; BRANDS.len()];
+    }
+    for (brand, name) in BRANDS.iter().enumerate() {
+        if !all.has_ready(committer, name) {
+            overtaken[brand] = [0; BRANDS.len()];
+        }
+    }
+    assert!(overtaken.as_flattened().iter().all(|turns| *turns <= 1), "{overtaken:?} {all:?}");
 }
 
 proptest! {
     /// Every request ends, also with keys used twice, requests in doubt, and needs that come up
-    /// late.
+    /// late. Requests of a brand about one key or order are taken in the order of admission. Brands
+    /// take turns.
     #[test]
     fn everything_ends_whatever_is_in_doubt_or_needs_more(
         count in 2..5_usize,
@@ -458,30 +586,38 @@ proptest! {
     ) {
         let mut all = committers(count, 5, lines);
         let mut under_way: Vec<Vec<Queued>> = (0..count).map(|_| Vec::new()).collect();
+        let mut overtaken = [Overtaken::default(); 4];
         let mut number = 0_u8;
-        let mut keyed = |keyed: u8, skus: &[u8]| {
+        let mut keyed = |brand: usize, keyed: u8, skus: &[u8]| {
             number += 1;
             let skus: Vec<String> = skus.iter().map(|sku| format!("S{sku}")).collect();
             let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
-            let request = place("shoes", number, &skus);
+            let request = place(BRANDS[brand], number, &skus);
             Request { key: key(&request.brand, keyed), ..request }
         };
         let end = |committer| DoubtStep::End(committer, vec![RequestStep::Ends; 5]);
         let drain = (0..400).flat_map(|round| [end(round % count), DoubtStep::Take(round % count)]);
         for step in steps.into_iter().chain(drain) {
             match step {
-                DoubtStep::Place { key, skus } => drop(all.queue(keyed(key, &skus))),
-                DoubtStep::Cancel { order } => drop(all.queue(cancel("shoes", 9, order % 80))),
-                DoubtStep::Doubtful { key, skus } => {
-                    let request = keyed(key, &skus);
+                DoubtStep::Place { brand, key, skus } => drop(all.queue(keyed(brand, key, &skus))),
+                DoubtStep::Cancel { brand, order } => drop(all.queue(cancel(BRANDS[brand], 9, order % 80))),
+                DoubtStep::Doubtful { brand, key, skus } => {
+                    let request = keyed(brand, key, &skus);
                     let needs = all.needs_of(&request);
                     all.admit(Pending { token: token(), request, doubtful: true }, needs, NOW);
                     all.drain_without_effect();
+                    overtaken = Default::default();
                 }
                 DoubtStep::Take(committer) if committer < count && under_way[committer].is_empty() => {
-                    under_way[committer] = all.take_all_free(committer);
+                    let batch = all.take_all_free(committer);
+                    check_turns(&all, committer, &batch, &mut overtaken[committer]);
+                    under_way[committer] = batch;
                 }
                 DoubtStep::End(committer, ends) if committer < count => {
+                    // After a failure the turns begin anew, with what is in doubt.
+                    if ends.iter().any(|end| matches!(end, RequestStep::Unknown)) {
+                        overtaken = Default::default();
+                    }
                     all.end_so(std::mem::take(&mut under_way[committer]), ends);
                 }
                 DoubtStep::Take(_) | DoubtStep::End(..) => {}

@@ -5,6 +5,7 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Received, Receiver, Token};
 use bridge_protocol::wire::order::{Ask, ToIdc, to_idc};
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -26,7 +27,13 @@ fn up_to(requests: usize) -> BatchLimits {
 /// Returns a token. The queues pass it on and do not read it.
 fn token() -> Token {
     let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(order(0).as_bytes()), key: None };
-    let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Ask(ask)), sequence: 1, trace: None };
+    let message = ToIdc {
+        request: 1,
+        kind: Some(to_idc::Kind::Ask(ask)),
+        sequence: 1,
+        trace: None,
+        remaining_millis: None,
+    };
     match Receiver::new(8).handle_message(LinkId(1), 0, message) {
         Received::Deliver(token, _) => token,
         other => panic!("{other:?}"),
@@ -125,4 +132,145 @@ fn however_many_wait_a_new_one_is_not_compared_with_each() {
         assert!(queues.needed_by(&request("cancel", number)).is_some());
     }
     assert_eq!(queues.len(), 200_000);
+}
+
+fn named(name: &str) -> Brand {
+    Brand::new(name).unwrap()
+}
+
+/// Returns a request of a brand, and the row that it needs.
+fn of_brand(name: &str, sku: &str, number: u32) -> (Awaited, Pending) {
+    let brand = named(name);
+    let key = IdempotencyKey::parse(format!("k{number}").as_bytes()).unwrap().digest(&brand);
+    let action = Action::Cancel { order: order(number) };
+    let request = Request { brand: brand.clone(), key, fingerprint: [1; 32], action };
+    let row = Awaited::Stock { brand, sku: Sku::new(sku).unwrap() };
+    (row, Pending { token: token(), request, doubtful: false })
+}
+
+/// Adds this many requests of a brand. Returns the orders of those that were refused.
+fn add(queues: &mut Queues, name: &str, sku: &str, numbers: std::ops::Range<u32>) -> Vec<OrderId> {
+    let mut refused = Vec::new();
+    for number in numbers {
+        let (row, pending) = of_brand(name, sku, number);
+        refused.extend(queues.push_if_room(row, pending, 8));
+    }
+    orders(&refused)
+}
+
+#[test]
+fn a_brand_within_its_share_takes_the_newest_ones_place() {
+    let weights = [(named("c"), 2)].into_iter().collect();
+    let mut queues = Queues::new(weights);
+    assert_eq!(add(&mut queues, "a", "ONE", 0..5), []);
+    assert_eq!(add(&mut queues, "a", "TWO", 5..10), [8, 9].map(order), "alone it may have everything");
+    assert_eq!(add(&mut queues, "b", "ONE", 20..24), [4, 3, 7, 2].map(order));
+    assert_eq!(add(&mut queues, "b", "ONE", 24..25), [24].map(order), "it has its share");
+    // Of the weights 1, 1 and 2 the last one's share is a half.
+    assert_eq!(add(&mut queues, "c", "ONE", 30..34).len(), 4);
+    assert_eq!(add(&mut queues, "c", "ONE", 34..35), [34].map(order));
+    assert_eq!((queues.len(), add(&mut queues, "a", "ONE", 40..41)), (8, vec![order(40)]));
+    while let Some(turn) = queues.next_turn(up_to(8)) {
+        queues.end_turn(turn.awaited, Vec::new(), Vec::new());
+    }
+    let is_over = (queues.len(), queues.is_empty());
+    assert_eq!(is_over, (0, true), "a queue whose requests left keeps no turn");
+    assert_eq!(add(&mut queues, "a", "ONE", 50..58), []);
+}
+
+#[test]
+fn what_is_tried_stays_and_a_modest_brand_comes_on_top() {
+    let mut queues = Queues::default();
+    // The shares of a third and of a half are rounded down.
+    for (name, numbers, share) in [("a", 0..9, 8), ("b", 10..15, 4), ("c", 20..23, 2)] {
+        let one_more = order(numbers.end - 1);
+        assert_eq!(add(&mut queues, name, "ONE", numbers), [one_more]);
+        assert_eq!(queues.next_turn(up_to(8)).unwrap().requests.len(), share);
+    }
+    for (number, name) in (30..).zip(["d", "e"]) {
+        assert_eq!(add(&mut queues, name, "ONE", number..number + 1), []);
+    }
+    assert_eq!(queues.len(), 16);
+    // The rest of the window stays for requests that need no held row.
+    assert_eq!(add(&mut queues, "f", "ONE", 40..41), [order(40)], "at most twice as many wait");
+}
+
+/// A step of the property test.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Adds a request of a brand that needs one of its rows, and may be in doubt.
+    Add(usize, usize, bool),
+    Turn,
+    /// Ends the oldest turn. Each request ends, waits again, or waits for another row.
+    End(Vec<u8>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..5_usize, 0..3_usize, prop::bool::weighted(0.05))
+            .prop_map(|(brand, sku, doubtful)| Step::Add(brand, sku, doubtful)),
+        1 => Just(Step::Turn),
+        1 => prop::collection::vec(0..3_u8, 4).prop_map(Step::End),
+    ]
+}
+
+proptest! {
+    /// At most twice the limit wait, besides requests in doubt. A brand within its share is refused
+    /// only then. A request that is refused had no effect. Every request ends.
+    #[test]
+    fn shares_of_brands_are_kept_and_the_total_is_bounded(steps in prop::collection::vec(step(), 1..150)) {
+        const MAX: usize = 8;
+        let (names, skus) = (["a", "b", "c", "d", "e"], ["ONE", "TWO", "THREE"]);
+        let mut queues = Queues::new([(named("b"), 3)].into_iter().collect());
+        let (mut turns, mut added, mut ended, mut doubtful) = (VecDeque::new(), 0, 0, 0);
+        for step in steps {
+            match step {
+                Step::Add(brand, sku, in_doubt) => {
+                    let before = queues.len();
+                    let (row, pending) = of_brand(names[brand], skus[sku], added);
+                    let mine = queues.brands.of(&pending.request.brand);
+                    let share = queues.brands.share_of(&pending.request.brand, MAX);
+                    added += 1;
+                    doubtful += usize::from(in_doubt);
+                    let refused = queues.push_if_room(row, Pending { doubtful: in_doubt, ..pending }, MAX);
+                    let Some(refused) = refused else { continue };
+                    ended += 1;
+                    prop_assert!(!refused.doubtful && queues.len() == before && before >= MAX);
+                    let it_is_new = refused.request.action.order() == order(added - 1);
+                    let may = share.allows_one_more(mine);
+                    prop_assert!(may != it_is_new || before >= 2 * MAX, "{refused:?}");
+                }
+                Step::Turn => turns.extend(queues.next_turn(up_to(4))),
+                Step::End(ends) => {
+                    let Some(QueueTurn { awaited, requests, .. }) = turns.pop_front() else { continue };
+                    let (mut again, mut elsewhere) = (Vec::new(), Vec::new());
+                    for (pending, end) in requests.into_iter().zip(ends) {
+                        let brand = pending.request.brand.clone();
+                        match end {
+                            0 => ended += 1,
+                            1 => again.push(pending),
+                            _ => elsewhere.push((
+                                Awaited::Stock { brand, sku: Sku::new("FOUR").unwrap() },
+                                pending,
+                            )),
+                        }
+                    }
+                    queues.end_turn(awaited, again, elsewhere);
+                }
+            }
+            prop_assert!(queues.len() <= 2 * MAX + doubtful, "{} wait", queues.len());
+            prop_assert_eq!(queues.len(), added as usize - ended);
+        }
+        for QueueTurn { awaited, requests, .. } in turns {
+            ended += requests.len();
+            queues.end_turn(awaited, Vec::new(), Vec::new());
+        }
+        while let Some(turn) = queues.next_turn(up_to(4)) {
+            ended += turn.requests.len();
+            queues.end_turn(turn.awaited, Vec::new(), Vec::new());
+        }
+        prop_assert_eq!((queues.len(), ended), (0, added as usize));
+        prop_assert!(queues.is_empty() && queues.turns.iter().all(VecDeque::is_empty));
+        prop_assert_eq!(queues.brands.share_of(&named("b"), MAX).busy_weight, 3);
+    }
 }

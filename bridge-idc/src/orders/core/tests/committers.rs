@@ -136,7 +136,11 @@ fn one_key_for_two_orders_is_settled_at_one_committer() {
 fn world_token() -> Token {
     let order = Bytes::copy_from_slice(header("x").order.as_bytes());
     let kind = Some(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None }));
-    match Receiver::new(8).handle_message(LINK, 0, ToIdc { request: 1, kind, sequence: 1, trace: None }) {
+    match Receiver::new(8).handle_message(
+        LINK,
+        0,
+        ToIdc { request: 1, kind, sequence: 1, trace: None, remaining_millis: None },
+    ) {
         Received::Deliver(token, _) => token,
         other => panic!("{other:?}"),
     }
@@ -263,4 +267,57 @@ fn a_cancellation_that_meets_a_committers_stock_is_not_held() {
     // The stock is held by another session, not by a committer of this agent.
     world.end_attempt(&again, vec![RequestEnd::Waits(shoe())], false);
     assert_eq!(world.attempt().awaited, Some(shoe()));
+}
+
+impl World {
+    /// Carries everything out, until nothing is left to do. Each request of a committer's batch
+    /// waits for the row of its brand's SKU `SHOE`. Batches for held rows stay under way. Returns
+    /// the numbers of the messages that were refused as busy.
+    fn hold_every_shoe(&mut self) -> Vec<u64> {
+        let mut refused = Vec::new();
+        while let Some(output) = self.poll() {
+            match output {
+                Output::Commit(attempt) if attempt.awaited.is_none() => {
+                    let row = |request: &Request| Awaited::Stock {
+                        brand: request.brand.clone(),
+                        sku: Sku::new("SHOE").unwrap(),
+                    };
+                    let ends = attempt.batch.requests.iter().map(|request| RequestEnd::Waits(row(request)));
+                    self.end_attempt(&attempt, ends.collect(), false);
+                }
+                Output::Commit(_) => {}
+                Output::Send(Reply { message, .. }) => {
+                    let busy = to_cloud::Kind::Refused(Refusal::Busy.into());
+                    assert_eq!(message.kind, Some(busy), "{}", message.request);
+                    refused.push(message.request);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        refused.sort_unstable();
+        refused
+    }
+}
+
+#[test]
+fn a_flood_for_a_held_row_refuses_no_other_brand_with_another() {
+    let mut world = world_of_two();
+    let max = world.agent.held_max();
+    assert_eq!(max, 8);
+    for number in 1..=12 {
+        world.order("shoes", &format!("k{number}"), &["SHOE"]);
+    }
+    assert_eq!(world.hold_every_shoe(), [9, 10, 11, 12]);
+    assert_eq!(world.agent.held(), max);
+    // The first ones meet their row in a batch, the others are known to need it.
+    for number in 13..=16 {
+        world.order(OTHER, &format!("s{number}"), &["SHOE"]);
+        let left = world.hold_every_shoe();
+        assert!(matches!(left[..], [left] if left <= 8), "{left:?}: the flood's newest leaves for {number}");
+        assert_eq!(world.agent.held(), max);
+    }
+    world.order(OTHER, "s17", &["SHOE"]);
+    assert_eq!(world.hold_every_shoe(), [17], "the brand has its share");
+    world.order("shoes", "k18", &["SHOE"]);
+    assert_eq!(world.hold_every_shoe(), [18], "and so has the flood");
 }

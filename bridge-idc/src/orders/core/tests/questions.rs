@@ -92,3 +92,89 @@ fn a_commit_made_during_its_look_up_is_looked_up_again() {
     world.input(Input::LookedUp { token, found: Ok(None) });
     assert_eq!(world.refusal(), Refusal::NotFound);
 }
+
+impl World {
+    /// Asks about an order of this brand on a link.
+    fn ask_on(&mut self, link: LinkId, brand: &str) {
+        self.sequence += 1;
+        let order = Bytes::copy_from_slice(header("k1").order.as_bytes());
+        let kind = Some(to_idc::Kind::Ask(Ask { brand: brand.into(), order, key: None }));
+        let message = ToIdc {
+            request: self.sequence,
+            kind,
+            sequence: self.sequence,
+            trace: None,
+            remaining_millis: None,
+        };
+        self.input(Input::Message { link, lane: 0, message });
+    }
+
+    /// Returns the links whose questions were refused as busy, and the brands that are looked up.
+    fn refused_and_looked_up(&mut self) -> (Vec<LinkId>, Vec<String>) {
+        let (mut refused, mut looked_up) = (Vec::new(), Vec::new());
+        while let Some(output) = self.poll() {
+            match output {
+                Output::Send(Reply { link, message: ToCloud { kind, .. }, .. }) => {
+                    assert_eq!(kind, Some(to_cloud::Kind::Refused(Refusal::Busy.into())));
+                    refused.push(link);
+                }
+                Output::LookUp { brand, .. } => looked_up.push(brand.as_str().to_owned()),
+                other => panic!("{other:?}"),
+            }
+        }
+        (refused, looked_up)
+    }
+}
+
+/// Creates a world with room for many questions, of which this many are looked up at a time.
+fn world_of_questions(look_ups_at_once: usize) -> World {
+    let world = world();
+    let limits = OrderLimits { window_max: 8 * QUESTIONS_MAX, look_ups_at_once, ..world.agent.limits };
+    World { agent: OrderCore::new(limits, Keyring::for_tests(1)), ..world }
+}
+
+const OTHER_LINK: LinkId = LinkId(2);
+
+#[test]
+fn an_agent_that_invents_brands_refuses_and_delays_no_other_agent() {
+    let mut world = world_of_questions(6);
+    for number in 0..QUESTIONS_MAX + 10 {
+        world.ask_on(OTHER_LINK, &format!("invented-{number}"));
+    }
+    let brands = ["shoes", "shoes", "socks"];
+    for brand in brands {
+        world.ask_on(LINK, brand);
+    }
+    assert_eq!(world.agent.questions(), QUESTIONS_MAX);
+    let (refused, looked_up) = world.refused_and_looked_up();
+    assert_eq!(refused, [OTHER_LINK; 13], "ten were too many, and three made room");
+    let known: Vec<&str> =
+        looked_up.iter().map(String::as_str).filter(|brand| brands.contains(brand)).collect();
+    assert_eq!((looked_up.len(), known), (6, vec!["shoes", "socks", "shoes"]), "links take turns");
+    // The part of a link is half of the whole, for its brands alike.
+    let half = QUESTIONS_MAX / 2;
+    for _ in 0..QUESTIONS_MAX {
+        world.ask_on(LINK, "shoes");
+    }
+    let (refused, _) = world.refused_and_looked_up();
+    let count = |link| refused.iter().filter(|refused| **refused == link).count();
+    assert_eq!((count(LINK), count(OTHER_LINK)), (half, half - 6), "six are looked up");
+    world.ask_on(LINK, "socks");
+    assert_eq!(world.refused_and_looked_up().0, [LINK], "the other brand of the same link makes room");
+    assert_eq!(world.agent.questions(), QUESTIONS_MAX);
+}
+
+#[test]
+fn questions_of_a_link_that_is_gone_are_not_looked_up() {
+    let mut world = world_of_questions(1);
+    world.ask_on(OTHER_LINK, "shoes");
+    let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("not looked up") };
+    for link in [OTHER_LINK, LINK, OTHER_LINK] {
+        world.ask_on(link, "shoes");
+    }
+    world.input(Input::LinkDown(OTHER_LINK));
+    world.input(Input::LookedUp { token, found: Ok(None) });
+    let (refused, looked_up) = world.refused_and_looked_up();
+    assert_eq!((refused.len(), looked_up.len(), world.agent.questions()), (0, 1, 0));
+    assert_eq!(world.agent.under_way(), 1, "the others are forgotten");
+}

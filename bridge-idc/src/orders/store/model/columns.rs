@@ -1,6 +1,7 @@
 //! Rows by column, as texts, numbers and bytes. The checkers of the simulation thus share no type
 //! with the code that wrote the rows.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use uuid::Uuid;
@@ -32,6 +33,23 @@ pub struct OutcomeColumns {
     pub position: i64,
     /// Time of the commit in microseconds since 1970.
     pub committed_at: i64,
+    /// Time at which the launch opens that refused the order.
+    pub opens_at: Option<i64>,
+    /// Units that a launch sells to one customer.
+    pub customer_limit: Option<i64>,
+    /// Units that the customer had.
+    pub bought: Option<i64>,
+}
+
+/// A launch, which is open from the beginning and does not end.
+#[derive(Debug, Clone)]
+pub struct ModelLaunch {
+    /// SKU rows that it sells.
+    pub sku_ids: BTreeSet<i64>,
+    /// Units that it sells to one customer.
+    pub customer_limit: i64,
+    /// Units that it sells in all.
+    pub units: Option<i64>,
 }
 
 /// A row of `orders` without its state.

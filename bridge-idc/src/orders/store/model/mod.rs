@@ -18,6 +18,9 @@ mod statements;
 /// The statements of payments.
 mod payments;
 
+/// Launches.
+mod launches;
+
 /// Reads outside any transaction.
 mod questions;
 
@@ -48,7 +51,8 @@ use uuid::Uuid;
 
 pub use self::broken::Broken;
 pub use self::columns::{
-    LineColumns, OrderColumns, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns, StoredOrder,
+    LineColumns, ModelLaunch, OrderColumns, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns,
+    StoredOrder,
 };
 use self::rows::{Rows, Stock};
 pub use self::shell::{Change, Changed, Shell};
@@ -329,7 +333,8 @@ impl ModelDatabase {
         skus.iter().find(|(_, known)| **known == sku_id).map(|((_, sku), _)| sku.clone())
     }
 
-    /// Checks promise P3: for every SKU, `initial = available + sold`, and placed orders have
+    /// Checks the numbers of launches, and promise P3: for every SKU,
+    /// `initial = available + sold`, and placed orders have
     /// exactly the sold units.
     ///
     /// # Errors
@@ -351,7 +356,7 @@ impl ModelDatabase {
                 ));
             }
         }
-        Ok(())
+        self.check_launches()
     }
 }
 

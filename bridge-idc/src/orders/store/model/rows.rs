@@ -16,6 +16,15 @@ pub(super) struct Stock {
     pub(super) sold: i64,
 }
 
+/// Units of an order from a launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Purchase {
+    pub(super) launch_id: i64,
+    pub(super) customer: [u8; 32],
+    pub(super) units: i64,
+    pub(super) given_back: bool,
+}
+
 /// Rows by their primary keys: all committed rows, or the rows that one transaction wrote.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rows {
@@ -33,6 +42,10 @@ pub(super) struct Rows {
     pub(super) payments: BTreeMap<Uuid, Rc<PaymentColumns>>,
     pub(super) refunds: BTreeMap<Uuid, Rc<RefundColumns>>,
     pub(super) requests: BTreeMap<Vec<u8>, Rc<RequestColumns>>,
+    /// Units from launches, by order and SKU row.
+    pub(super) purchases: BTreeMap<(Uuid, i64), Purchase>,
+    /// Units that each launch sold.
+    pub(super) launched: BTreeMap<i64, i64>,
 }
 
 impl Rows {
@@ -48,5 +61,7 @@ impl Rows {
         self.payments.extend(written.payments);
         self.refunds.extend(written.refunds);
         self.requests.extend(written.requests);
+        self.purchases.extend(written.purchases);
+        self.launched.extend(written.launched);
     }
 }

@@ -1,6 +1,6 @@
 //! The statements of a batch's transaction, implemented by the model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -15,11 +15,11 @@ use super::rows::Stock;
 use super::tables::{Lock, Orphan, Patience, Step, Tables, TransactionId};
 use super::{CommitFate, LineColumns, ModelDatabase, OrderColumns, OutcomeColumns};
 use crate::database::{Begins, Ends};
-use crate::orders::planner::Awaited;
+use crate::orders::planner::{Awaited, CustomerTag};
 use crate::orders::store::LedgerError;
 use crate::orders::store::rows::{
-    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PositionRow, SettledRow, StandingRow,
-    UnitsRow,
+    LineRow, LockedRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PositionRow, PurchaseRow,
+    PurchasedRow, SettledRow, StandingRow, UnitsRow,
 };
 use crate::orders::store::statements::{Locking, Statements};
 
@@ -158,7 +158,10 @@ impl Statements for ModelTransaction {
                 if units.is_empty() && tables.misleads {
                     units.push((1, 0));
                 }
-                let row = move |(sku_id, quantity)| UnitsRow { order, sku_id, quantity };
+                let row = |(sku_id, quantity)| {
+                    let (launch_id, customer) = tables.sold_by(order, sku_id).unzip();
+                    UnitsRow { order, sku_id, quantity, launch_id, customer }
+                };
                 units.into_iter().map(row).collect::<Vec<_>>()
             };
             orders.iter().flat_map(rows).collect()
@@ -173,6 +176,7 @@ impl Statements for ModelTransaction {
                 self.at_once(|tables, _| tables.skus.get(&named).copied().map(Lock::Stock)).await?
             }
             Awaited::Order(order) => Some(Lock::Order(order.as_uuid())),
+            Awaited::Launch { launch_id, .. } => Some(Lock::Launch(*launch_id)),
             Awaited::Brand(_) => None,
         };
         let locks = Vec::from_iter(lock);
@@ -183,13 +187,22 @@ impl Statements for ModelTransaction {
         &mut self,
         named: &[(&str, &str)],
         sku_ids: &[i64],
+        launches: &[i64],
         locking: Locking,
-    ) -> sqlx::Result<Option<Vec<i64>>> {
-        let wanted = wanted(&self.database.tables.borrow(), named, sku_ids);
-        if self.database.tables.borrow().overwrites {
-            return Ok(Some(wanted));
+    ) -> sqlx::Result<Option<Vec<LockedRow>>> {
+        let mut stock = wanted(&self.database.tables.borrow(), named, sku_ids);
+        let launches = launches.iter().copied();
+        let sold = |tables: &Tables| Vec::from_iter(stock.iter().filter_map(|row| tables.launch_of(*row)));
+        let mut launches: BTreeSet<i64> = launches.chain(sold(&self.database.tables.borrow())).collect();
+        if !self.database.tables.borrow().overwrites {
+            let wanted = Vec::from_iter(launches);
+            let locked = self.lock(&wanted, |launch| Lock::Launch(*launch), patience(locking)).await?;
+            launches = locked.into_iter().collect();
+            stock = self.lock(&stock, |sku_id| Lock::Stock(*sku_id), patience(locking)).await?;
         }
-        self.lock(&wanted, |sku_id| Lock::Stock(*sku_id), patience(locking)).await.map(Some)
+        let launches = launches.into_iter().map(|launch| LockedRow { sku_id: None, launch_id: Some(launch) });
+        let stock = stock.into_iter().map(|sku_id| LockedRow { sku_id: Some(sku_id), launch_id: None });
+        Ok(Some(launches.chain(stock).collect()))
     }
 
     async fn lock_orders(&mut self, orders: &[Uuid], locking: Locking) -> sqlx::Result<Option<Vec<Uuid>>> {
@@ -213,20 +226,21 @@ impl Statements for ModelTransaction {
             let brand = |brand: &&str| {
                 let currency = tables.brands.get(*brand)?.clone();
                 let brand = (*brand).to_owned();
-                Some(OfferRow { brand, currency, sku_id: None, sku: None, price: None, available: None })
+                Some(OfferRow { brand, currency, ..OfferRow::default() })
             };
             let offer = |((brand, sku), sku_id): (&(String, String), &i64)| {
                 wanted.binary_search(sku_id).ok()?;
                 let (currency, stock) = (tables.brands.get(brand)?.clone(), tables.stock(id, *sku_id)?);
                 read.insert(*sku_id, stock);
-                Some(OfferRow {
+                Some(tables.launch_columns(OfferRow {
                     brand: brand.clone(),
                     currency,
                     sku_id: Some(*sku_id),
                     sku: Some(sku.clone()),
                     price: tables.price(id, *sku_id),
                     available: Some(stock.available),
-                })
+                    ..OfferRow::default()
+                }))
             };
             let brands = brands.iter().filter_map(brand);
             brands.chain(tables.skus.iter().filter_map(offer)).collect()
@@ -234,6 +248,14 @@ impl Statements for ModelTransaction {
         let offers = offers.await;
         self.read = read;
         offers
+    }
+
+    async fn purchases(&mut self, of: &[(i64, CustomerTag)]) -> sqlx::Result<Vec<PurchasedRow>> {
+        let purchases = |tables: &mut Tables, _| match tables.forgets_purchases {
+            true => Vec::new(),
+            false => tables.purchases_of(of),
+        };
+        self.at_once(purchases).await
     }
 
     async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>> {
@@ -250,6 +272,9 @@ impl Statements for ModelTransaction {
                     currency: found.currency.clone(),
                     position: found.position,
                     committed_at: found.committed_at,
+                    opens_at: found.opens_at,
+                    customer_limit: found.customer_limit,
+                    bought: found.bought,
                 })
             };
             keys.iter().filter_map(row).collect()
@@ -296,6 +321,7 @@ impl Statements for ModelTransaction {
                     return Err(Refusal::Duplicate);
                 }
                 let price = row.outcome.price();
+                let (opens_at, customer_limit, bought) = row.launch_columns();
                 let outcome = OutcomeColumns {
                     key: row.key.to_vec(),
                     brand: row.brand.to_owned(),
@@ -308,6 +334,9 @@ impl Statements for ModelTransaction {
                     currency: price.map(|price| price.currency().to_string()),
                     position: tables.next_position(),
                     committed_at: at.get(),
+                    opens_at,
+                    customer_limit,
+                    bought,
                 };
                 new.push((row.key.to_vec(), outcome.position));
                 tables.write(id, |written| {
@@ -369,6 +398,26 @@ impl Statements for ModelTransaction {
             let count = moved.len() as u64;
             tables.write(id, |written| written.stock.extend(moved));
             Ok(Step::Done(count))
+        })
+        .await
+    }
+
+    async fn insert_purchases(&mut self, rows: &[PurchaseRow<'_>]) -> sqlx::Result<()> {
+        self.at_once(|tables, id| tables.insert_purchases(id, rows)).await
+    }
+
+    async fn give_back(&mut self, orders: &[Uuid], _at: UnixMicros) -> sqlx::Result<()> {
+        self.at_once(|tables, id| tables.give_back(id, orders)).await
+    }
+
+    async fn move_launches(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
+        self.statement(|tables, id| {
+            if tables.lock(id, moves.iter().map(|(launch, _)| Lock::Launch(*launch)), Patience::Lock)?
+                == Step::Waits
+            {
+                return Ok(Step::Waits);
+            }
+            Ok(Step::Done(tables.move_launches(id, moves)))
         })
         .await
     }

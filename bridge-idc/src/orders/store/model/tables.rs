@@ -11,7 +11,8 @@ use super::broken::Broken;
 use super::refusal::Refusal;
 use super::rows::{Rows, Stock};
 use super::{
-    Change, CommitFate, Ends, LineColumns, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns,
+    Change, CommitFate, Ends, LineColumns, ModelLaunch, OutcomeColumns, PaymentColumns, RefundColumns,
+    RequestColumns,
 };
 
 /// Id of a transaction.
@@ -22,6 +23,7 @@ pub(super) struct TransactionId(u64);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lock {
     Stock(i64),
+    Launch(i64),
     /// A SKU with its price.
     Sku(i64),
     Key(Vec<u8>),
@@ -115,6 +117,10 @@ pub(super) struct Tables {
     pub(super) commits_orphans: bool,
     /// Currency of each brand.
     pub(super) brands: BTreeMap<String, String>,
+    /// Launches by their rows.
+    pub(super) launches: BTreeMap<i64, ModelLaunch>,
+    /// True if units that a customer bought from a launch before are forgotten.
+    pub(super) forgets_purchases: bool,
     /// Row of each SKU, by brand and SKU.
     pub(super) skus: BTreeMap<(String, String), i64>,
     pub(super) committed: Rows,

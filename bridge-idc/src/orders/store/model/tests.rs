@@ -9,7 +9,7 @@ use bridge_protocol::domain::{
 };
 
 use super::*;
-use crate::orders::planner::{Action, Placement, Request};
+use crate::orders::planner::{Action, CustomerTag, Placement, Request};
 use crate::orders::store::{RequestEnd, RequestOutcome};
 use crate::vault::PersonalAtRest;
 
@@ -49,7 +49,15 @@ fn place(key: u8) -> Batch {
         wrapped_key: Vec::new(),
         fields: [const { None }; PersonalField::ALL.len()],
     };
-    request(key, Action::Place(Box::new(Placement { order: order(key), terms, personal })))
+    request(
+        key,
+        Action::Place(Box::new(Placement {
+            order: order(key),
+            terms,
+            customer: CustomerTag::from_bytes([1; 32]),
+            personal,
+        })),
+    )
 }
 
 /// Returns a runtime for timers of the flow, which never fire in these tests.

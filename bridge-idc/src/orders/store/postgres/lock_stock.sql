@@ -1,13 +1,38 @@
--- Locks the stock of these SKUs ($1 brand, $2 sku) and of these rows ($3), in one order for every
--- writer. Returns the locked rows. A row that another session holds is skipped.
-SELECT stock.sku_id
-FROM stock
-WHERE stock.sku_id IN (
+-- Locks the stock of these SKUs ($1 brand, $2 sku) and of these rows ($3), the launches that have
+-- not ended and sell one of them, and these launches ($4). The order of locks is the same for every
+-- writer. Returns the locked rows: a SKU row or a launch. A row that another session holds is
+-- skipped.
+WITH wanted AS MATERIALIZED (
     SELECT wanted.sku_id
     FROM skus AS wanted
     JOIN UNNEST($1::text[], $2::text[]) AS named (brand, sku) ON wanted.brand = named.brand AND wanted.sku = named.sku
     UNION
     SELECT UNNEST($3::bigint[])
+), launched AS MATERIALIZED (
+    SELECT launch_sales.launch_id
+    FROM launch_sales
+    WHERE launch_sales.launch_id IN (
+        SELECT launch_skus.launch_id
+        FROM wanted
+        JOIN launch_skus ON launch_skus.sku_id = wanted.sku_id AND NOT isempty(launch_skus.selling)
+        -- The first condition is tested once a statement: without a launch no SKU is looked up.
+        WHERE (SELECT EXISTS (SELECT FROM launch_skus AS known WHERE NOT isempty(known.selling)))
+            AND (
+                upper_inf(launch_skus.selling)
+                OR upper(launch_skus.selling) > CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
+            )
+        UNION
+        SELECT UNNEST($4::bigint[])
+    )
+    ORDER BY launch_sales.launch_id
+    FOR NO KEY UPDATE SKIP LOCKED
+), stocked AS MATERIALIZED (
+    SELECT stock.sku_id
+    FROM stock
+    WHERE stock.sku_id IN (SELECT wanted.sku_id FROM wanted)
+    ORDER BY stock.sku_id
+    FOR UPDATE SKIP LOCKED
 )
-ORDER BY stock.sku_id
-FOR UPDATE SKIP LOCKED
+SELECT NULL::bigint, launched.launch_id FROM launched
+UNION ALL
+SELECT stocked.sku_id, NULL::bigint FROM stocked

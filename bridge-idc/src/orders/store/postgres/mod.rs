@@ -5,12 +5,15 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::look_up::{self, Question, Questions};
-use super::rows::{OfferRow, OutcomeRow, PlacedRows, PositionRow, SettledRow, StandingRow, UnitsRow};
+use super::rows::{
+    LockedRow, OfferRow, OutcomeRow, PlacedRows, PositionRow, PurchaseRow, PurchasedRow, SettledRow,
+    StandingRow, UnitsRow,
+};
 use super::statements::{Locking, Statements};
 use crate::database::postgres::arrays::column;
 use crate::database::postgres::held::{WAIT_FOR_STOCK, set_lock_timeout};
 use crate::database::postgres::{AWAITED_FOR, LOCK_TIMEOUT};
-use crate::orders::planner::Awaited;
+use crate::orders::planner::{Awaited, CustomerTag};
 
 impl Statements for PgConnection {
     async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>> {
@@ -23,6 +26,12 @@ impl Statements for PgConnection {
                 set_lock_timeout(self, AWAITED_FOR).await?;
                 let wait = sqlx::query(WAIT_FOR_STOCK);
                 wait.bind(brand.as_str()).bind(sku.as_str()).execute(&mut *self).await?;
+                set_lock_timeout(self, LOCK_TIMEOUT).await
+            }
+            Awaited::Launch { launch_id, .. } => {
+                set_lock_timeout(self, AWAITED_FOR).await?;
+                let wait = sqlx::query(include_str!("wait_for_launch.sql")).bind(launch_id);
+                wait.execute(&mut *self).await?;
                 set_lock_timeout(self, LOCK_TIMEOUT).await
             }
             Awaited::Order(order) => {
@@ -40,16 +49,18 @@ impl Statements for PgConnection {
         &mut self,
         named: &[(&str, &str)],
         sku_ids: &[i64],
+        launches: &[i64],
         locking: Locking,
-    ) -> sqlx::Result<Option<Vec<i64>>> {
+    ) -> sqlx::Result<Option<Vec<LockedRow>>> {
         let sql = match locking {
             Locking::Skips => include_str!("lock_stock.sql"),
             Locking::Waits => include_str!("lock_stock_waiting.sql"),
         };
-        let lock = sqlx::query_scalar(sql)
+        let lock = sqlx::query_as(sql)
             .bind(column(named, |(brand, _)| *brand))
             .bind(column(named, |(_, sku)| *sku))
-            .bind(sku_ids);
+            .bind(sku_ids)
+            .bind(launches);
         lock.fetch_all(self).await.map(Some)
     }
 
@@ -72,6 +83,14 @@ impl Statements for PgConnection {
             .bind(column(named, |(brand, _)| *brand))
             .bind(column(named, |(_, sku)| *sku))
             .bind(sku_ids)
+            .fetch_all(self)
+            .await
+    }
+
+    async fn purchases(&mut self, of: &[(i64, CustomerTag)]) -> sqlx::Result<Vec<PurchasedRow>> {
+        sqlx::query_as(include_str!("purchases.sql"))
+            .bind(column(of, |(launch_id, _)| *launch_id))
+            .bind(column(of, |(_, customer)| customer.as_bytes().as_slice()))
             .fetch_all(self)
             .await
     }
@@ -100,6 +119,9 @@ impl Statements for PgConnection {
             .bind(column(rows, |row| row.outcome.price().map(|price| price.amount())))
             .bind(column(rows, |row| row.outcome.price().map(|price| price.currency().to_string())))
             .bind(at.get())
+            .bind(column(rows, |row| row.launch_columns().0))
+            .bind(column(rows, |row| row.launch_columns().1))
+            .bind(column(rows, |row| row.launch_columns().2))
             .fetch_all(self)
             .await
     }
@@ -143,6 +165,28 @@ impl Statements for PgConnection {
     async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
         let update = sqlx::query(include_str!("move_stock.sql"))
             .bind(column(moves, |(sku_id, _)| *sku_id))
+            .bind(column(moves, |(_, units)| *units));
+        Ok(update.execute(self).await?.rows_affected())
+    }
+
+    async fn insert_purchases(&mut self, rows: &[PurchaseRow<'_>]) -> sqlx::Result<()> {
+        let insert = sqlx::query(include_str!("insert_purchases.sql"))
+            .bind(column(rows, |row| row.order))
+            .bind(column(rows, |row| row.units.sku_id))
+            .bind(column(rows, |row| row.units.launch_id))
+            .bind(column(rows, |row| row.units.customer.as_bytes().as_slice()))
+            .bind(column(rows, |row| row.units.units));
+        insert.execute(self).await.map(drop)
+    }
+
+    async fn give_back(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<()> {
+        let update = sqlx::query(include_str!("give_back.sql")).bind(orders).bind(at.get());
+        update.execute(self).await.map(drop)
+    }
+
+    async fn move_launches(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
+        let update = sqlx::query(include_str!("move_launches.sql"))
+            .bind(column(moves, |(launch_id, _)| *launch_id))
             .bind(column(moves, |(_, units)| *units));
         Ok(update.execute(self).await?.rows_affected())
     }

@@ -1,2 +1,6 @@
--- Returns the allocated units of these orders. Lines never change, so this needs no lock.
-SELECT order_id, sku_id, quantity FROM order_lines WHERE order_id = ANY($1)
+-- Returns the allocated units of these orders, with the launch that sold them and its customer. Lines
+-- never change, so this needs no lock.
+SELECT lines.order_id, lines.sku_id, lines.quantity, purchases.launch_id, purchases.customer
+FROM order_lines AS lines
+LEFT JOIN launch_purchases AS purchases USING (order_id, sku_id)
+WHERE lines.order_id = ANY($1)

@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use super::look_up::{self, Question, Questions};
 use super::rows::{
-    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PositionRow, SettledRow, StandingRow,
-    UnitsRow,
+    LineRow, LockedRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PositionRow, PurchaseRow,
+    PurchasedRow, SettledRow, StandingRow, UnitsRow,
 };
 use super::statements::{Locking, Statements};
 use crate::database::sqlite::tables::{json, table};
-use crate::orders::planner::Awaited;
+use crate::orders::planner::{Awaited, CustomerTag};
 
 impl Statements for SqliteConnection {
     async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>> {
@@ -32,8 +32,9 @@ impl Statements for SqliteConnection {
         &mut self,
         _: &[(&str, &str)],
         _: &[i64],
+        _: &[i64],
         _: Locking,
-    ) -> sqlx::Result<Option<Vec<i64>>> {
+    ) -> sqlx::Result<Option<Vec<LockedRow>>> {
         Ok(None)
     }
 
@@ -55,6 +56,11 @@ impl Statements for SqliteConnection {
             .await
     }
 
+    async fn purchases(&mut self, of: &[(i64, CustomerTag)]) -> sqlx::Result<Vec<PurchasedRow>> {
+        let of = table(of, |(launch_id, customer)| (*launch_id, hex(customer.as_bytes())))?;
+        sqlx::query_as(include_str!("purchases.sql")).bind(of).fetch_all(self).await
+    }
+
     async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>> {
         let keys = table(keys, |key| hex(key))?;
         sqlx::query_as(include_str!("settled.sql")).bind(keys).fetch_all(self).await
@@ -70,7 +76,7 @@ impl Statements for SqliteConnection {
         at: UnixMicros,
     ) -> sqlx::Result<Vec<PositionRow>> {
         let rows = table(rows, |row| {
-            let price = row.outcome.price();
+            let (price, launch) = (row.outcome.price(), row.launch_columns());
             (
                 hex(row.key),
                 row.brand,
@@ -81,6 +87,7 @@ impl Statements for SqliteConnection {
                 row.outcome.sku().map(|sku| sku.as_str()),
                 price.map(|price| price.amount()),
                 price.map(|price| price.currency().to_string()),
+                launch,
             )
         })?;
         let insert = sqlx::query_as(include_str!("insert_outcomes.sql")).bind(rows).bind(at.get());
@@ -106,6 +113,24 @@ impl Statements for SqliteConnection {
 
     async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
         let update = sqlx::query(include_str!("move_stock.sql")).bind(json(moves)?);
+        Ok(update.execute(self).await?.rows_affected())
+    }
+
+    async fn insert_purchases(&mut self, rows: &[PurchaseRow<'_>]) -> sqlx::Result<()> {
+        let rows = table(rows, |row| {
+            let (units, customer) = (row.units, hex(row.units.customer.as_bytes()));
+            (hex(row.order.as_bytes()), units.sku_id, units.launch_id, customer, units.units)
+        })?;
+        sqlx::query(include_str!("insert_purchases.sql")).bind(rows).execute(self).await.map(drop)
+    }
+
+    async fn give_back(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<()> {
+        let update = sqlx::query(include_str!("give_back.sql")).bind(ids(orders)?).bind(at.get());
+        update.execute(self).await.map(drop)
+    }
+
+    async fn move_launches(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
+        let update = sqlx::query(include_str!("move_launches.sql")).bind(json(moves)?);
         Ok(update.execute(self).await?.rows_affected())
     }
 }

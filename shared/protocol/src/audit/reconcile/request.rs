@@ -2,6 +2,7 @@
 
 use super::{LogId, Side};
 use crate::audit::entry::{Carried, Digest, Ended, Word};
+use crate::domain::outcome::code_before_launches;
 use crate::domain::{Brand, OrderId, UnixMicros};
 
 /// Codes of a final outcome of a payment or a refund.
@@ -154,7 +155,10 @@ pub(super) fn decides(answered: &Ended) -> bool {
     answered.position.is_some() || (answered.payment.is_some() && MONEY.contains(&answered.outcome.as_str()))
 }
 
+/// Returns true if both are the same end. A cloud agent of a release before launches knows a
+/// refusal by a launch as `sold-out`.
 pub(super) fn same_end(committed: &Ended, answered: &Ended) -> bool {
-    (&committed.outcome, committed.position, committed.order)
-        == (&answered.outcome, answered.position, answered.order)
+    let same = committed.outcome == answered.outcome
+        || code_before_launches(committed.outcome.as_str()) == Some(answered.outcome.as_str());
+    same && (committed.position, committed.order) == (answered.position, answered.order)
 }

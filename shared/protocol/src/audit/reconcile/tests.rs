@@ -122,6 +122,20 @@ fn each_planted_difference_is_named_and_nothing_else_is() {
 }
 
 #[test]
+fn an_older_cloud_agent_calls_a_launch_refusal_sold_out() {
+    let told = with(|cloud, idc| {
+        idc[1].1 = Event::OrderCommitted(ended(2, "limit-reached", Some(20)));
+        cloud.last_mut().unwrap().1 = Event::OrderAnswered(ended(2, "sold-out", Some(20)));
+    });
+    assert_eq!(told.differences, []);
+    let told = with(|cloud, idc| {
+        idc[1].1 = Event::OrderCommitted(ended(2, "sold-out", Some(20)));
+        cloud.last_mut().unwrap().1 = Event::OrderAnswered(ended(2, "limit-reached", Some(20)));
+    });
+    assert_eq!(told.differences.len(), 1, "{told:?}");
+}
+
+#[test]
 fn a_request_under_way_when_its_link_ended_is_lost_without_difference() {
     let lost = with(|cloud, idc| {
         cloud[1] = (23, closed());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::fair_queue::QueueEnd;
+use super::super::fair_queue::{QueueEnd, Room};
 use super::super::link::Link;
 use super::super::request::RequestState;
 use super::{BrandIndex, LinkId, Output, RequestClass, RequestId, Sender};
@@ -22,9 +22,11 @@ impl Sender {
 
     /// Returns true if the queue of a class has room for one more request of a brand.
     pub fn has_room(&self, class: RequestClass, brand: BrandIndex) -> bool {
-        let (queue, max, lost) = (self.queues.of(class), self.limits.max_of(class), self.lost_keys());
-        queue.waiting(&lost) < max
-            || queue.share_of(brand, max).allows_one_more(queue.waiting_of(brand, &lost))
+        self.room_for(class, brand) != Room::Full
+    }
+
+    fn room_for(&self, class: RequestClass, brand: BrandIndex) -> Room {
+        self.queues.of(class).room_for(brand, self.limits.max_of(class), &self.lost_keys())
     }
 
     /// Returns a brand whose number of waiting requests of this class may have changed since this
@@ -35,17 +37,27 @@ impl Sender {
     }
 
     /// Makes room in the queue of a class for one more request of a brand. If necessary, another
-    /// brand's newest request leaves. Returns false if the queue is full and the brand has its
-    /// share.
-    pub(super) fn makes_room(&mut self, brand: BrandIndex, class: RequestClass) -> bool {
-        let (queue, max, lost) = (self.queues.of(class), self.limits.max_of(class), self.lost_keys());
-        if queue.waiting(&lost) < max {
-            return true;
+    /// brand's newest request leaves.
+    ///
+    /// Returns true if the request is one above the limit, and `None` if there is no room. Such a
+    /// request counts until it is settled, and so does one that takes its place. So there are never
+    /// more of them than the sum of all brands' shares.
+    pub(super) fn make_room(&mut self, class: RequestClass, brand: BrandIndex) -> Option<bool> {
+        let is_extra = match self.room_for(class, brand) {
+            Room::Free => false,
+            Room::Above => true,
+            Room::Instead(leaves) => {
+                let is_extra = self.requests.get(&leaves).is_some_and(|request| request.is_extra);
+                self.outputs.push_back(Output::PushedOut { request: leaves });
+                self.forget(leaves);
+                is_extra
+            }
+            Room::Full => return None,
+        };
+        if is_extra {
+            self.queues.of_mut(class).add_extra();
         }
-        let Some(leaves) = queue.leaves_for(brand, max, &lost) else { return false };
-        self.outputs.push_back(Output::PushedOut { request: leaves });
-        self.forget(leaves);
-        true
+        Some(is_extra)
     }
 
     /// Returns the keys that requests wait for and that no link opens. There is nearly never one.
@@ -54,10 +66,30 @@ impl Sender {
         keys.filter(|key| self.is_opened_nowhere(*key)).collect()
     }
 
+    /// Sets a link's window of unanswered requests.
+    pub fn handle_window(&mut self, now: Duration, link: LinkId, window: u32) {
+        if let Some(link) = self.links.get_mut(&link) {
+            let window = window as usize;
+            link.set_window(window, self.reserve.of_window(window));
+        }
+        self.update_reserve();
+        self.send_queued(now);
+    }
+
+    /// Computes the brands' shares of the reserve again, after a change of the links.
+    fn update_reserve(&mut self) {
+        let open = self.links.values().filter(|link| link.open);
+        self.reserve.set_size(open.map(Link::reserve).sum());
+        for brand in self.reserve.brands() {
+            self.queues.set_uses_reserve(brand, self.reserve.is_for(brand));
+        }
+    }
+
     /// Handles a change of the links, of their openness or of their keys.
     pub(super) fn links_changed(&mut self, now: Duration) {
         self.keys_version += 1;
         self.note_reach(now);
+        self.update_reserve();
         for key in self.lost_keys() {
             for id in self.queues.of(RequestClass::Write).of_key(Some(key)) {
                 let brand = self.requests.get(&id).map(|request| request.brand);
@@ -125,7 +157,8 @@ impl Sender {
     /// Sends waiting requests, brand by brand, to links that have room and the key.
     pub(super) fn send_queued(&mut self, now: Duration) {
         let next = |sender: &mut Self| {
-            sender.queues.take_next(|class, key| link_for(&sender.links, now, class, key))
+            let links = &sender.links;
+            sender.queues.take_next(|class, key, reserve| link_for(links, now, class, key, reserve))
         };
         while let Some((id, link)) = next(self) {
             if let Some(request) = self.requests.get_mut(&id) {
@@ -143,7 +176,8 @@ fn link_for(
     now: Duration,
     class: RequestClass,
     key: Option<KeyId>,
+    uses_reserve: bool,
 ) -> Option<LinkId> {
-    let free = links.iter().filter(|(_, link)| link.takes(class, key));
+    let free = links.iter().filter(|(_, link)| link.takes(class, key, uses_reserve));
     free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
 }

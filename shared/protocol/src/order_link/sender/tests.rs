@@ -3,14 +3,21 @@
 /// Several brands.
 mod brands;
 
+/// The time that callers still wait.
+mod deadlines;
+
 /// Sealing keys and the agents that have them.
 mod keys;
 
 /// Questions beside writes.
 mod questions;
 
+/// The windows of links.
+mod windows;
+
 use bytes::Bytes;
 
+use super::super::dice::Dice;
 use super::*;
 use crate::domain::{PaymentId, UnixMicros};
 use crate::wire::order::{Ask, Cancel, Envelope, Settled};

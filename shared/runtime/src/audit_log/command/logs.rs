@@ -107,6 +107,20 @@ impl<'place> GivenLog<'place> {
     pub fn read(self, keys: &[NoteVerifier], json: bool) -> Result<Log<'place>, Failure> {
         if keys.is_empty() { unverified(self) } else { verified(self, keys, json) }
     }
+
+    /// Verifies the log with the key of its own agent, and opens it for reading as a whole: entries
+    /// that no checkpoint signs yet are read as well, because a restored ledger lacks the newest
+    /// ones first.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`GivenLog::read`] does.
+    pub fn read_own(self, key: &NoteVerifier, json: bool) -> Result<Log<'place>, Failure> {
+        match super::verified(self.place, key, None) {
+            Ok(_) => Ok(Log { is_verified: true, ..unverified(self)? }),
+            Err(fault) => Err(not_verified(&self, &fault, json)),
+        }
+    }
 }
 
 impl Log<'_> {
@@ -243,6 +257,11 @@ fn verified<'place>(
             named(&given.origin)
         )));
     };
+    Err(not_verified(&given, &unverified, json))
+}
+
+/// Returns the failure of a log that does not verify.
+fn not_verified(given: &GivenLog<'_>, unverified: &Unverified, json: bool) -> Failure {
     if json {
         let finding = unverified.finding();
         let code = finding.map_or("unreadable", Finding::code);
@@ -254,11 +273,11 @@ fn verified<'place>(
         let _read_or_not = writeln!(cli::out(), "{found}");
     }
     let said = format!("{}: {unverified}", given.folder);
-    Err(match unverified {
+    match unverified {
         // The log may be good; only the copy was made wrongly.
         Unverified::Found(Finding::EndsEarly { .. }) => cli::usage(said),
         _ => cli::failed(said),
-    })
+    }
 }
 
 fn signed_log(given: GivenLog<'_>, verified: Verified) -> Result<Log<'_>, Failure> {

@@ -2,10 +2,11 @@
 //! a start, and of a folder in its place.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
 use std::path::PathBuf;
 
 use rustix::fs::OFlags;
+use rustix::process::geteuid;
 
 use super::lying_disks::hang_at;
 use super::*;
@@ -266,4 +267,55 @@ async fn a_truncated_or_foreign_seen_checkpoint_does_not_prevent_a_start() {
     assert_eq!(log.append(&[entry(size)]).await, Ok(size));
     closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, size + 1);
+}
+
+#[tokio::test]
+async fn an_unreadable_file_stops_the_start_and_is_no_damage() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&[entry(1)]).await.unwrap();
+    closer.close().await.unwrap();
+    let refused = |root: &Path| AuditLog::open(&config(root), Arc::new(Metrics::default())).err().unwrap();
+    // The tests may run as root, who reads every file. Nobody can read a folder as a file.
+    for (path, is_expected) in [
+        (
+            "audit/checkpoint",
+            (|error| matches!(error, OpenError::Recover(RecoverError::Unreadable { .. })))
+                as fn(&OpenError) -> bool,
+        ),
+        ("audit.seen", |error| matches!(error, OpenError::Seen { .. })),
+    ] {
+        let (at, aside) = (root.path().join(path), root.path().join("aside"));
+        fs::rename(&at, &aside).unwrap();
+        fs::create_dir(&at).unwrap();
+        let refused = refused(root.path());
+        assert!(is_expected(&refused), "{path}: {refused}");
+        let said = refused.to_string();
+        assert!(said.contains(path) && said.contains("chown") && !said.contains("damaged"), "{said}");
+        fs::remove_dir(&at).unwrap();
+        fs::rename(&aside, &at).unwrap();
+    }
+    open(root.path()).1.close().await.unwrap();
+    assert_eq!(verified(root.path()).checkpoint.size, 1);
+}
+
+#[tokio::test]
+async fn a_log_of_another_user_is_opened_by_nobody_else() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&[entry(1)]).await.unwrap();
+    closer.close().await.unwrap();
+    for path in ["audit", "audit/journal", "audit.seen"] {
+        if chown(root.path().join(path), Some(4_000_000), None).is_err() {
+            skipped(Lack::Owners, "only root can give a folder away");
+            return;
+        }
+        let seen = fs::metadata(root.path().join("audit.seen")).unwrap().modified().unwrap();
+        let refused = AuditLog::open(&config(root.path()), Arc::new(Metrics::default())).err().unwrap();
+        assert!(matches!(refused, OpenError::NotOurs(_)), "{path}: {refused}");
+        assert!(refused.to_string().contains("belongs to #4000000"), "{refused}");
+        assert_eq!(fs::metadata(root.path().join("audit.seen")).unwrap().modified().unwrap(), seen);
+        chown(root.path().join(path), Some(geteuid().as_raw()), None).unwrap();
+    }
+    open(root.path()).1.close().await.unwrap();
 }

@@ -90,7 +90,13 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
 /// Passes the envelope to a receiver, which must deliver or answer it, and hold nothing afterwards.
 fn receive(envelope: Envelope) -> Result<(), String> {
     let mut receiver = Receiver::new(1);
-    let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Place(envelope)), sequence: 1, trace: None };
+    let message = ToIdc {
+        request: 1,
+        kind: Some(to_idc::Kind::Place(envelope)),
+        sequence: 1,
+        trace: None,
+        remaining_millis: None,
+    };
     match receiver.handle_message(LinkId(1), 0, message) {
         Received::Deliver(token, _) => receiver.abandon(token),
         Received::Answer(_) => {}

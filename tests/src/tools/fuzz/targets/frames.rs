@@ -78,7 +78,13 @@ fn asked() -> Vec<Bytes> {
             key: Some(key),
         }),
     ];
-    let message = |(kind, number)| ToIdc { request: number, kind: Some(kind), sequence: number, trace: None };
+    let message = |(kind, number)| ToIdc {
+        request: number,
+        kind: Some(kind),
+        sequence: number,
+        trace: None,
+        remaining_millis: None,
+    };
     kinds.into_iter().zip(1..).map(message).map(|message| frame_of(&message)).collect()
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bridge_idc::catalogue::import::stock::StockFile;
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::import_file::parts::WAIT;
-use bridge_idc::orders::planner::{Action, Placement, Request};
+use bridge_idc::orders::planner::{Action, CustomerTag, Placement, Request};
 use bridge_idc::orders::store::{Batch, Ledger, RequestEnd, RequestOutcome};
 use bridge_idc::vault::PersonalAtRest;
 use bridge_protocol::domain::{
@@ -79,7 +79,8 @@ fn place(number: u64) -> Result<Request> {
     let field = |_| Some(vec![u8::try_from(number % 256).unwrap_or(0); 90]);
     let personal =
         PersonalAtRest { key_version: 7, wrapped_key: vec![0xa5; 80], fields: std::array::from_fn(field) };
-    let placement = Placement { order: order(number), terms, personal };
+    let placement =
+        Placement { order: order(number), terms, customer: CustomerTag::from_bytes([1; 32]), personal };
     let key = IdempotencyKey::parse(format!("key-{number}").as_bytes())?.digest(&brand);
     Ok(Request { brand, key, fingerprint: [1; 32], action: Action::Place(Box::new(placement)) })
 }

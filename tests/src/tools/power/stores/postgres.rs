@@ -51,7 +51,9 @@ impl Server {
         // A small limit, so that checkpoints happen and log files are reused.
         let settings = [&format!("wal_sync_method={method}")[..], "full_page_writes=on", "max_wal_size=32MB"];
         let settings = settings.map(str::to_owned).into();
-        self.cluster.restart_with(More { settings, variables: disk.variables().to_vec() }).await
+        self.cluster
+            .restart_with(More { settings, variables: disk.variables().to_vec(), ..More::default() })
+            .await
     }
 
     /// Returns the environment variable for the process that works on the store.

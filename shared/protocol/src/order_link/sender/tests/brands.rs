@@ -6,6 +6,7 @@ use super::*;
 const SHOES: BrandIndex = BrandIndex(0);
 const TEA: BrandIndex = BrandIndex(1);
 const HATS: BrandIndex = BrandIndex(2);
+const KEY: KeyId = KeyId([1; 8]);
 
 /// Makes a sender with a queue for four requests and a link without room.
 fn crowded(weights: &[usize]) -> Sender {
@@ -60,17 +61,54 @@ fn room_goes_by_weight() {
     assert_eq!(drain(&mut sender), ["4 pushed out"]);
 }
 
-#[test]
-fn a_request_that_may_have_been_committed_is_never_pushed_out() {
-    let mut sender = crowded(&[1, 1]);
+/// Fills the queue with requests of one brand that may have been committed.
+fn fill_with_doubtful(sender: &mut Sender) {
     sender.handle_window(at(0), A, 4);
-    flood(&mut sender, 1..5);
-    drain(&mut sender);
+    flood(sender, 1..5);
+    drain(sender);
     sender.handle_link_down(at(1), A);
     sender.handle_link_up(at(1), B, 1, 0);
     assert_eq!(sender.queued(RequestClass::Write), 4);
-    assert_eq!(submit_of(&mut sender, TEA, 6), Err(Rejected::Full));
+}
+
+#[test]
+fn a_request_that_may_have_been_committed_is_never_pushed_out() {
+    let mut sender = crowded(&[1, 1]);
+    fill_with_doubtful(&mut sender);
+    assert_eq!(submit_of(&mut sender, SHOES, 5), Err(Rejected::Full));
+    for number in [6, 7] {
+        submit_of(&mut sender, TEA, number).unwrap();
+    }
+    assert_eq!(submit_of(&mut sender, TEA, 8), Err(Rejected::Full), "it has its share");
     assert!(drain(&mut sender).is_empty());
+    assert_eq!(sender.queued(RequestClass::Write), 6);
+}
+
+#[test]
+fn what_is_above_the_limit_has_a_number() {
+    let mut sender = crowded(&[1, 1]);
+    sender.handle_window(at(0), A, 4);
+    sender.handle_keys(at(0), A, vec![KEY]);
+    for number in 1..5 {
+        let (_, mut kind) = place(number, b"s");
+        if let to_idc::Kind::Place(envelope) = &mut kind {
+            envelope.key_id = Bytes::copy_from_slice(&KEY.0);
+        }
+        sender.submit(at(0), SHOES, order(number), kind, BODY).unwrap();
+    }
+    sender.handle_link_down(at(1), A);
+    // This link takes only what is not sealed, so the queue stays full. Another brand's requests
+    // leave it at once, but they count until they are settled.
+    sender.handle_link_up(at(1), B, 1, 100);
+    let taken = (10..50).take_while(|number| submit_of(&mut sender, TEA, *number).is_ok()).count();
+    assert_eq!((taken, sender.queued(RequestClass::Write)), (4 + 2, 4), "the limit, and one for each brand");
+    sender.handle_answer(at(2), B, settled(RequestId(5)));
+    submit_of(&mut sender, TEA, 50).unwrap();
+    assert_eq!(submit_of(&mut sender, TEA, 51), Err(Rejected::Full));
+    // While the queue has room, what is above the limit needs none of it.
+    sender.handle_link_up(at(3), A, 1, 100);
+    sender.handle_keys(at(3), A, vec![KEY]);
+    (60..100).for_each(|number| assert!(submit_of(&mut sender, TEA, number).is_ok()));
 }
 
 #[test]
@@ -88,8 +126,11 @@ fn a_cancellation_behind_its_order_counts_for_its_brand() {
     // The newest request of the flood leaves. The cancellation that waits for its order stays.
     submit_of(&mut sender, TEA, 3).unwrap();
     assert_eq!(drain(&mut sender), ["3 pushed out"]);
-    assert_eq!(submit_of(&mut sender, HATS, 4), Err(Rejected::Full), "each has one");
-    assert_eq!(sender.queued(RequestClass::Write), 2);
+    // Now each has one, and none may leave. A third brand is let in above the limit.
+    submit_of(&mut sender, HATS, 4).unwrap();
+    assert!(drain(&mut sender).is_empty());
+    assert_eq!(submit_of(&mut sender, HATS, 5), Err(Rejected::Full), "one is its share");
+    assert_eq!(sender.queued(RequestClass::Write), 3);
 }
 
 #[test]

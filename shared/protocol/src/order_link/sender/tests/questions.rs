@@ -106,3 +106,58 @@ fn a_crowd_that_asks_about_unsettled_orders_leaves_room_as_well() {
     assert_eq!(ask_many(&mut sender, TEA, 10), 2);
     assert_eq!(drain(&mut sender), ["6 pushed out", "5 pushed out"]);
 }
+
+/// Links A and B, each with two questions of the shoes' crowd on it, which is an eighth of its
+/// window. Four more of them wait, and three of the tea brand.
+fn crowded() -> Sender {
+    let mut sender = Sender::with_weights(SenderLimits { questions_max: 8, ..limits() }, &[1, 1]);
+    for link in [A, B] {
+        sender.handle_link_up(at(0), link, 1, 16);
+    }
+    assert_eq!(ask_many(&mut sender, SHOES, 8), 8);
+    assert_eq!(ask_many(&mut sender, TEA, 3), 3);
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 2", "link 1 <- 3", "link 2 <- 4"]);
+    sender
+}
+
+#[test]
+fn a_crowd_on_the_second_link_refuses_no_other_brands_question() {
+    let mut sender = crowded();
+    let busy = |sender: &mut Sender, link, id| {
+        sender.handle_answer(at(1), link, refused(RequestId(id), Refusal::Busy));
+        drain(sender)
+    };
+    let missing = |sender: &mut Sender, link, id| {
+        missing(sender, link, RequestId(id));
+        drain(sender)
+    };
+    assert_eq!(busy(&mut sender, A, 1), ["1 Refused(Busy)", "link 1 <- 5"]);
+    assert_eq!(busy(&mut sender, A, 3), ["3 Refused(Busy)", "link 1 <- 9"], "the tea brand's turn");
+    assert_eq!(missing(&mut sender, A, 9), ["link 2 <- 9", "link 1 <- 6"], "although two are on it");
+    assert_eq!(missing(&mut sender, A, 5), ["5 Refused(Busy)", "link 1 <- 10"], "the crowd has its share");
+    assert_eq!(missing(&mut sender, A, 10), ["10 Refused(Busy)", "link 1 <- 7"], "and so has the tea brand");
+    assert_eq!(busy(&mut sender, B, 2), ["2 Refused(Busy)"], "there are still as many as its part");
+    assert_eq!(missing(&mut sender, B, 9), ["9 Refused(NotFound)", "link 2 <- 11"]);
+    assert_eq!(missing(&mut sender, B, 11), ["link 1 <- 11", "link 2 <- 8"], "the other way round");
+}
+
+#[test]
+fn a_link_takes_twice_its_part_of_questions_at_most() {
+    let weights = [1; 8];
+    let mut sender = Sender::with_weights(SenderLimits { questions_max: 8, ..limits() }, &weights);
+    sender.handle_link_up(at(0), B, 1, 16);
+    assert_eq!(ask_many(&mut sender, SHOES, 2), 2);
+    sender.handle_link_up(at(0), A, 1, 64);
+    for brand in 1..8 {
+        let id = submit_of(&mut sender, BrandIndex(brand), ask(1)).unwrap();
+        missing(&mut sender, A, id);
+    }
+    let second: Vec<String> =
+        drain(&mut sender).into_iter().filter(|done| !done.starts_with("link 1")).collect();
+    let expected = ["link 2 <- 1", "link 2 <- 2", "link 2 <- 3", "link 2 <- 4"].map(str::to_owned);
+    assert_eq!(second[..4], expected);
+    assert!(
+        second[4..].iter().all(|done| done.ends_with("Refused(Busy)")) && second.len() == 9,
+        "{second:?}"
+    );
+}

@@ -1,5 +1,5 @@
-//! A keep-alive HTTP/1.1 connection for reads. It is as cheap as possible: requests are prepared
-//! bytes, and only the headers that are checked are parsed.
+//! A keep-alive HTTP/1.1 connection for open-loop generators. It is as cheap as possible: requests
+//! are prepared bytes, and only the headers that are checked are parsed.
 //!
 //! Everything else uses the client of `crate::testkit::http`. This one runs thousands of times a
 //! second on the same CPU as the server that it measures.
@@ -15,7 +15,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// A connection that is opened on demand.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     to: SocketAddr,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
@@ -25,7 +25,7 @@ pub(super) struct Connection {
 
 /// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(crate) enum NoAnswer {
     /// The connection could not be opened.
     #[error("no connection: {0}")]
     Connect(io::Error),
@@ -37,26 +37,27 @@ pub(super) enum NoAnswer {
     Unreadable,
 }
 
-/// An answer to a read.
-pub(super) struct ViewAnswer<'a> {
-    pub(super) status: u16,
+/// An answer. Only answers of the catalogue have a position and an age.
+pub(crate) struct WireAnswer<'a> {
+    pub(crate) status: u16,
     /// Value of `Bridge-Seq`.
-    pub(super) position: Option<u64>,
+    pub(crate) position: Option<u64>,
     /// True if the position is lower than an earlier one on the same connection. A connection stays
     /// with one serving thread, whose position never falls.
-    pub(super) fell: bool,
+    pub(crate) fell: bool,
     /// Value of `Age`, in seconds.
-    pub(super) age: Option<u64>,
-    pub(super) body: &'a [u8],
+    pub(crate) age: Option<u64>,
+    pub(crate) body: &'a [u8],
 }
 
 impl Connection {
-    pub(super) fn new(to: SocketAddr) -> Connection {
+    pub(crate) fn new(to: SocketAddr) -> Connection {
         Connection { to, stream: None, buffer: Vec::with_capacity(64 << 10), position: 0 }
     }
 
-    /// Sends a GET request and reads the whole answer.
-    pub(super) async fn get(&mut self, request: &[u8]) -> Result<ViewAnswer<'_>, NoAnswer> {
+    /// Sends a request and reads the whole answer. The request is sent again if the server closed
+    /// an idle connection, so it must be one that may be repeated.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> Result<WireAnswer<'_>, NoAnswer> {
         let used = self.stream.is_some();
         let mut done = self.exchange(request).await;
         // A server may close an idle connection at the moment of the next request.
@@ -66,7 +67,7 @@ impl Connection {
         let Head { length, body_length, status, position, age, .. } = done?;
         let fell = position.is_some_and(|position| position < self.position);
         self.position = self.position.max(position.unwrap_or(0));
-        Ok(ViewAnswer { status, position, fell, age, body: &self.buffer[length..length + body_length] })
+        Ok(WireAnswer { status, position, fell, age, body: &self.buffer[length..length + body_length] })
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Result<Head, NoAnswer> {
@@ -142,7 +143,7 @@ impl Head {
             (Some(status), Some(body_length @ 0..=ANSWER_BYTES_MAX)) => {
                 Ok(Some(Head { length: end + 4, body_length, status, position, age, close }))
             }
-            // Answers of the catalogue are prepared, so they always have a length.
+            // Answers to reads and orders always have a length.
             _ => Err(NoAnswer::Unreadable),
         }
     }

@@ -16,16 +16,16 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use tempfile::TempDir;
 
-use super::draw::Draw;
-use super::peers;
-use super::progress::{Progress, tell};
-use super::row::{AtLoad, Better, Pair, Row, Target, Thousandths};
 use crate::testkit::generated;
 use crate::testkit::http::Client;
 use crate::testkit::load::{Options, replay};
 use crate::testkit::postgres::Postgres;
 use crate::testkit::process::Programs;
 use crate::testkit::site::{Bridge, Setup, Site};
+use crate::tools::measure::draw::Draw;
+use crate::tools::measure::peers;
+use crate::tools::measure::progress::{Progress, tell};
+use crate::tools::measure::row::{AtLoad, Better, Pair, Row, Target, Thousandths};
 
 /// Number of simultaneous callers, and of the orders that they place together in a round. With few
 /// callers, the figure is the time of a single order, which waits for two more writes to disk if
@@ -47,7 +47,12 @@ struct Side {
 
 /// Measures this number of rounds at each load, with one in `share` of their orders. Both sides use
 /// the folder `dir`.
-pub(super) async fn measure(dir: &Path, rounds: usize, share: usize, draw: &mut Draw) -> Result<Vec<Row>> {
+pub(in crate::tools::measure) async fn measure(
+    dir: &Path,
+    rounds: usize,
+    share: usize,
+    draw: &mut Draw,
+) -> Result<Vec<Row>> {
     let apart = apart(dir)?;
     let dir = apart.path();
     tell("building agents that log nothing, to compare with");

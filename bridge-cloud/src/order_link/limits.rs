@@ -1,0 +1,114 @@
+//! Limits of the brands: by the grants of the data centre's agents, or by the delays of the answers
+//! while an agent grants none.
+//!
+//! Sans-IO, except that the delays come from [`Credits`]. The order link's owner has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::order_link::adaptive::AdaptiveLimit;
+use bridge_protocol::order_link::credits::GrantBook;
+use bridge_protocol::order_link::fair_share::BrandIndex;
+
+use super::credits::Credits;
+
+/// The limits of all brands.
+pub(super) struct BrandLimits {
+    credits: Arc<Credits>,
+    grants: GrantBook,
+    /// Limit of each brand by the delays; empty while all agents grant.
+    adaptive: Vec<AdaptiveLimit>,
+    brands: usize,
+    /// Largest limit of one brand by the delays. A brand that has it is not limited.
+    limit_max: u32,
+}
+
+impl BrandLimits {
+    /// Makes limits for this number of brands. None has a limit yet.
+    pub(super) fn new(credits: Arc<Credits>, brands: usize, limit_max: u32) -> Self {
+        Self { credits, grants: GrantBook::default(), adaptive: Vec::new(), brands, limit_max }
+    }
+
+    /// Changes the grants, and sets the limits by them.
+    pub(super) fn change(&mut self, now: Duration, change: impl FnOnce(&mut GrantBook)) {
+        change(&mut self.grants);
+        self.set(now);
+    }
+
+    /// Returns the time of the next expiry of a grant.
+    pub(super) fn next_expiry(&self, now: Duration) -> Option<Duration> {
+        self.grants.next_expiry(now)
+    }
+
+    /// Sets the limits that the serving threads see.
+    pub(super) fn set(&self, now: Duration) {
+        let adaptive = |index: BrandIndex| self.adaptive.get(index.0)?.limit();
+        self.credits.set_limits(|index, brand| self.grants.limit_of(now, brand).or_else(|| adaptive(index)));
+    }
+
+    /// Returns true if limits by the delays must be computed, or are no longer needed.
+    pub(super) fn adapts(&self, now: Duration) -> bool {
+        self.grants.lacks_grants(now) || !self.adaptive.is_empty()
+    }
+
+    /// Computes the limits by the delays.
+    pub(super) fn adapt(&mut self, now: Duration) {
+        if !self.grants.lacks_grants(now) {
+            self.adaptive.clear();
+        } else if self.adaptive.is_empty() {
+            for index in 0..self.brands {
+                let _from_before = self.credits.take_seen(BrandIndex(index));
+                self.adaptive.push(AdaptiveLimit::new(now, self.limit_max));
+            }
+        } else {
+            for (index, limit) in self.adaptive.iter_mut().enumerate() {
+                limit.compute(now, self.credits.take_seen(BrandIndex(index)));
+            }
+        }
+        self.set(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::domain::Brand;
+    use bridge_protocol::order_link::LinkId;
+    use bridge_protocol::wire::control::{BrandGrant, Grants};
+
+    use super::*;
+
+    const OLD: LinkId = LinkId(1);
+    const NEW: LinkId = LinkId(2);
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn delays_limit_a_brand_only_while_an_agent_grants_nothing() {
+        let credits = Arc::new(Credits::new(&["shoes", "tea"].map(|name| Brand::new(name).unwrap())));
+        let mut limits = BrandLimits::new(credits.clone(), 2, 100);
+        assert!(!limits.adapts(at(0)), "there is no link");
+        let shoes = BrandGrant { brand: "shoes".to_owned(), outstanding: 10, per_second: 5 };
+        let grants = Grants { number: 1, expires_millis: 1_000, brands: vec![shoes] };
+        limits.change(at(0), |book| {
+            book.handle_link_up(NEW);
+            book.handle_grants(at(0), NEW, &grants);
+        });
+        let limited =
+            |credits: &Credits| credits.report().into_iter().filter(|of| of.limit.is_some()).count();
+        assert!(!limits.adapts(at(0)) && limited(&credits) == 1);
+        limits.change(at(10), |book| book.handle_link_up(OLD));
+        assert!(limits.adapts(at(10)), "the other agent is of an earlier release");
+        limits.adapt(at(50));
+        limits.adapt(at(100));
+        assert_eq!((limits.adaptive.len(), limited(&credits)), (2, 0), "nothing waits");
+        limits.change(at(150), |book| book.handle_link_down(OLD));
+        assert!(limits.adapts(at(150)), "once more, to forget the delays");
+        limits.adapt(at(150));
+        assert!(!limits.adapts(at(150)) && limited(&credits) == 1);
+        assert_eq!(limits.next_expiry(at(150)), Some(at(1_000)));
+        limits.set(at(1_000));
+        assert!(limits.adapts(at(1_000)) && limited(&credits) == 0, "the grant has expired");
+    }
+}

@@ -1,0 +1,5 @@
+-- Adds SKUs of brand $2 to a launch ($1): pairs of SKU and limit a customer ($3, a JSON list).
+INSERT INTO launch_skus (launch_id, sku_id, customer_limit)
+SELECT $1, skus.sku_id, CAST(wanted.pair ->> 1 AS bigint)
+FROM json_array_elements($3::json) AS wanted (pair)
+JOIN skus ON skus.brand = $2 AND skus.sku = wanted.pair ->> 0

@@ -1,0 +1,1 @@
+SELECT CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)

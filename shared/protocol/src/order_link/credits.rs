@@ -1,0 +1,222 @@
+//! Credits of the cloud agent: what the agents of the data centre grant it, by brand, and the
+//! classes of requests that spend it.
+//!
+//! Sans-IO. A grant is absolute and expires, so a lost one is replaced by the next. A link whose
+//! agent grants nothing, because it is of an earlier release or was silent for too long, leaves
+//! every brand without a limit from here: the windows and queues still bound it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::LinkId;
+use crate::domain::Brand;
+use crate::wire::control::Grants;
+
+/// Most brands of one link that are kept. A peer cannot fill the memory with more.
+const BRANDS_MAX: usize = 4_096;
+
+/// Longest time for which a grant is valid, whatever its message says.
+const VALID_MAX: Duration = Duration::from_secs(60);
+
+/// Part of a brand's limit, one in this many, that orders leave to cancellations.
+const KEPT_PART: u32 = 8;
+
+/// Classes of the requests that spend a brand's credits. A lower class never takes the last part of
+/// them.
+///
+/// Payments, refunds and questions spend none. They have lanes, queues and windows of their own,
+/// and a payment waits for its gateway for far longer than for the database. So no order can take
+/// the place of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CreditClass {
+    /// A cancellation. It gives stock back.
+    Cancellation,
+    /// A new order.
+    Order,
+}
+
+impl CreditClass {
+    /// Returns the part of a limit that requests of this class may take, together with those of
+    /// the higher classes. It is never 0, unless the limit is.
+    pub const fn part_of(self, limit: u32) -> u32 {
+        match self {
+            Self::Cancellation => limit,
+            Self::Order => match limit {
+                0 | 1 => limit,
+                _ => limit - limit.div_ceil(KEPT_PART),
+            },
+        }
+    }
+}
+
+/// Limit of a brand over all links together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrandLimit {
+    /// Requests that may be outstanding.
+    pub outstanding: u32,
+    /// Requests a second that the data centre commits; 0 if that is not known.
+    pub per_second: u32,
+}
+
+/// The grants of all links.
+#[derive(Debug, Default)]
+pub struct GrantBook {
+    links: BTreeMap<LinkId, LinkGrants>,
+}
+
+/// The grants of one link.
+#[derive(Debug)]
+struct LinkGrants {
+    /// True if it takes new requests.
+    is_open: bool,
+    /// Number of the last message.
+    number: u64,
+    /// End of the last message's time; `None` before the first.
+    valid_until: Option<Duration>,
+    /// Brands with a limit.
+    brands: BTreeMap<Brand, BrandLimit>,
+}
+
+impl GrantBook {
+    /// Takes a new link.
+    pub fn handle_link_up(&mut self, link: LinkId) {
+        let grants = LinkGrants { is_open: true, number: 0, valid_until: None, brands: BTreeMap::new() };
+        self.links.insert(link, grants);
+    }
+
+    /// Takes that a link takes new requests, or does not.
+    pub fn handle_link_open(&mut self, link: LinkId, is_open: bool) {
+        if let Some(grants) = self.links.get_mut(&link) {
+            grants.is_open = is_open;
+        }
+    }
+
+    /// Takes the end of a link.
+    pub fn handle_link_down(&mut self, link: LinkId) {
+        self.links.remove(&link);
+    }
+
+    /// Takes a message. An older one than the last is ignored, and so is a brand that is no brand.
+    pub fn handle_grants(&mut self, now: Duration, link: LinkId, message: &Grants) {
+        let Some(grants) = self.links.get_mut(&link).filter(|grants| message.number > grants.number) else {
+            return;
+        };
+        grants.number = message.number;
+        let valid = Duration::from_millis(message.expires_millis.into()).min(VALID_MAX);
+        grants.valid_until = Some(now + valid);
+        let limits = message.brands.iter().take(BRANDS_MAX).filter_map(|grant| {
+            let limit = BrandLimit { outstanding: grant.outstanding, per_second: grant.per_second };
+            Some((Brand::new(&grant.brand).ok()?, limit))
+        });
+        grants.brands = limits.collect();
+    }
+
+    /// Returns the limit of a brand over all open links. Returns `None` if it has none: no link is
+    /// open, some open link grants nothing, or some link has no limit for it.
+    pub fn limit_of(&self, now: Duration, brand: &Brand) -> Option<BrandLimit> {
+        let open = self.links.values().filter(|grants| grants.is_open);
+        let limits = open.map(|grants| grants.limit_of(now, brand));
+        limits.reduce(|all, one| {
+            let (all, one) = (all?, one?);
+            Some(BrandLimit {
+                outstanding: all.outstanding.saturating_add(one.outstanding),
+                per_second: all.per_second.saturating_add(one.per_second),
+            })
+        })?
+    }
+
+    /// Returns the brands that have a limit on some link.
+    pub fn limited(&self) -> impl Iterator<Item = &Brand> {
+        self.links.values().flat_map(|grants| grants.brands.keys())
+    }
+
+    /// Returns true if some open link has no valid grants.
+    pub fn lacks_grants(&self, now: Duration) -> bool {
+        self.links.values().any(|grants| grants.is_open && !grants.is_valid(now))
+    }
+
+    /// Returns the time of the next expiry after now.
+    pub fn next_expiry(&self, now: Duration) -> Option<Duration> {
+        self.links.values().filter_map(|grants| grants.valid_until).filter(|until| *until > now).min()
+    }
+}
+
+impl LinkGrants {
+    fn is_valid(&self, now: Duration) -> bool {
+        self.valid_until.is_some_and(|until| now < until)
+    }
+
+    fn limit_of(&self, now: Duration, brand: &Brand) -> Option<BrandLimit> {
+        self.brands.get(brand).copied().filter(|_| self.is_valid(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::control::BrandGrant;
+
+    const A: LinkId = LinkId(1);
+    const B: LinkId = LinkId(2);
+
+    fn brand(name: &str) -> Brand {
+        Brand::new(name).unwrap()
+    }
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn grants(number: u64, brands: &[(&str, u32)]) -> Grants {
+        let grant = |(brand, outstanding): &(&str, u32)| BrandGrant {
+            brand: (*brand).to_owned(),
+            outstanding: *outstanding,
+            per_second: outstanding * 10,
+        };
+        Grants { number, expires_millis: 1_000, brands: brands.iter().map(grant).collect() }
+    }
+
+    fn outstanding(book: &GrantBook, now: Duration, name: &str) -> Option<u32> {
+        book.limit_of(now, &brand(name)).map(|limit| limit.outstanding)
+    }
+
+    #[test]
+    fn a_limit_is_the_sum_over_all_open_links() {
+        let mut book = GrantBook::default();
+        assert_eq!(outstanding(&book, at(0), "shoes"), None, "there is no link");
+        book.handle_link_up(A);
+        assert!(book.lacks_grants(at(0)), "an earlier release grants nothing");
+        book.handle_grants(at(0), A, &grants(1, &[("shoes", 10), ("not a brand!", 5)]));
+        assert_eq!((outstanding(&book, at(0), "shoes"), outstanding(&book, at(0), "tea")), (Some(10), None));
+        book.handle_link_up(B);
+        assert_eq!(outstanding(&book, at(0), "shoes"), None, "the other has not granted yet");
+        book.handle_grants(at(0), B, &grants(1, &[("shoes", 7), ("tea", 1)]));
+        let limit = book.limit_of(at(0), &brand("shoes"));
+        assert_eq!(limit, Some(BrandLimit { outstanding: 17, per_second: 170 }));
+        assert_eq!(outstanding(&book, at(0), "tea"), None, "the first has no limit for it");
+        book.handle_link_open(A, false);
+        assert_eq!(outstanding(&book, at(0), "tea"), Some(1));
+        book.handle_link_down(B);
+        assert_eq!(outstanding(&book, at(0), "shoes"), None);
+    }
+
+    #[test]
+    fn a_lost_grant_is_replaced_and_an_old_one_expires() {
+        let mut book = GrantBook::default();
+        book.handle_link_up(A);
+        book.handle_grants(at(0), A, &grants(2, &[("shoes", 10)]));
+        book.handle_grants(at(10), A, &grants(1, &[("shoes", 99)]));
+        assert_eq!(outstanding(&book, at(999), "shoes"), Some(10), "an older message has no effect");
+        assert_eq!(book.next_expiry(at(10)), Some(at(1_000)));
+        assert_eq!((outstanding(&book, at(1_000), "shoes"), book.lacks_grants(at(1_000))), (None, true));
+        book.handle_grants(at(1_500), A, &grants(4, &[]));
+        assert_eq!((outstanding(&book, at(1_500), "shoes"), book.lacks_grants(at(1_500))), (None, false));
+    }
+
+    #[test]
+    fn orders_never_take_the_last_part() {
+        let parts = [0, 1, 2, 3, 8, 9, 80].map(|limit| CreditClass::Order.part_of(limit));
+        assert_eq!(parts, [0, 1, 1, 2, 7, 7, 70]);
+        assert_eq!(CreditClass::Cancellation.part_of(8), 8);
+    }
+}

@@ -1,0 +1,163 @@
+//! Limit of the requests outstanding at a queue, by the wait of its oldest request and the rate
+//! that its server shows.
+//!
+//! Sans-IO. If the oldest request waits for longer than the target, the limit becomes what the
+//! server does in the time of one request, by the rate that it has shown while requests waited. If
+//! the queue is short, the limit grows without end, also when nobody uses it. So a limit that was
+//! too low always heals.
+//!
+//! The smallest limit and the smallest step of growth are two numbers. A limit at its smallest
+//! still lets requests through that show when the server is better.
+
+#![expect(clippy::float_arithmetic, reason = "a limit is an estimate, and no money")]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Time that the oldest request should wait, beside the time of its service. It is enough for the
+/// server always to have work.
+pub const WAIT_TARGET: Duration = Duration::from_millis(50);
+
+/// Smallest step by which a limit grows.
+const PROBE: f64 = 1.0;
+
+/// Growth of a limit below what the server has shown, in the time of one request: an effect is not
+/// seen earlier.
+const GROWTH_KNOWN: f64 = 2.5;
+
+/// Growth of a limit beyond that, in the same time.
+const GROWTH_BEYOND: f64 = 1.3;
+
+/// Shortest time with waiting requests that shows a rate.
+const SHOWN_IN_MIN: Duration = Duration::from_millis(100);
+
+/// Time over which a rate is measured. It is longer if a service takes long.
+const SHOWN_IN: Duration = Duration::from_millis(400);
+
+/// Time after which a rate that is not shown again counts half.
+const SHOWN_HALVES_IN: Duration = Duration::from_secs(10);
+
+/// Times by which a limit is computed.
+#[derive(Debug, Clone, Copy)]
+pub struct ControlTimes {
+    /// Time since the limit was last computed.
+    pub passed: Duration,
+    /// Time of one service: of one batch that is committed.
+    pub service: Duration,
+    /// Time of a request from its admission to its answer, if it waits for the target.
+    pub total: Duration,
+}
+
+/// A limit, and what the server has shown.
+#[derive(Debug)]
+pub struct QueueControl {
+    limit: f64,
+    limit_min: f64,
+    limit_max: f64,
+    /// Longest wait seen since the limit was last computed.
+    oldest: Duration,
+    /// Requests done since then.
+    done: u32,
+    /// Time since requests waited.
+    quiet_for: Duration,
+    /// Requests done and time of the last intervals in which requests waited.
+    shown: VecDeque<(u32, Duration)>,
+    /// Last rate that was shown, in requests a second.
+    rate: f64,
+    /// Highest rate that was shown. It fades.
+    best: f64,
+}
+
+impl QueueControl {
+    /// Makes a control without a limit: its limit is at its maximum.
+    pub fn new(limit_min: f64, limit_max: f64) -> Self {
+        let limit_max = limit_max.max(limit_min);
+        Self {
+            limit: limit_max,
+            limit_min,
+            limit_max,
+            oldest: Duration::ZERO,
+            done: 0,
+            quiet_for: Duration::ZERO,
+            shown: VecDeque::new(),
+            rate: 0.0,
+            best: 0.0,
+        }
+    }
+
+    /// Returns the requests that may be outstanding.
+    pub fn limit(&self) -> f64 {
+        self.limit
+    }
+
+    /// Returns true if the limit is below its maximum.
+    pub fn is_limited(&self) -> bool {
+        self.limit < self.limit_max
+    }
+
+    /// Returns the last rate that was shown, in requests a second; 0 if none was.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Notes that a request has waited for this time.
+    pub fn waited(&mut self, waited: Duration) {
+        self.oldest = self.oldest.max(waited);
+    }
+
+    /// Notes requests that are done.
+    pub fn done(&mut self, requests: u32) {
+        self.done += requests;
+    }
+
+    /// Computes the limit by what was noted since it was last computed.
+    pub fn compute(&mut self, times: ControlTimes) {
+        let (oldest, done) = (std::mem::take(&mut self.oldest), std::mem::take(&mut self.done));
+        let ControlTimes { passed, service, total } = times;
+        let (target, total) = (WAIT_TARGET + service, total.as_secs_f64());
+        self.best *= 0.5f64.powf(passed.as_secs_f64() / SHOWN_HALVES_IN.as_secs_f64());
+        let waits = oldest * 2 >= target;
+        self.quiet_for = if waits { Duration::ZERO } else { self.quiet_for + passed };
+        if self.quiet_for <= service * 2 {
+            self.show(done, passed, service);
+        } else {
+            self.shown.clear();
+        }
+        if oldest > target {
+            if let Some(rate) = self.shown_rate(service) {
+                self.limit = self.limit.min(rate * total);
+            }
+        } else if !waits {
+            let growth = if self.limit < self.best * total { GROWTH_KNOWN } else { GROWTH_BEYOND };
+            self.limit = self.limit * growth.powf(passed.as_secs_f64() / total) + PROBE;
+        }
+        self.limit = self.limit.clamp(self.limit_min, self.limit_max);
+    }
+
+    /// Notes an interval in which requests waited.
+    fn show(&mut self, done: u32, passed: Duration, service: Duration) {
+        self.shown.push_back((done, passed));
+        // Several services fall into this time, so that a rate does not depend on when one ends.
+        let shown_in = SHOWN_IN.max(service * 3);
+        while let Some((_, first)) = self.shown.front()
+            && self.shown_for() - *first >= shown_in
+        {
+            self.shown.pop_front();
+        }
+        if let Some(rate) = self.shown_rate(service) {
+            (self.rate, self.best) = (rate, self.best.max(rate));
+        }
+    }
+
+    fn shown_for(&self) -> Duration {
+        self.shown.iter().map(|(_, passed)| *passed).sum()
+    }
+
+    /// Returns the rate of the last intervals in which requests waited. Returns `None` if they were
+    /// too short to show one.
+    fn shown_rate(&self, service: Duration) -> Option<f64> {
+        let time = self.shown_for();
+        let done: u32 = self.shown.iter().map(|(done, _)| *done).sum();
+        (time >= SHOWN_IN_MIN.max(service * 2)).then(|| f64::from(done) / time.as_secs_f64())
+    }
+}
