@@ -107,11 +107,12 @@ fn installed(folder: &Path) -> Result<PathBuf> {
     Ok(tool)
 }
 
-/// Returns the command of the tool in the copy of the sources.
+/// Returns the command of the tool in the copy of the sources. It names the whole workspace.
+/// Otherwise the tool takes the default members, and the protocol is none of them.
 fn in_copy(tool: &Path, bench: &Bench) -> Command {
     let mut command = Command::new(tool);
     without_ours(&mut command);
-    command.args(["mutants", "--no-times", "--colors", "never", "--no-shuffle"]);
+    command.args(["mutants", "--workspace", "--no-times", "--colors", "never", "--no-shuffle"]);
     command.env("CARGO_TARGET_DIR", bench.target()).current_dir(bench.tree());
     command
 }
