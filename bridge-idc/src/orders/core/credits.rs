@@ -27,9 +27,13 @@ const SENT_IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Grants expire after this many intervals without a new one.
 const EXPIRES_AFTER: u32 = 10;
 
-/// Longest time of a commit that the target counts. A database that is slower gets fewer requests,
-/// not older ones.
-const COMMIT_COUNTED_MAX: Duration = Duration::from_millis(500);
+/// Longest time of a commit, and longest round trip of a line, that count. A database that is slower
+/// gets fewer requests, not older ones, and one slow line changes the limits of no other agent much.
+const COUNTED_MAX: Duration = Duration::from_millis(500);
+
+/// Most brands that are remembered. A cloud agent may send any names; a brand above this number has
+/// no limit.
+const BRANDS_MAX: usize = 4_096;
 
 /// Time of a request in both agents outside the queue and the commit: sealing, and the writes of
 /// two audit logs.
@@ -87,15 +91,12 @@ impl Credits {
 
     /// Notes a request of a brand that came on a link.
     pub(super) fn came(&mut self, now: Duration, link: LinkId, brand: &Brand) {
-        match self.brands.get_mut(brand) {
-            Some(known) => {
-                known.links.insert(link, now);
-            }
-            None => {
-                let mut new = BrandCredit::without_limit(self.limit_max);
-                new.links.insert(link, now);
-                self.brands.insert(brand.clone(), new);
-            }
+        if let Some(known) = self.brands.get_mut(brand) {
+            known.links.insert(link, now);
+        } else if self.brands.len() < BRANDS_MAX {
+            let mut new = BrandCredit::without_limit(self.limit_max);
+            new.links.insert(link, now);
+            self.brands.insert(brand.clone(), new);
         }
     }
 
@@ -134,7 +135,8 @@ impl Credits {
         waiting.for_each(|(brand, waits)| self.began(brand, waits));
         let passed = now.saturating_sub(self.computed_at);
         self.computed_at = now;
-        let service = self.commit_time.min(COMMIT_COUNTED_MAX);
+        let service = self.commit_time.min(COUNTED_MAX);
+        let round_trip = round_trip.min(COUNTED_MAX);
         let times = ControlTimes { passed, service, total: WAIT_TARGET + service + round_trip + AROUND };
         for brand in self.brands.values_mut() {
             brand.control.compute(times);
@@ -191,7 +193,7 @@ impl BrandCredit {
     }
 
     fn rate_of_a_link(&self) -> f64 {
-        self.control.rate() / self.sharers()
+        self.control.best_rate() / self.sharers()
     }
 }
 

@@ -122,7 +122,7 @@ impl AdaptiveLimit {
     /// Returns the limit. Returns `None` if it is at its maximum.
     pub fn limit(&self) -> Option<BrandLimit> {
         let limit = if self.looks.is_some() { LOOKS_WITH } else { whole(self.control.limit()) };
-        let per_second = whole(self.control.rate());
+        let per_second = whole(self.control.best_rate());
         self.control.is_limited().then_some(BrandLimit { outstanding: limit, per_second })
     }
 }

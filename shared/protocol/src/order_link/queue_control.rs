@@ -62,9 +62,7 @@ pub struct QueueControl {
     quiet_for: Duration,
     /// Requests done and time of the last intervals in which requests waited.
     shown: VecDeque<(u32, Duration)>,
-    /// Last rate that was shown, in requests a second.
-    rate: f64,
-    /// Highest rate that was shown. It fades.
+    /// Highest rate that was shown, in requests a second. It fades.
     best: f64,
 }
 
@@ -80,7 +78,6 @@ impl QueueControl {
             done: 0,
             quiet_for: Duration::ZERO,
             shown: VecDeque::new(),
-            rate: 0.0,
             best: 0.0,
         }
     }
@@ -95,9 +92,10 @@ impl QueueControl {
         self.limit < self.limit_max
     }
 
-    /// Returns the last rate that was shown, in requests a second; 0 if none was.
-    pub fn rate(&self) -> f64 {
-        self.rate
+    /// Returns the highest rate that was shown, in requests a second; 0 if none was. It fades, so it
+    /// tells what the server does once a short pause of it is over.
+    pub fn best_rate(&self) -> f64 {
+        self.best
     }
 
     /// Notes that a request has waited for this time.
@@ -124,7 +122,9 @@ impl QueueControl {
             self.shown.clear();
         }
         if oldest > target {
-            if let Some(rate) = self.shown_rate(service) {
+            // A pause that is shorter, such as that of one fsync, does not show a slower server.
+            let is_shown = self.shown_for() >= SHOWN_IN;
+            if let Some(rate) = self.shown_rate(service).filter(|_| is_shown) {
                 self.limit = self.limit.min(rate * total);
             }
         } else if !waits {
@@ -145,7 +145,7 @@ impl QueueControl {
             self.shown.pop_front();
         }
         if let Some(rate) = self.shown_rate(service) {
-            (self.rate, self.best) = (rate, self.best.max(rate));
+            self.best = self.best.max(rate);
         }
     }
 

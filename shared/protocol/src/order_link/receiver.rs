@@ -162,7 +162,7 @@ struct PendingRequest {
     /// Link whose share of the window and of the bytes the request uses: the one it came on first.
     link: LinkId,
     bytes: usize,
-    /// Time until which the caller of the first frame waits; `None` if the frame did not say.
+    /// Time until which a caller waits, the longest of them; `None` if the first frame did not say.
     until: Option<Duration>,
 }
 
@@ -256,6 +256,9 @@ impl Receiver {
             // up the earlier one.
             waiting.askers.retain(|known| known.link != link);
             waiting.askers.push(asker);
+            if let (Some(until), Some(remaining)) = (&mut waiting.until, remaining) {
+                *until = (*until).max(self.now + remaining);
+            }
             return Received::Duplicate;
         }
         let bytes = delivery.bytes();

@@ -194,6 +194,11 @@ impl World {
         self.clouds.iter().map(|cloud| u64::from(cloud.limits[brand])).sum()
     }
 
+    /// Returns the requests a second that a cloud agent is told of a brand.
+    fn granted_per_second(&self, index: usize) -> u32 {
+        self.credits.brands.get(&brand(index)).map_or(0, |brand| whole(brand.rate_of_a_link()))
+    }
+
     /// Returns the number of brands with a limit.
     fn limited(&self) -> usize {
         self.credits.brands.values().filter(|brand| brand.control.is_limited()).count()
@@ -239,6 +244,41 @@ fn without_overload_there_is_no_limit() {
     assert_eq!((world.limit(0), world.limit(1)), (u64::from(u32::MAX), u64::from(u32::MAX)));
     assert!(world.rate(0, 5 * SECOND) >= 1_950);
     assert_eq!(world.limited(), 0);
+}
+
+#[test]
+fn a_short_pause_of_the_database_limits_nobody() {
+    for pause in [60, 110, 200] {
+        let mut world = World::new(10, &[&[2_000]]);
+        world.run_for(10 * SECOND);
+        world.is_frozen = true;
+        world.run_for(pause);
+        world.is_frozen = false;
+        for _ in 0..20 {
+            world.run_for(50);
+            assert_eq!(world.limited(), 0, "a pause of {pause} ms refused requests");
+        }
+        assert!(world.rate(0, SECOND) >= 1_950);
+    }
+}
+
+#[test]
+fn refused_callers_come_back_at_the_rate_before_a_freeze() {
+    let mut world = World::new(10, &[&[15_000]]);
+    world.run_for(10 * SECOND);
+    world.is_frozen = true;
+    world.run_for(SECOND);
+    let per_second = world.granted_per_second(0);
+    assert!(per_second >= 2_000, "a second of it tells {per_second} a second");
+}
+
+#[test]
+fn brands_that_an_agent_invents_take_bounded_memory() {
+    let mut credits = Credits::new(100);
+    for number in 0..10_000 {
+        credits.came(millis(1), LinkId(1), &brand(number));
+    }
+    assert_eq!(credits.brands.len(), BRANDS_MAX);
 }
 
 #[test]

@@ -350,6 +350,18 @@ fn a_write_is_late_once_its_callers_time_has_passed() {
 }
 
 #[test]
+fn a_write_is_late_once_the_last_of_its_callers_is_gone() {
+    let mut receiver = Receiver::new(8);
+    let token = deliver(&mut receiver, 1, ToIdc { remaining_millis: Some(500), ..cancel(10, 1, 7) });
+    let longer = ToIdc { remaining_millis: Some(900), ..cancel(11, 1, 7) };
+    assert_eq!(receiver.handle_message(LinkId(2), 0, longer), Received::Duplicate);
+    receiver.set_time(Duration::from_millis(899));
+    assert!(!receiver.is_late(token));
+    receiver.set_time(Duration::from_millis(900));
+    assert!(receiver.is_late(token));
+}
+
+#[test]
 fn a_caller_that_named_no_time_is_told_busy_instead_of_late() {
     let mut receiver = Receiver::new(8);
     let token = deliver(&mut receiver, 1, ToIdc { remaining_millis: Some(1), ..cancel(10, 1, 7) });
