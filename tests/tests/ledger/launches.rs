@@ -15,7 +15,7 @@ use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::database::{Database, ROLES, connect, postgres};
-use crate::held::psql;
+use crate::held::{psql, until_one_waits};
 use crate::role::ROLE_SQL;
 use crate::shop::{Shop, answers, batch, commit, commit_one, is_placed, order_of, settled, sold_out};
 
@@ -571,6 +571,26 @@ async fn only_orders_of_a_held_launch_wait_for_it() {
     let codes: Vec<&str> = answers(freed).iter().map(|answer| settled(answer).0.code()).collect();
     assert_eq!(codes, ["placed", "cancelled"]);
     balanced(&database).await;
+}
+
+/// A purchase of an agent that is not committed yet.
+const FIRST_PURCHASE: &str = "SELECT * FROM launch_sales FOR NO KEY UPDATE; \
+     INSERT INTO launch_purchases (order_id, sku_id, launch_id, customer, units) \
+     SELECT gen_random_uuid(), sku_id, launch_id, decode(repeat('00', 32), 'hex'), 1 FROM launch_skus";
+
+#[tokio::test]
+async fn a_launch_is_not_deleted_beside_its_first_order() {
+    let database = postgres("deleted_launch").await;
+    Shop::open(&database.ledger, "acme", &[("A", 10)]).await;
+    launch(&database, -HOUR, "customer_limit", "2", &["A"]).await;
+    let mut agent = psql(&database, FIRST_PURCHASE).await;
+    let mut owner = psql(&database, "SELECT 1").await;
+    let gone = tokio::spawn(async move { sqlx::raw_sql("DELETE FROM launches").execute(&mut owner).await });
+    until_one_waits(&database).await;
+    sqlx::raw_sql("COMMIT").execute(&mut agent).await.unwrap();
+    let refused = gone.await.unwrap().unwrap_err().to_string();
+    assert!(refused.contains("launch air has orders: set its ended_at instead"), "{refused}");
+    assert_eq!(database.count("SELECT count(*) FROM launch_sales").await, 1);
 }
 
 #[tokio::test]

@@ -204,6 +204,7 @@ impl Queues {
         let queue = self.queue(awaited.clone());
         let (tried, was_in_vain) = (queue.tried.take(), queue.in_vain);
         queue.in_vain = !again.is_empty();
+        let again_is_empty = again.is_empty();
         if let Some(tried) = tried {
             self.tried[usize::from(was_in_vain)] -= 1;
             tried.into_iter().for_each(|(brand, about)| self.leave(&awaited, &brand, about));
@@ -221,7 +222,13 @@ impl Queues {
                 self.queues.remove(&awaited);
                 self.launched.retain(|_, launch| *launch != awaited);
             }
-            (false, kind) => self.turns[kind].push_back(awaited),
+            (false, kind) => {
+                if !again_is_empty {
+                    // The launch may have ended meanwhile. A committer finds out with the next order.
+                    self.launched.retain(|_, launch| *launch != awaited);
+                }
+                self.turns[kind].push_back(awaited);
+            }
         }
     }
 

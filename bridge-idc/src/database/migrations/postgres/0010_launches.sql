@@ -42,7 +42,7 @@ CREATE TABLE launch_skus (
     CONSTRAINT one_launch_of_a_sku_at_a_time
         EXCLUDE USING gist (int8range(sku_id, sku_id, '[]') WITH &&, selling WITH &&)
 );
--- What each batch of orders asks: few rows, whatever was launched before.
+-- What each batch of orders asks. A launch that ended at its ends_at keeps its rows here until ended_at is set.
 CREATE INDEX launch_skus_selling ON launch_skus (sku_id) WHERE NOT isempty(selling);
 COMMENT ON TABLE launch_skus IS 'What a launch sells.';
 COMMENT ON COLUMN launch_skus.customer_limit IS 'What one customer can buy of this SKU; null: the launch''s limit alone.';
@@ -97,6 +97,8 @@ CREATE TRIGGER launches_change AFTER UPDATE ON launches FOR EACH ROW EXECUTE FUN
 
 CREATE FUNCTION launches_go() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- Waits for an order that is being committed.
+    PERFORM FROM launch_sales WHERE launch_id = OLD.launch_id FOR UPDATE;
     IF EXISTS (SELECT FROM launch_purchases WHERE launch_id = OLD.launch_id) THEN
         RAISE EXCEPTION 'launch % has orders: set its ended_at instead', OLD.launch USING ERRCODE = 'check_violation';
     END IF;
