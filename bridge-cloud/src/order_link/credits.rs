@@ -65,7 +65,7 @@ pub(super) struct Credit {
     since: Duration,
 }
 
-/// A brand's credits, for `status` and metrics.
+/// A brand's credits, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreditReport {
     /// The brand.

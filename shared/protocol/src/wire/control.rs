@@ -133,7 +133,7 @@ pub struct Readiness {
 /// replaces the one before it.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Grants {
-    /// Number of the message, rising from 1 on each link.
+    /// Number of the message. It rises with each message of an agent.
     #[prost(uint64, tag = "1")]
     pub number: u64,
     /// Milliseconds after which the message is no longer valid.
