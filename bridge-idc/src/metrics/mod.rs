@@ -89,8 +89,7 @@ impl Default for Metrics {
         payments.register(registry);
         let errors = "Failed reads of the catalogue's database";
         let unreadable = "Rows that cannot be read and are published as deleted; the log names them";
-        let late =
-            "Orders and cancellations refused before their transaction, because nobody waited any more";
+        let late = "Orders and cancellations refused before their transaction, because the time of their frame had passed";
         let ledger = "Failures of the ledger's database, for one brand or for all";
         Self {
             shared,

@@ -42,7 +42,7 @@ pub(in crate::storefront) fn refused(refusal: Refusal, order: OrderId) -> Proble
     match refusal {
         Refusal::Busy => unavailable(NotAdmitted::Full),
         Refusal::Late => {
-            let detail = "it waited for longer than its caller was to wait; nothing happened, try again";
+            let detail = "it waited for longer than it may take effect; nothing happened, try again";
             Problem::new(Kind::Busy, detail).retry_after(NotAdmitted::Full.retry_after())
         }
         Refusal::DatabaseDown | Refusal::SessionUnknown | Refusal::UnknownKey => {

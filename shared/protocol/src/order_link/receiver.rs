@@ -162,7 +162,8 @@ struct PendingRequest {
     /// Link whose share of the window and of the bytes the request uses: the one it came on first.
     link: LinkId,
     bytes: usize,
-    /// Time until which a caller waits, the longest of them; `None` if the first frame did not say.
+    /// Time until which the write may take effect, the latest of its frames; `None` if the first one
+    /// did not say.
     until: Option<Duration>,
 }
 
@@ -207,7 +208,7 @@ impl Receiver {
         self.now
     }
 
-    /// Returns the time until which the caller of a request waits, by the clock of
+    /// Returns the time until which a request may take effect, by the clock of
     /// [`Self::set_time`]. Returns `None` if nobody knows.
     pub fn until(&self, token: Token) -> Option<Duration> {
         self.waiting.get(&token)?.until
@@ -329,7 +330,7 @@ impl Asker {
             && refused.refusal() == Refusal::Late
             && !self.is_timed
         {
-            // It asked for the same as another, whose caller waited for less long. An agent of an
+            // It asked for the same as another, whose time was shorter. An agent of an
             // earlier release knows no such refusal.
             *refused = Refusal::Busy.into();
         }

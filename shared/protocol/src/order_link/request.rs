@@ -142,13 +142,12 @@ impl Request {
         RequestClass::of(&self.kind)
     }
 
-    /// Returns the milliseconds for which the caller of a write still waits, rounded up.
-    ///
-    /// A write without a caller has none, because it is sent only to learn its outcome: an earlier
-    /// copy may be committed. A question has none either, as it has no effect.
+    /// Returns the milliseconds for which a write is still settled, rounded up. It may take effect
+    /// until then, also after its caller was answered "unknown". A question has no effect, so it
+    /// has none.
     pub(super) fn remaining_millis(&self, now: Duration) -> Option<u32> {
         self.key?;
-        let remaining = self.caller_until?.saturating_sub(now);
+        let remaining = self.settle_until.saturating_sub(now);
         Some(u32::try_from(remaining.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX))
     }
 

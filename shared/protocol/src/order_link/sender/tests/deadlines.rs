@@ -1,4 +1,4 @@
-//! The time that a write's caller still waits, in its frames, and refusals because it has passed.
+//! The time for which a write is still settled, in its frames, and refusals because it has passed.
 
 use super::*;
 
@@ -12,15 +12,15 @@ fn remaining(sender: &mut Sender) -> Vec<Option<u32>> {
 }
 
 #[test]
-fn a_frame_names_the_time_left_while_its_caller_waits() {
+fn a_frame_names_the_time_for_which_its_write_is_settled() {
     let mut sender = connected(1);
     submit(&mut sender, at(0), cancel(1));
-    assert_eq!(remaining(&mut sender), [Some(10_000)]);
+    assert_eq!(remaining(&mut sender), [Some(70_000)]);
     sender.handle_timeout(Duration::from_micros(4_000_001));
-    assert_eq!(remaining(&mut sender), [Some(6_000)], "it is rounded up");
+    assert_eq!(remaining(&mut sender), [Some(66_000)], "it is rounded up");
     sender.handle_timeout(at(10));
     sender.handle_timeout(at(13));
-    assert_eq!(remaining(&mut sender), [None], "it is sent again only to learn its outcome");
+    assert_eq!(remaining(&mut sender), [Some(57_000)], "also after its caller was answered");
 }
 
 #[test]
