@@ -337,6 +337,9 @@ impl OrderCore {
     /// is due. `round_trip` is that of the longest line.
     pub fn poll_grants(&mut self, now: UnixMicros, round_trip: Duration) -> Option<Grants> {
         let time = self.receiver.time();
+        if self.away {
+            self.credits.lift();
+        }
         self.credits
             .is_due(time)
             .then(|| self.credits.compute(time, round_trip, self.committers.waits(now)))?

@@ -41,7 +41,7 @@ const AROUND: Duration = Duration::from_millis(20);
 
 /// Smallest limit of one cloud agent. It is large enough that a quiet brand is not refused because
 /// the database hesitates.
-const LIMIT_MIN: f64 = 8.0;
+const LIMIT_MIN: f64 = 16.0;
 
 /// Time for which a link counts as using a brand's limit.
 const LINK_USES_FOR: Duration = Duration::from_secs(1);
@@ -117,6 +117,14 @@ impl Credits {
     /// Notes the time of a commit.
     pub(super) fn took(&mut self, took: Duration) {
         self.commit_time = if self.commit_time.is_zero() { took } else { (self.commit_time * 3 + took) / 4 };
+    }
+
+    /// Lifts all limits. While the database is away, each request is refused at once with that
+    /// reason, and none waits.
+    pub(super) fn lift(&mut self) {
+        for brand in self.brands.values_mut() {
+            brand.control = QueueControl::new(LIMIT_MIN, self.limit_max);
+        }
     }
 
     /// Returns true if the limits are due to be computed.

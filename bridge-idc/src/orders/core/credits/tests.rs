@@ -273,6 +273,17 @@ fn refused_callers_come_back_at_the_rate_before_a_freeze() {
 }
 
 #[test]
+fn without_a_database_each_request_hears_that_and_no_limit() {
+    let mut world = World::new(10, &[&[15_000]]);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.limited(), 1);
+    world.credits.lift();
+    let none = std::iter::empty();
+    let told = world.credits.compute(millis(world.now + 100), Duration::ZERO, none).expect("a message");
+    assert_eq!(told.brands, []);
+}
+
+#[test]
 fn brands_that_an_agent_invents_take_bounded_memory() {
     let mut credits = Credits::new(100);
     for number in 0..10_000 {
