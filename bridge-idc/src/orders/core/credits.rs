@@ -27,8 +27,9 @@ const SENT_IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Grants expire after this many intervals without a new one.
 const EXPIRES_AFTER: u32 = 10;
 
-/// Longest time of a commit, and longest round trip of a line, that count. A database that is slower
-/// gets fewer requests, not older ones, and one slow line changes the limits of no other agent much.
+/// Longest time of a commit, and longest round trip of a line, that count. A database that is
+/// slower gets fewer requests, not older ones, and one slow line changes the limits of no other
+/// agent much.
 const COUNTED_MAX: Duration = Duration::from_millis(500);
 
 /// Most brands that are remembered. A cloud agent may send any names; a brand above this number has

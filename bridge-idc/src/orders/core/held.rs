@@ -224,7 +224,8 @@ impl Queues {
             }
             (false, kind) => {
                 if !again_is_empty {
-                    // The launch may have ended meanwhile. A committer finds out with the next order.
+                    // The launch may have ended meanwhile. A committer finds out with the next
+                    // order.
                     self.launched.retain(|_, launch| *launch != awaited);
                 }
                 self.turns[kind].push_back(awaited);

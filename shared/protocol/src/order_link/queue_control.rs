@@ -92,8 +92,8 @@ impl QueueControl {
         self.limit < self.limit_max
     }
 
-    /// Returns the highest rate that was shown, in requests a second; 0 if none was. It fades, so it
-    /// tells what the server does once a short pause of it is over.
+    /// Returns the highest rate that was shown, in requests a second; 0 if none was. It fades, so
+    /// it tells what the server does once a short pause of it is over.
     pub fn best_rate(&self) -> f64 {
         self.best
     }

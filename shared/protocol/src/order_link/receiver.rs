@@ -162,8 +162,8 @@ struct PendingRequest {
     /// Link whose share of the window and of the bytes the request uses: the one it came on first.
     link: LinkId,
     bytes: usize,
-    /// Time until which the write may take effect, the latest of its frames; `None` if the first one
-    /// did not say.
+    /// Time until which the write may take effect, the latest of its frames; `None` if the first
+    /// one did not say.
     until: Option<Duration>,
 }
 

@@ -24,11 +24,9 @@ pub struct ToIdc {
     /// Trace context of the storefront's request, as `TraceParent` writes it: 25 bytes.
     #[prost(bytes = "bytes", optional, tag = "15")]
     pub trace: Option<Bytes>,
-    /// With a write: milliseconds for which it may still take effect, counted from when the frame is
-    /// sent.
-    /// The receiver adds it to its own clock, so the two clocks need not agree. Absent if nobody
-    /// waits any more, and from agents of earlier releases. An agent of an earlier release ignores
-    /// it.
+    /// With a write: milliseconds for which it may still take effect, counted from when the frame
+    /// is sent. The receiver adds it to its own clock, so the two clocks need not agree. Absent
+    /// with a question, and from agents of earlier releases, which also ignore it.
     #[prost(uint32, optional, tag = "14")]
     pub remaining_millis: Option<u32>,
 }
