@@ -94,7 +94,7 @@ fn a_configuration_with_five_mistakes_reports_all_with_lines() -> Result<()> {
 fn a_missing_file_hides_no_mistake_in_another() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let good = idc_config(site);
-        let file = good.with_file_name("mistaken.toml");
+        let file = good.with_file_name("two-files-mistaken.toml");
         fs::copy(&good, &file)?;
         let cloud: toml::Table = fs::read_to_string(cloud_config(site))?.parse()?;
         configure(&file, "tunnel.key", cloud["tunnel"]["key"].clone())?;
