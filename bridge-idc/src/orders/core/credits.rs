@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::queue_control::{ControlTimes, QueueControl, WAIT_TARGET};
+use bridge_protocol::order_link::queue_control::{ControlTimes, QueueControl, WAIT_TARGET, whole};
 use bridge_protocol::wire::control::{BrandGrant, Grants};
 
 /// Interval at which the limits are computed.
@@ -208,16 +208,6 @@ impl BrandCredit {
 
 fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
-}
-
-/// Returns a number without its fraction, at least 0.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a cast from a float saturates, which is meant"
-)]
-fn whole(number: f64) -> u32 {
-    number as u32
 }
 
 #[cfg(test)]

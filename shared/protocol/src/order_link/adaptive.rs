@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::credits::BrandLimit;
-use super::queue_control::{ControlTimes, QueueControl, WAIT_TARGET};
+use super::queue_control::{ControlTimes, QueueControl, WAIT_TARGET, whole};
 
 /// Interval at which the limit is computed.
 pub const COMPUTED_EVERY: Duration = Duration::from_millis(50);
@@ -125,16 +125,6 @@ impl AdaptiveLimit {
         let per_second = whole(self.control.best_rate());
         self.control.is_limited().then_some(BrandLimit { outstanding: limit, per_second })
     }
-}
-
-/// Returns a number without its fraction, at least 0.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a cast from a float saturates, which is meant"
-)]
-fn whole(number: f64) -> u32 {
-    number as u32
 }
 
 #[cfg(test)]

@@ -48,6 +48,16 @@ pub struct ControlTimes {
     pub total: Duration,
 }
 
+/// Returns a limit or a rate without its fraction, at least 0.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from a float saturates, which is meant"
+)]
+pub fn whole(number: f64) -> u32 {
+    number as u32
+}
+
 /// A limit, and what the server has shown.
 #[derive(Debug)]
 pub struct QueueControl {
