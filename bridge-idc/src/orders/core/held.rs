@@ -204,7 +204,6 @@ impl Queues {
         let queue = self.queue(awaited.clone());
         let (tried, was_in_vain) = (queue.tried.take(), queue.in_vain);
         queue.in_vain = !again.is_empty();
-        let again_is_empty = again.is_empty();
         if let Some(tried) = tried {
             self.tried[usize::from(was_in_vain)] -= 1;
             tried.into_iter().for_each(|(brand, about)| self.leave(&awaited, &brand, about));
@@ -217,19 +216,15 @@ impl Queues {
             self.queue(awaited.clone()).waiting.push_front(pending);
         }
         let Queue { waiting, in_vain, .. } = self.queue(awaited.clone());
-        match (waiting.is_empty(), usize::from(*in_vain)) {
-            (true, _) => {
-                self.queues.remove(&awaited);
-                self.launched.retain(|_, launch| *launch != awaited);
-            }
-            (false, kind) => {
-                if !again_is_empty {
-                    // The launch may have ended meanwhile. A committer finds out with the next
-                    // order.
-                    self.launched.retain(|_, launch| *launch != awaited);
-                }
-                self.turns[kind].push_back(awaited);
-            }
+        let (is_over, in_vain) = (waiting.is_empty(), *in_vain);
+        if is_over || in_vain {
+            // A launch may have ended meanwhile. A committer finds out with the next order.
+            self.launched.retain(|_, launch| *launch != awaited);
+        }
+        if is_over {
+            self.queues.remove(&awaited);
+        } else {
+            self.turns[usize::from(in_vain)].push_back(awaited);
         }
     }
 
