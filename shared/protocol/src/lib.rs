@@ -39,6 +39,10 @@ pub mod receipt;
 /// RFC 6962 hashing: roots and inclusion paths.
 pub mod merkle;
 
+/// Random numbers for tests.
+#[cfg(test)]
+mod dice;
+
 /// The audit log as pure data: entries, an append-only tree over them, its files, checkpoints,
 /// proofs and verification.
 pub mod audit;

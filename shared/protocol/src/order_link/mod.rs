@@ -61,7 +61,4 @@ pub mod receiver;
 /// Limits of each link in the receiver.
 mod shares;
 
-#[cfg(test)]
-mod dice;
-
 pub use crate::wire::lane::LinkId;

@@ -35,8 +35,8 @@ pub struct Entrants {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dice::Dice;
     use super::*;
+    use crate::dice::Dice;
 
     #[test]
     fn a_list_of_entrants_depends_on_each_tag_and_its_place() {

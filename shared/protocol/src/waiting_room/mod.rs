@@ -57,10 +57,6 @@ mod hex;
 #[cfg(test)]
 mod simulation;
 
-/// Random numbers for tests.
-#[cfg(test)]
-mod dice;
-
 /// Number of an entrant of a launch: 0 for the first one. Numbers have no gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntrantNumber(pub u32);

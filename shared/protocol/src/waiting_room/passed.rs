@@ -268,8 +268,8 @@ impl Passed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dice::Dice;
     use super::*;
+    use crate::dice::Dice;
 
     #[test]
     fn a_set_counts_the_places_of_any_part() {

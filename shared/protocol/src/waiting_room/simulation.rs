@@ -6,12 +6,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::dice::Dice;
 use super::front::{Front, FrontReport, PlaceState, SessionOrderEnd};
 use super::launch::{AdmissionRate, Launch, LaunchTerms};
 use super::permutation::Permutation;
 use super::wait::{self, EstimatedWait, Prospects};
 use super::{EntrantNumber, PlaceNumber};
+use crate::dice::Dice;
 use crate::domain::UnixMicros;
 
 const TICK_MS: u64 = 200;

@@ -173,9 +173,9 @@ fn signed_message(launch: &str, facts: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dice::Dice;
     use super::super::launch_keys::{SubjectKey, ticket_signer};
     use super::*;
+    use crate::dice::Dice;
 
     fn signer(brand: &str, name: &str) -> NoteSigner {
         ticket_signer(&LaunchId::for_test(brand, name), &[7; 32]).unwrap()

@@ -141,9 +141,9 @@ fn part_of(whole: Duration, random: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dice::Dice;
     use super::super::pace::Pace;
     use super::*;
+    use crate::dice::Dice;
 
     fn report(per_minute: u32, claimed_permille: u32, in_window: u32) -> FrontReport {
         let slowest_per_minute = per_minute / 2;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::dice::Dice;
 use super::*;
+use crate::dice::Dice;
 
 const NO_KEY: Option<KeyId> = None;
 const NEW: Option<KeyId> = Some(KeyId([1; 8]));
@@ -168,13 +168,13 @@ fn nothing_is_saved_for_a_large_request_that_left() {
 fn a_new_brand_waits_for_one_request_of_each_other_brand() {
     for seed in 0..200 {
         let mut dice = Dice(seed);
-        let weights: Vec<usize> = (0..2 + dice.below(7)).map(|_| dice.weight()).collect();
+        let weights: Vec<usize> = (0..2 + dice.usize_below(7)).map(|_| dice.weight()).collect();
         let mut queue = FairQueue::new(&weights);
         let (new, others) = (weights.len() - 1, weights.len() - 1);
         for id in 0..others as u64 * 1_000 {
-            push(&mut queue, id as usize % others, NO_KEY, id, 1 + dice.below(COST_MAX));
+            push(&mut queue, id as usize % others, NO_KEY, id, 1 + dice.usize_below(COST_MAX));
         }
-        for _ in 0..dice.below(others * 500) {
+        for _ in 0..dice.usize_below(others * 500) {
             take(&mut queue, &[NO_KEY]);
         }
         push(&mut queue, new, NO_KEY, u64::MAX, COST_MAX);
@@ -187,11 +187,11 @@ fn a_new_brand_waits_for_one_request_of_each_other_brand() {
 fn brands_that_are_always_busy_share_exactly_by_weight() {
     for seed in 0..50 {
         let mut dice = Dice(seed);
-        let weights: Vec<usize> = (0..2 + dice.below(4)).map(|_| dice.weight()).collect();
+        let weights: Vec<usize> = (0..2 + dice.usize_below(4)).map(|_| dice.weight()).collect();
         let mut queue = FairQueue::new(&weights);
         let (mut sent, mut of) = (vec![0; weights.len()], HashMap::new());
         let mut more = |queue: &mut FairQueue, of: &mut HashMap<u64, (usize, usize)>, brand| {
-            let (id, cost) = (of.len() as u64, 1 + dice.below(COST_MAX));
+            let (id, cost) = (of.len() as u64, 1 + dice.usize_below(COST_MAX));
             of.insert(id, (brand, cost));
             push(queue, brand, NO_KEY, id, cost);
         };
@@ -246,15 +246,15 @@ fn may_lack(weights: &[usize], brand: usize) -> usize {
 fn each_busy_brand_sends_its_share_in_order_and_nothing_is_lost() {
     for seed in 0..100 {
         let mut dice = Dice(seed);
-        let weights: Vec<usize> = (0..2 + dice.below(6)).map(|_| 1 + dice.below(12)).collect();
+        let weights: Vec<usize> = (0..2 + dice.usize_below(6)).map(|_| 1 + dice.usize_below(12)).collect();
         let mut queue = FairQueue::new(&weights);
         let mut brands: Vec<Brand> = weights.iter().map(|_| Brand::default()).collect();
         let (mut id, mut inside) = (0, 0);
-        let heavy = dice.below(weights.len());
+        let heavy = dice.usize_below(weights.len());
         for step in 0..2_000 {
-            for _arrivals in 0..dice.below(4) {
-                let brand = if dice.below(2) == 0 { heavy } else { dice.below(weights.len()) };
-                let (key, cost) = ([NO_KEY, NEW, OLD][dice.below(3)], 1 + dice.below(COST_MAX));
+            for _arrivals in 0..dice.usize_below(4) {
+                let brand = if dice.usize_below(2) == 0 { heavy } else { dice.usize_below(weights.len()) };
+                let (key, cost) = ([NO_KEY, NEW, OLD][dice.usize_below(3)], 1 + dice.usize_below(COST_MAX));
                 id += 1;
                 push(&mut queue, brand, key, id, cost);
                 brands[brand].inside.entry(key).or_default().push_back((id, cost));
@@ -305,10 +305,10 @@ fn a_thousand_brands_cost_no_more_turns_a_request_than_two() {
         let mut queue = FairQueue::new(&vec![1; brands]);
         let (mut cost, mut dice) = (0, Dice(1));
         for id in 0..10_000 {
-            let of_one = 1 + dice.below(COST_MAX);
+            let of_one = 1 + dice.usize_below(COST_MAX);
             cost += of_one as u64;
             // All brands except one wait for a key that no link opens.
-            let brand = dice.below(brands);
+            let brand = dice.usize_below(brands);
             push(&mut queue, brand, if brand == 0 { NEW } else { OLD }, id, of_one);
         }
         let before = queue.turns_given;

@@ -17,8 +17,8 @@ mod windows;
 
 use bytes::Bytes;
 
-use super::super::dice::Dice;
 use super::*;
+use crate::dice::Dice;
 use crate::domain::{PaymentId, UnixMicros};
 use crate::wire::order::{Ask, Cancel, Envelope, Settled};
 use crate::wire::payment::{AskPayment, Pay};

@@ -1,9 +1,9 @@
 //! Tests of the admission: fixed cases, and random ones beside a model that keeps a record for each
 //! place.
 
-use super::super::dice::Dice;
 use super::super::launch::LaunchTerms;
 use super::*;
+use crate::dice::Dice;
 
 const START: i64 = 1_000_000_000;
 

@@ -1,7 +1,7 @@
 //! Tests of the places: each count is a bijection, and no entrant is favoured.
 
-use super::super::dice::Dice;
 use super::*;
+use crate::dice::Dice;
 
 fn places(seed: &[u8; 32], count: u32) -> Vec<u32> {
     let permutation = Permutation::new(seed, count);

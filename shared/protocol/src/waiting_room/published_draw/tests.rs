@@ -3,10 +3,10 @@
 //! must agree with them as well.
 
 use super::super::EntrantNumber;
-use super::super::dice::Dice;
 use super::super::draw::Commitments;
 use super::super::halves::SecretHalf;
 use super::*;
+use crate::dice::Dice;
 
 macro_rules! vector {
     ($name:literal, $file:literal) => {

@@ -72,18 +72,19 @@ fn without_another_brand_or_in_a_small_window_nothing_is_kept() {
 fn each_brand_waits_only_above_its_share_of_the_reserve() {
     for seed in 0..30 {
         let mut dice = Dice(seed);
-        let weights: Vec<usize> = (0..2 + dice.below(5)).map(|_| 1 + dice.below(4)).collect();
-        let windows: Vec<u32> = (0..1 + dice.below(3)).map(|_| 400 + dice.below(400) as u32).collect();
+        let weights: Vec<usize> = (0..2 + dice.usize_below(5)).map(|_| 1 + dice.usize_below(4)).collect();
+        let windows: Vec<u32> =
+            (0..1 + dice.usize_below(3)).map(|_| 400 + dice.usize_below(400) as u32).collect();
         let reserve: usize = windows.iter().map(|window| *window as usize / 8).sum();
         let mut sender = sender_of(&weights, &windows);
         for step in 0..100 {
-            let brand = BrandIndex(dice.below(weights.len()));
-            if dice.below(2) == 0 {
-                let most = [5, 50, 500][dice.below(3)];
-                flood(&mut sender, brand, dice.below(most));
+            let brand = BrandIndex(dice.usize_below(weights.len()));
+            if dice.usize_below(2) == 0 {
+                let most = [5, 50, 500][dice.usize_below(3)];
+                flood(&mut sender, brand, dice.usize_below(most));
             } else {
                 for (id, link) in in_flight(&sender, brand) {
-                    if dice.below(2) == 0 {
+                    if dice.usize_below(2) == 0 {
                         sender.handle_answer(at(0), link, settled(id));
                     }
                 }
