@@ -155,7 +155,9 @@ async fn orders_for_a_held_row_refuse_no_other_brand() -> Result<()> {
         answers.push(answer??.status);
     }
     answers.sort_unstable();
-    ensure!(answers == [202, 202, 503, 503], "the flood is answered {answers:?}");
+    // The brand had both places. Its newer order leaves for the other brand, unless it is being
+    // tried or was answered before: a request that is being tried is never refused.
+    ensure!(matches!(answers[..], [202, 202 | 503, 503, 503]), "the flood is answered {answers:?}");
     for mut dba in held {
         dba.execute("COMMIT").await?;
     }
