@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bridge_protocol::domain::catalogue::{Code, EntityKind, Position};
 use bridge_protocol::domain::{Brand, UnixMicros};
+use foldhash::fast::RandomState;
 
 use super::answer::{CachedAnswer, Item, PreparedRow, Product, Stock};
 use super::listing::Listing;
@@ -26,14 +27,18 @@ pub struct View {
     fresh: Option<Freshness>,
 }
 
+/// A map for the look-ups of reads. Its hash is quick and keeps off nobody who chooses the keys:
+/// only the shop does.
+pub type QuickMap<K, V> = HashMap<K, V, RandomState>;
+
 /// Rows by brand.
-type Brands = HashMap<String, BrandView>;
+type Brands = QuickMap<String, BrandView>;
 
 /// One brand's rows.
 #[derive(Debug, Default)]
 pub struct BrandView {
-    products: HashMap<Code, Arc<Product>>,
-    stock: HashMap<Code, Arc<Stock>>,
+    products: QuickMap<Code, Arc<Product>>,
+    stock: QuickMap<Code, Arc<Stock>>,
     tree: Option<Arc<CachedAnswer>>,
     listing: Listing,
 }

@@ -1,6 +1,5 @@
 //! State that the serving threads share, and the state that each has for itself.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,12 +16,13 @@ use crate::body_mark::BodyMarks;
 use crate::config::StorefrontConfig;
 use crate::metrics::Metrics;
 use crate::order_link::{KeysWatch, OrderLink};
+use crate::replica::view::QuickMap;
 use crate::seal::Sealer;
 
 /// State that all serving threads share.
 pub struct Storefront {
     /// Served brands by name.
-    pub brands: HashMap<String, Shop>,
+    pub brands: QuickMap<String, Shop>,
     /// Limits.
     pub config: StorefrontConfig,
     /// Time in which a catalogue answer may be reused.

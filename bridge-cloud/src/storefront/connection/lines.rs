@@ -11,6 +11,10 @@
 /// Largest head of a request. A larger one is answered 431.
 pub(in crate::storefront) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Most fields of a head. One with more is answered 431. hyper's own limit is higher; if it is set,
+/// hyper clears that much memory for each request.
+const HEAD_FIELDS_MAX: usize = 64;
+
 /// Place and reason of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused {
@@ -52,6 +56,8 @@ pub(super) struct Lines {
     framing: Framing,
     /// Bytes of the head so far.
     head: usize,
+    /// Whole lines of the head so far: its first line, then one for each field.
+    head_lines: usize,
     /// Set if the last bytes contained a part of a body.
     has_body: bool,
 }
@@ -115,7 +121,7 @@ impl Lines {
                     }
                 }
                 State::Head | State::Size | State::Trailer => {
-                    let end = rest.iter().position(|byte| *byte == b'\n');
+                    let end = memchr::memchr(b'\n', rest);
                     // Only a few lines of a head matter, but all lines of chunks.
                     let is_head = matches!(self.state, State::Head);
                     self.line.add(&rest[..end.unwrap_or(rest.len())], is_head);
@@ -167,11 +173,15 @@ impl Lines {
         let kept = kept.strip_suffix(b"\r").unwrap_or(kept);
         self.state = match self.state {
             State::Head if is_empty => {
-                self.head = 0;
+                (self.head, self.head_lines) = (0, 0);
                 std::mem::take(&mut self.framing).body()
             }
             State::Head if kept == b"PRI*HTTP/2.0" => State::Beyond,
-            State::Head => self.framing.learn(kept).map(|()| State::Head)?,
+            State::Head if self.head_lines > HEAD_FIELDS_MAX => return Err(Refusal::HeadTooLarge),
+            State::Head => {
+                self.head_lines += 1;
+                self.framing.learn(kept).map(|()| State::Head)?
+            }
             State::Size => match size(kept).ok_or(Refusal::Length)? {
                 0 => State::Trailer,
                 size => State::Chunk(size.checked_add(2).ok_or(Refusal::Length)?),
@@ -276,6 +286,17 @@ mod tests {
             assert!(!takes(&text));
             let (at, head) = (before.len() + HEAD_BYTES_MAX, HEAD_BYTES_MAX + 1);
             assert_eq!(refused(&text), Some(Refused { at, head, why: Refusal::HeadTooLarge }));
+        }
+    }
+
+    #[test]
+    fn a_head_has_at_most_64_fields_whatever_came_before_it() {
+        let head = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
+        for before in [String::new(), head(HEAD_FIELDS_MAX).repeat(3), post("content-length: 3", "abc")] {
+            assert!(takes(&(before.clone() + &head(HEAD_FIELDS_MAX))));
+            let text = before + &head(HEAD_FIELDS_MAX + 1);
+            assert!(!takes(&text));
+            assert_eq!(refused(&text).map(|refused| refused.why), Some(Refusal::HeadTooLarge));
         }
     }
 

@@ -31,7 +31,6 @@ impl Protocols {
         let mut one = http1::Builder::new();
         one.timer(TokioTimer::new())
             .header_read_timeout(config.header_timeout)
-            .max_headers(64)
             .max_buf_size(HEAD_BYTES_MAX)
             // Copying an answer behind its head costs less than writing the two as parts.
             .writev(false);
