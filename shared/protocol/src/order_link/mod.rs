@@ -37,6 +37,9 @@ pub mod adaptive;
 /// Times at which refused callers are to come back.
 pub mod come_back;
 
+/// Turns of brands by their weights.
+pub mod fair_clock;
+
 /// Requests that the sender has not sent yet.
 mod fair_queue;
 
