@@ -47,7 +47,7 @@ pub use self::backlog::Slot;
 pub use self::credits::CreditReport;
 use self::credits::{Credit, Credits};
 use self::limits::BrandLimits;
-use crate::admission::{Load, NotAdmitted};
+use crate::admission::{Load, NotAdmitted, OutOfCredit};
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
 
@@ -141,8 +141,8 @@ impl OrderLink {
     }
 
     /// Waits for the pause of a refusal.
-    pub async fn pause(&self, pause: Duration) {
-        self.credits.pause(pause).await;
+    pub async fn pause(&self, refused: OutOfCredit) {
+        self.credits.pause(refused).await;
     }
 
     /// Returns the credits of the brands that have a limit or requests outstanding.
@@ -270,8 +270,8 @@ pub fn start(
     metrics.shared.queues.set_limit(Queue::Questions, orders.questions_max);
     metrics.shared.queues.set_limit(Queue::Payments, payments.queue_max);
     metrics.shared.queues.set_limit(Queue::PaymentQuestions, payments.questions_max);
-    let (names, weights): (Vec<Brand>, Vec<usize>) = brands.iter().cloned().unzip();
-    let credits = Arc::new(Credits::new(&names));
+    let weights: Vec<usize> = brands.iter().map(|(_, weight)| *weight).collect();
+    let credits = Arc::new(Credits::new(brands));
     let queue_max = u32::try_from(orders.queue_max).unwrap_or(u32::MAX);
     let (orders, orders_reached, orders_submitted) =
         LaneDriver::new(orders, &weights, Lane::Orders, credits.clone());

@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn delays_limit_a_brand_only_while_an_agent_grants_nothing() {
-        let credits = Arc::new(Credits::new(&["shoes", "tea"].map(|name| Brand::new(name).unwrap())));
+        let credits = Arc::new(Credits::new(&["shoes", "tea"].map(|name| (Brand::new(name).unwrap(), 1))));
         let mut limits = BrandLimits::new(credits.clone(), 2, 100);
         assert!(!limits.adapts(at(0)), "there is no link");
         let shoes = BrandGrant { brand: "shoes".to_owned(), outstanding: 10, per_second: 5 };
