@@ -270,7 +270,7 @@ pub fn start(
     metrics.shared.queues.set_limit(Queue::Questions, orders.questions_max);
     metrics.shared.queues.set_limit(Queue::Payments, payments.queue_max);
     metrics.shared.queues.set_limit(Queue::PaymentQuestions, payments.questions_max);
-    let weights: Vec<usize> = brands.iter().map(|(_, weight)| *weight).collect();
+    let (names, weights): (Vec<Brand>, Vec<usize>) = brands.iter().cloned().unzip();
     let credits = Arc::new(Credits::new(brands));
     let queue_max = u32::try_from(orders.queue_max).unwrap_or(u32::MAX);
     let (orders, orders_reached, orders_submitted) =
@@ -282,7 +282,7 @@ pub fn start(
         orders,
         payments,
         started,
-        limits: BrandLimits::new(credits, brands.len(), limit_max),
+        limits: BrandLimits::new(credits, &names, limit_max),
         links: HashMap::new(),
         pinned,
         keys,
@@ -496,7 +496,7 @@ impl OrderLinkDriver {
                     self.orders.sender.handle_timeout(now);
                     self.payments.sender.handle_timeout(now);
                     self.see(|centre, now| centre.forget(now.at));
-                    self.limits.set(now);
+                    self.expire_grants(now);
                 }
             }
             self.prefer_keys();
@@ -537,6 +537,7 @@ impl OrderLinkDriver {
             TunnelEvent::Manifest { link, note } => self.take_manifest(link, &note),
             TunnelEvent::Grants { link, grants } => {
                 self.limits.change(now, |book| book.handle_grants(now, link, &grants));
+                self.orders.sender.handle_grants(now, link, self.limits.granted_on(now, link));
             }
             TunnelEvent::Readiness { link, obstacles } => self.take_readiness(link, &obstacles),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
@@ -558,6 +559,14 @@ impl OrderLinkDriver {
                 self.orders.sender.handle_link_down(now, link);
                 self.payments.sender.handle_link_down(now, link);
             }
+        }
+    }
+
+    /// Lifts the limits of grants that have expired.
+    fn expire_grants(&mut self, now: Duration) {
+        self.limits.set(now);
+        for link in self.links.keys() {
+            self.orders.sender.handle_grants(now, *link, self.limits.granted_on(now, *link));
         }
     }
 
@@ -587,8 +596,12 @@ impl OrderLinkDriver {
     }
 
     /// Notes the obstacles that an agent of the data centre reports.
-    fn take_readiness(&self, id: LinkId, obstacles: &BTreeSet<Obstacle>) {
+    fn take_readiness(&mut self, id: LinkId, obstacles: &BTreeSet<Obstacle>) {
         self.see(|centre, now| centre.handle_readiness(id, obstacles, now));
+        let (now, is_stopped) = (self.now(), obstacles.iter().any(|obstacle| obstacle.stops_orders()));
+        self.limits.change(now, |grants| grants.handle_stopped(id, is_stopped));
+        self.orders.sender.handle_stopped(now, id, is_stopped);
+        self.payments.sender.handle_stopped(now, id, is_stopped);
         let Some(Link { peer, .. }) = self.links.get(&id) else { return };
         let Some(left_out) = self.readiness_told.due("readiness", std::time::Instant::now()) else { return };
         let left_out = (left_out > 0).then_some(left_out);

@@ -3,7 +3,8 @@
 //!
 //! Sans-IO. A grant is absolute and expires, so a lost one is replaced by the next. A link whose
 //! agent grants nothing, because it is of an earlier release or was silent for too long, leaves
-//! every brand without a limit from here: the windows and queues still bound it.
+//! every brand without a limit from here: the windows and queues still bound it. An agent that
+//! takes no orders counts only if no other one takes them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct GrantBook {
 struct LinkGrants {
     /// True if it takes new requests.
     is_open: bool,
+    /// True if its agent reports that it takes no orders.
+    is_stopped: bool,
     /// Number of the last message.
     number: u64,
     /// End of the last message's time; `None` before the first.
@@ -80,7 +83,13 @@ struct LinkGrants {
 impl GrantBook {
     /// Takes a new link.
     pub fn handle_link_up(&mut self, link: LinkId) {
-        let grants = LinkGrants { is_open: true, number: 0, valid_until: None, brands: BTreeMap::new() };
+        let grants = LinkGrants {
+            is_open: true,
+            is_stopped: false,
+            number: 0,
+            valid_until: None,
+            brands: BTreeMap::new(),
+        };
         self.links.insert(link, grants);
     }
 
@@ -88,6 +97,13 @@ impl GrantBook {
     pub fn handle_link_open(&mut self, link: LinkId, is_open: bool) {
         if let Some(grants) = self.links.get_mut(&link) {
             grants.is_open = is_open;
+        }
+    }
+
+    /// Takes that a link's agent takes no orders, or that it takes orders again.
+    pub fn handle_stopped(&mut self, link: LinkId, is_stopped: bool) {
+        if let Some(grants) = self.links.get_mut(&link) {
+            grants.is_stopped = is_stopped;
         }
     }
 
@@ -111,11 +127,17 @@ impl GrantBook {
         grants.brands = limits.collect();
     }
 
-    /// Returns the limit of a brand over all open links. Returns `None` if it has none: no link is
-    /// open, some open link grants nothing, or some link has no limit for it.
+    /// Returns the links that new requests go to: the open ones whose agents take orders, or all
+    /// open ones if no agent does.
+    fn in_use(&self) -> impl Iterator<Item = &LinkGrants> {
+        let any_works = self.links.values().any(|grants| grants.is_open && !grants.is_stopped);
+        self.links.values().filter(move |grants| grants.is_open && !(any_works && grants.is_stopped))
+    }
+
+    /// Returns the limit of a brand over all links in use. Returns `None` if it has none: no link
+    /// is open, some link grants nothing, or some link has no limit for it.
     pub fn limit_of(&self, now: Duration, brand: &Brand) -> Option<BrandLimit> {
-        let open = self.links.values().filter(|grants| grants.is_open);
-        let limits = open.map(|grants| grants.limit_of(now, brand));
+        let limits = self.in_use().map(|grants| grants.limit_of(now, brand));
         limits.reduce(|all, one| {
             let (all, one) = (all?, one?);
             Some(BrandLimit {
@@ -130,9 +152,17 @@ impl GrantBook {
         self.links.values().flat_map(|grants| grants.brands.keys())
     }
 
-    /// Returns true if some open link has no valid grants.
+    /// Returns what a link's agent grants now, by brand. A brand that is not listed has no limit
+    /// there.
+    pub fn granted_on(&self, now: Duration, link: LinkId) -> impl Iterator<Item = (&Brand, u32)> {
+        let valid = self.links.get(&link).filter(|grants| grants.is_valid(now));
+        let brands = valid.into_iter().flat_map(|grants| &grants.brands);
+        brands.map(|(brand, limit)| (brand, limit.outstanding))
+    }
+
+    /// Returns true if some link in use has no valid grants.
     pub fn lacks_grants(&self, now: Duration) -> bool {
-        self.links.values().any(|grants| grants.is_open && !grants.is_valid(now))
+        self.in_use().any(|grants| !grants.is_valid(now))
     }
 
     /// Returns the time of the next expiry after now.
@@ -198,6 +228,26 @@ mod tests {
         assert_eq!(outstanding(&book, at(0), "tea"), Some(1));
         book.handle_link_down(B);
         assert_eq!(outstanding(&book, at(0), "shoes"), None);
+    }
+
+    #[test]
+    fn an_agent_that_takes_no_orders_counts_only_if_no_other_does() {
+        let mut book = GrantBook::default();
+        [A, B].into_iter().for_each(|link| book.handle_link_up(link));
+        book.handle_grants(at(0), A, &grants(1, &[]));
+        book.handle_grants(at(0), B, &grants(1, &[("shoes", 7)]));
+        assert_eq!(outstanding(&book, at(0), "shoes"), None, "the first has no limit for it");
+        book.handle_stopped(A, true);
+        assert_eq!(outstanding(&book, at(0), "shoes"), Some(7));
+        assert_eq!(book.granted_on(at(0), B).collect::<Vec<_>>(), [(&brand("shoes"), 7)]);
+        assert_eq!((book.granted_on(at(0), A).count(), book.granted_on(at(1_000), B).count()), (0, 0));
+        book.handle_grants(at(500), B, &grants(2, &[("shoes", 7)]));
+        assert!(!book.lacks_grants(at(1_000)), "the silent one takes no orders");
+        book.handle_stopped(B, true);
+        assert_eq!((outstanding(&book, at(600), "shoes"), book.lacks_grants(at(1_000))), (None, true));
+        book.handle_link_open(B, false);
+        book.handle_stopped(A, false);
+        assert_eq!(outstanding(&book, at(600), "shoes"), None);
     }
 
     #[test]

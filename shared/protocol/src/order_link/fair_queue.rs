@@ -6,8 +6,9 @@
 //! of turns. A request that no link takes blocks neither another key of its brand nor another
 //! brand, and does not lose its turn.
 //!
-//! A brand with little in flight may use the reserve in the links' windows, and the others may not.
-//! So each line has two parts, and the first of each part is looked at.
+//! A brand with little in flight may use the reserve in the links' windows, and a brand that has
+//! spent its grant on a link may not use that link. So each line has a part for each such
+//! [`WindowUse`] that some brand has, and the first of each part is looked at.
 //!
 //! The search for the next request looks at the heads of these few lines, and never at all brands.
 //! A turn costs the same with a thousand brands as with ten, except for the depth of an ordered
@@ -19,6 +20,7 @@ use super::fair_clock::{BrandTurn, FairClock, Turn};
 use super::fair_share::{BrandIndex, FairShare};
 use super::kept_map::{Keep, KeptMap};
 use super::output::RequestId;
+use super::window_use::WindowUse;
 use crate::seal::KeyId;
 
 /// Most requests for which an emptied queue keeps its memory.
@@ -58,33 +60,37 @@ pub(super) struct FairQueue {
 /// Brands that wait for one key.
 #[derive(Debug, Default)]
 struct KeyLine {
-    /// Brands that may use the reserve in the links' windows.
-    of_reserve: BTreeMap<Turn, BrandIndex>,
-    /// The others.
-    of_rest: BTreeMap<Turn, BrandIndex>,
+    /// Brands by what they may use.
+    parts: KeptMap<WindowUse, LinePart>,
+}
+
+type LinePart = BTreeMap<Turn, BrandIndex>;
+
+impl Keep for LinePart {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 impl Keep for KeyLine {
     fn is_empty(&self) -> bool {
-        self.of_reserve.is_empty() && self.of_rest.is_empty()
+        self.parts.iter().next().is_none()
     }
 }
 
 impl KeyLine {
-    fn part(&mut self, uses_reserve: bool) -> &mut BTreeMap<Turn, BrandIndex> {
-        if uses_reserve { &mut self.of_reserve } else { &mut self.of_rest }
+    fn part(&mut self, window_use: WindowUse) -> &mut LinePart {
+        self.parts.get_mut(window_use)
     }
 
-    /// Returns the first brand of those that `is_served` is true for: with true for the brands that
-    /// may use the reserve, and with false for the others.
-    fn first(&self, is_served: impl Fn(bool) -> bool) -> Option<(Turn, BrandIndex)> {
-        let parts = [(true, &self.of_reserve), (false, &self.of_rest)].into_iter();
-        let firsts = parts.filter_map(|(reserve, part)| Some((reserve, part.first_key_value()?)));
-        firsts.filter(|(reserve, _)| is_served(*reserve)).map(|(_, (turn, brand))| (*turn, *brand)).min()
+    /// Returns the first brand of those with a use that `is_served` is true for.
+    fn first(&self, is_served: impl Fn(WindowUse) -> bool) -> Option<(Turn, BrandIndex)> {
+        let firsts = self.parts.iter().filter_map(|(used, part)| Some((used, part.first_key_value()?)));
+        firsts.filter(|(used, _)| is_served(*used)).map(|(_, (turn, brand))| (*turn, *brand)).min()
     }
 
     fn brands(&self) -> impl Iterator<Item = &BrandIndex> {
-        self.of_reserve.values().chain(self.of_rest.values())
+        self.parts.iter().flat_map(|(_, part)| part.values())
     }
 }
 
@@ -101,8 +107,7 @@ impl Keep for KeyQueue {
 struct BrandQueue {
     /// Its position in each of its lines.
     turn: BrandTurn,
-    /// Set if it may use the reserve in the links' windows.
-    uses_reserve: bool,
+    window_use: WindowUse,
     by_key: KeptMap<Option<KeyId>, KeyQueue>,
     len: usize,
     /// Number of these that may leave.
@@ -116,7 +121,7 @@ impl BrandQueue {
     fn new(weight: usize) -> Self {
         Self {
             turn: BrandTurn::new(weight),
-            uses_reserve: false,
+            window_use: WindowUse::default(),
             by_key: KeptMap::new(),
             len: 0,
             leavable: 0,
@@ -249,17 +254,17 @@ impl FairQueue {
     }
 
     /// Takes out the next request that some link takes. Returns it with the link. `link_for` gets
-    /// the key, and true if the brand may use the reserve.
+    /// the key, and what the brand may use.
     pub(super) fn take_next<L: Copy>(
         &mut self,
-        link_for: impl Fn(Option<KeyId>, bool) -> Option<L>,
+        link_for: impl Fn(Option<KeyId>, WindowUse) -> Option<L>,
     ) -> Option<(RequestId, L)> {
         let lines = self.lines.iter();
-        let firsts = lines.filter_map(|(key, line)| line.first(|reserve| link_for(key, reserve).is_some()));
+        let firsts = lines.filter_map(|(key, line)| line.first(|used| link_for(key, used).is_some()));
         let (_, brand) = firsts.min()?;
         let queue = self.brands.get(brand.0)?;
         let open = |(key, requests): (_, &KeyQueue)| {
-            Some((*requests.front()?, key, link_for(key, queue.uses_reserve)?))
+            Some((*requests.front()?, key, link_for(key, queue.window_use)?))
         };
         let fronts = queue.by_key.iter().filter_map(open);
         let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
@@ -278,7 +283,7 @@ impl FairQueue {
         let before = queue.turn.turn();
         change(&mut self.clock, &mut queue.turn);
         for (key, _) in queue.by_key.iter() {
-            let line = self.lines.get_mut(key).part(queue.uses_reserve);
+            let line = self.lines.get_mut(key).part(queue.window_use);
             line.remove(&before);
             line.insert(queue.turn.turn(), brand);
         }
@@ -306,7 +311,7 @@ impl FairQueue {
         if begins {
             self.move_turn(brand, FairClock::begin);
         } else if let Some(queue) = self.brands.get(brand.0) {
-            self.lines.get_mut(key).part(queue.uses_reserve).insert(queue.turn.turn(), brand);
+            self.lines.get_mut(key).part(queue.window_use).insert(queue.turn.turn(), brand);
         }
     }
 
@@ -322,7 +327,7 @@ impl FairQueue {
         let Some(removed) = at.and_then(|at| requests.remove(at)) else { return };
         if requests.is_empty() {
             requests.shrink_to(KEPT_CAPACITY);
-            self.lines.get_mut(key).part(queue.uses_reserve).remove(&queue.turn.turn());
+            self.lines.get_mut(key).part(queue.window_use).remove(&queue.turn.turn());
         }
         self.len -= 1;
         self.change(brand, |queue| {
@@ -331,16 +336,17 @@ impl FairQueue {
         });
     }
 
-    /// Sets if a brand may use the reserve in the links' windows.
-    pub(super) fn set_uses_reserve(&mut self, brand: BrandIndex, uses_reserve: bool) {
+    /// Sets what a brand may use of the links' windows.
+    pub(super) fn set_window_use(&mut self, brand: BrandIndex, window_use: WindowUse) {
         let Some(queue) = self.brands.get_mut(brand.0) else { return };
-        if std::mem::replace(&mut queue.uses_reserve, uses_reserve) == uses_reserve {
+        let before = std::mem::replace(&mut queue.window_use, window_use);
+        if before == window_use {
             return;
         }
         for (key, _) in queue.by_key.iter() {
             let line = self.lines.get_mut(key);
-            line.part(!uses_reserve).remove(&queue.turn.turn());
-            line.part(uses_reserve).insert(queue.turn.turn(), brand);
+            line.part(before).remove(&queue.turn.turn());
+            line.part(window_use).insert(queue.turn.turn(), brand);
         }
     }
 

@@ -52,6 +52,9 @@ mod class_queues;
 /// Part of the links' windows for brands with little in flight.
 mod reserve;
 
+/// Parts of the links' windows that a brand may use.
+mod window_use;
+
 /// The sender's state of a link.
 mod link;
 

@@ -1,6 +1,9 @@
 //! The limits against a simulated database: a virtual clock in steps of a millisecond, cloud agents
 //! that obey their grants, a line with a round trip, and one committer.
 
+/// Two agents of the data centre.
+mod two_agents;
+
 use std::collections::VecDeque;
 
 use super::*;

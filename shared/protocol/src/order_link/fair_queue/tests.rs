@@ -19,7 +19,7 @@ fn push(queue: &mut FairQueue, brand: usize, key: Option<KeyId>, id: u64, cost: 
 
 /// Takes the next request, if links open only these keys.
 fn take(queue: &mut FairQueue, keys: &[Option<KeyId>]) -> Option<u64> {
-    queue.take_next(|key, _reserve| keys.contains(&key).then_some(())).map(|(id, ())| id.0)
+    queue.take_next(|key, _used| keys.contains(&key).then_some(())).map(|(id, ())| id.0)
 }
 
 fn take_all(queue: &mut FairQueue, keys: &[Option<KeyId>]) -> Vec<u64> {
