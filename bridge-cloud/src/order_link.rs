@@ -271,7 +271,7 @@ pub fn start(
     metrics.shared.queues.set_limit(Queue::Payments, payments.queue_max);
     metrics.shared.queues.set_limit(Queue::PaymentQuestions, payments.questions_max);
     let (names, weights): (Vec<Brand>, Vec<usize>) = brands.iter().cloned().unzip();
-    let credits = Arc::new(Credits::new(brands));
+    let credits = Arc::new(Credits::new(brands, metrics.credits.clone()));
     let queue_max = u32::try_from(orders.queue_max).unwrap_or(u32::MAX);
     let (orders, orders_reached, orders_submitted) =
         LaneDriver::new(orders, &weights, Lane::Orders, credits.clone());

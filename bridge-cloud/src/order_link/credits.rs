@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::backlog::Backlog;
 use crate::admission::OutOfCredit;
+use crate::metrics::CreditGauges;
 
 /// Most refusals whose answer waits for its pause. Further ones are answered at once, unless their
 /// brand has less than its share of them.
@@ -34,6 +35,7 @@ pub(super) struct Credits {
     started: Instant,
     /// Refusals whose answer waits, by brand.
     paused: Arc<Backlog>,
+    gauges: CreditGauges,
 }
 
 #[derive(Debug)]
@@ -79,8 +81,8 @@ pub struct CreditReport {
 }
 
 impl Credits {
-    /// Makes credits without limits, for brands of these weights.
-    pub(super) fn new(brands: &[(Brand, usize)]) -> Self {
+    /// Makes credits without limits, for brands of these weights. The gauges show the limits.
+    pub(super) fn new(brands: &[(Brand, usize)], gauges: CreditGauges) -> Self {
         let of = |(brand, _): &(Brand, usize)| BrandCredits {
             brand: brand.clone(),
             limit: AtomicU32::new(NO_LIMIT),
@@ -99,6 +101,7 @@ impl Credits {
             brands: brands.iter().map(of).collect(),
             started: Instant::now(),
             paused: Arc::new(Backlog::new(PAUSED_MAX, &weights)),
+            gauges,
         }
     }
 
@@ -107,7 +110,9 @@ impl Credits {
         for (index, of_brand) in self.brands.iter().enumerate() {
             let limit = limit_of(BrandIndex(index), &of_brand.brand);
             let outstanding = limit.map_or(NO_LIMIT, |limit| limit.outstanding);
-            of_brand.limit.store(outstanding, Ordering::Relaxed);
+            if of_brand.limit.swap(outstanding, Ordering::Relaxed) != outstanding {
+                self.gauges.set(&of_brand.brand, limit.map(|limit| limit.outstanding));
+            }
             of_brand.per_second.store(limit.map_or(0, |limit| limit.per_second), Ordering::Relaxed);
         }
     }
@@ -215,7 +220,8 @@ mod tests {
     const TEA: BrandIndex = BrandIndex(1);
 
     fn credits() -> Arc<Credits> {
-        Arc::new(Credits::new(&["shoes", "tea"].map(|name| (Brand::new(name).unwrap(), 1))))
+        let brands = ["shoes", "tea"].map(|name| (Brand::new(name).unwrap(), 1));
+        Arc::new(Credits::new(&brands, CreditGauges::default()))
     }
 
     fn limit_shoes(credits: &Credits, outstanding: u32) {

@@ -88,6 +88,7 @@ mod tests {
     use bridge_protocol::wire::control::{BrandGrant, Grants};
 
     use super::*;
+    use crate::metrics::CreditGauges;
 
     const OLD: LinkId = LinkId(1);
     const NEW: LinkId = LinkId(2);
@@ -99,7 +100,8 @@ mod tests {
     #[test]
     fn delays_limit_a_brand_only_while_an_agent_grants_nothing() {
         let brands = ["shoes", "tea"].map(|name| Brand::new(name).unwrap());
-        let credits = Arc::new(Credits::new(&brands.clone().map(|brand| (brand, 1))));
+        let credits = Credits::new(&brands.clone().map(|brand| (brand, 1)), CreditGauges::default());
+        let credits = Arc::new(credits);
         let mut limits = BrandLimits::new(credits.clone(), &brands, 100);
         assert!(!limits.adapts(at(0)), "there is no link");
         let shoes = BrandGrant { brand: "shoes".to_owned(), outstanding: 10, per_second: 5 };
