@@ -129,6 +129,12 @@ impl OrderLink {
         self.backlogs.of(class).take(brand)
     }
 
+    /// Returns a slot for one more order or cancellation of a brand. Returns `None` if the part of
+    /// the waiting requests that its class may have is reached, and the brand has its share of it.
+    pub fn slot_for(&self, class: CreditClass, brand: BrandIndex) -> Option<Slot> {
+        self.backlogs.of(RequestClass::Write).take_for(class, brand)
+    }
+
     /// Spends a credit for the request of a slot. The request has it until it is answered.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bridge_protocol::order_link::credits::CreditClass;
 use bridge_protocol::order_link::fair_share::{BrandIndex, FairShare};
 use bridge_protocol::order_link::sender::{RequestClass, SenderLimits};
 
@@ -85,12 +86,22 @@ impl Backlog {
     /// Requests that come at the same time may all get the last slot. Only the owner counts
     /// exactly.
     pub(super) fn take(self: &Arc<Self>, brand: BrandIndex) -> Option<Slot> {
+        self.take_of(brand, self.queue_max)
+    }
+
+    /// Returns a slot for one more write of a brand. The part that its class must leave is none for
+    /// it.
+    pub(super) fn take_for(self: &Arc<Self>, class: CreditClass, brand: BrandIndex) -> Option<Slot> {
+        self.take_of(brand, class.part_of_queue(self.queue_max))
+    }
+
+    fn take_of(self: &Arc<Self>, brand: BrandIndex, queue_max: usize) -> Option<Slot> {
         let BrandBacklog { weight, waiting, .. } = self.brands.get(brand.0)?;
-        if self.waiting.load(Ordering::Relaxed) >= self.queue_max {
+        if self.waiting.load(Ordering::Relaxed) >= queue_max {
             let waiting = waiting.load(Ordering::Relaxed);
             let comes_new = if waiting == 0 { *weight } else { 0 };
             let busy_weight = self.busy_weight.load(Ordering::Relaxed) + comes_new;
-            let share = FairShare { weight: *weight, busy_weight, queue_max: self.queue_max };
+            let share = FairShare { weight: *weight, busy_weight, queue_max };
             if !share.allows_one_more(waiting) {
                 return None;
             }
@@ -167,6 +178,23 @@ mod tests {
         drop((flood, tea));
         assert_eq!(backlog.busy_weight.load(Ordering::Relaxed), 0);
         assert_eq!(backlog.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn bulk_leaves_the_last_part_of_the_queue_and_of_a_share() {
+        let backlog = Arc::new(Backlog::new(16, &[1, 1]));
+        let take = |class, brand| backlog.take_for(class, brand);
+        let mut bulk: Vec<Slot> = std::iter::from_fn(|| take(CreditClass::Bulk, SHOES)).collect();
+        let orders: Vec<Slot> = std::iter::from_fn(|| take(CreditClass::Order, SHOES)).collect();
+        assert_eq!((bulk.len(), orders.len()), (14, 2));
+        bulk.truncate(6);
+        let tea: Vec<Slot> = std::iter::from_fn(|| take(CreditClass::Order, TEA)).collect();
+        assert_eq!(tea.len(), 8);
+        drop(orders);
+        assert!(take(CreditClass::Bulk, SHOES).is_some_and(|slot| {
+            bulk.push(slot);
+            take(CreditClass::Bulk, SHOES).is_none() && take(CreditClass::Order, SHOES).is_some()
+        }));
     }
 
     #[test]

@@ -19,11 +19,12 @@ const BRANDS_MAX: usize = 4_096;
 /// Longest time for which a grant is valid, whatever its message says.
 const VALID_MAX: Duration = Duration::from_secs(60);
 
-/// Part of a brand's limit, one in this many, that orders leave to cancellations.
+/// Part of a brand's limit, one in this many, that a class leaves to those above it.
 const KEPT_PART: u32 = 8;
 
-/// Classes of the requests that spend a brand's credits. A lower class never takes the last part of
-/// them.
+/// Classes of the requests that spend a brand's credits, the highest first. A lower class never
+/// takes the last part of them. So when a brand has no credit left for all, its lowest class is
+/// refused first.
 ///
 /// Payments, refunds and questions spend none. They have lanes, queues and windows of their own,
 /// and a payment waits for its gateway for far longer than for the database. So no order can take
@@ -34,18 +35,28 @@ pub enum CreditClass {
     Cancellation,
     /// A new order.
     Order,
+    /// An order of the shop's own batch job, for which nobody waits.
+    Bulk,
 }
 
 impl CreditClass {
     /// Returns the part of a limit that requests of this class may take, together with those of
-    /// the higher classes. It is never 0, unless the limit is.
-    pub const fn part_of(self, limit: u32) -> u32 {
+    /// the higher classes. For an order it is never 0, unless the limit is.
+    pub fn part_of(self, limit: u32) -> u32 {
+        let kept = limit.div_ceil(KEPT_PART);
         match self {
             Self::Cancellation => limit,
-            Self::Order => match limit {
-                0 | 1 => limit,
-                _ => limit - limit.div_ceil(KEPT_PART),
-            },
+            Self::Order => (limit - kept).max(limit.min(1)),
+            Self::Bulk => (limit - kept).saturating_sub(kept),
+        }
+    }
+
+    /// Returns the part of a queue that requests of this class may fill. It has no part for
+    /// cancellations: an order that waits is sent within milliseconds, or the brand has a limit.
+    pub const fn part_of_queue(self, queue_max: usize) -> usize {
+        match self {
+            Self::Cancellation | Self::Order => queue_max,
+            Self::Bulk => queue_max - queue_max.div_ceil(KEPT_PART as usize),
         }
     }
 }
@@ -264,9 +275,11 @@ mod tests {
     }
 
     #[test]
-    fn orders_never_take_the_last_part() {
-        let parts = [0, 1, 2, 3, 8, 9, 80].map(|limit| CreditClass::Order.part_of(limit));
-        assert_eq!(parts, [0, 1, 1, 2, 7, 7, 70]);
-        assert_eq!(CreditClass::Cancellation.part_of(8), 8);
+    fn a_lower_class_never_takes_the_last_part() {
+        let parts = |class: CreditClass| [0, 1, 2, 3, 8, 9, 80].map(|limit| class.part_of(limit));
+        assert_eq!(parts(CreditClass::Cancellation), [0, 1, 2, 3, 8, 9, 80]);
+        assert_eq!(parts(CreditClass::Order), [0, 1, 1, 2, 7, 7, 70]);
+        assert_eq!(parts(CreditClass::Bulk), [0, 0, 0, 1, 6, 5, 60]);
+        assert_eq!([0, 1, 2, 16].map(|max| CreditClass::Bulk.part_of_queue(max)), [0, 0, 1, 14]);
     }
 }
