@@ -135,6 +135,15 @@ impl OrderLink {
         self.backlogs.of(RequestClass::Write).take_for(class, brand)
     }
 
+    /// Checks that a brand has a credit left for a request of this class, without spending it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the brand has as many requests outstanding as the data centre takes.
+    pub fn check(&self, class: CreditClass, brand: BrandIndex) -> Result<(), NotAdmitted> {
+        self.credits.check(brand, class).map_err(NotAdmitted::OutOfCredit)
+    }
+
     /// Spends a credit for the request of a slot. The request has it until it is answered.
     ///
     /// # Errors

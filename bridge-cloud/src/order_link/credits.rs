@@ -139,10 +139,29 @@ impl Credits {
             return Ok(Some(credit));
         }
         drop(credit);
+        Err(self.refuse(brand, of_brand, limit))
+    }
+
+    /// Checks that a brand has a credit left, without spending it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the brand has as many requests outstanding as this class may have.
+    pub(super) fn check(&self, brand: BrandIndex, class: CreditClass) -> Result<(), OutOfCredit> {
+        let Some(of_brand) = self.brands.get(brand.0) else { return Ok(()) };
+        let limit = of_brand.limit.load(Ordering::Relaxed);
+        if limit == NO_LIMIT || of_brand.outstanding.load(Ordering::Relaxed) < class.part_of(limit) {
+            return Ok(());
+        }
+        Err(self.refuse(brand, of_brand, limit))
+    }
+
+    /// Gives a refused caller a time to come back.
+    fn refuse(&self, brand: BrandIndex, of_brand: &BrandCredits, limit: u32) -> OutOfCredit {
         let per_second = of_brand.per_second.load(Ordering::Relaxed);
         let mut come_backs = of_brand.come_backs.lock().unwrap_or_else(PoisonError::into_inner);
         let ComeBack { pause, after_secs } = come_backs.refuse(self.started.elapsed(), per_second);
-        Err(OutOfCredit { brand, limit, per_second, pause, after_secs })
+        OutOfCredit { brand, limit, per_second, pause, after_secs }
     }
 
     /// Takes what was seen of a brand's answers since the last call.
@@ -238,6 +257,9 @@ mod tests {
         let mut orders: Vec<_> = (0..20).filter_map(|_| spend(SHOES, CreditClass::Order).ok()).collect();
         assert_eq!(orders.len(), 7);
         assert!(spend(TEA, CreditClass::Order).is_ok(), "another brand is not concerned");
+        let check = |brand, class| credits.check(brand, class).is_ok();
+        assert!(!check(SHOES, CreditClass::Order) && check(SHOES, CreditClass::Cancellation));
+        assert!(check(TEA, CreditClass::Order));
         let cancellation = spend(SHOES, CreditClass::Cancellation).unwrap();
         let refused = spend(SHOES, CreditClass::Cancellation).unwrap_err();
         assert_eq!((refused.limit, refused.per_second), (8, 100));
@@ -265,7 +287,8 @@ mod tests {
             let pause = Duration::from_secs(3_600);
             OutOfCredit { brand, limit: 1, per_second: 1, pause, after_secs: 1 }
         };
-        let mut flood: Vec<_> = (0..2 * PAUSED_MAX).map(|_| Box::pin(credits.pause(refused(SHOES)))).collect();
+        let mut flood: Vec<_> =
+            (0..2 * PAUSED_MAX).map(|_| Box::pin(credits.pause(refused(SHOES)))).collect();
         let mut waiting = 0;
         for pause in &mut flood {
             waiting += usize::from(timeout(Duration::ZERO, pause).await.is_err());

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_protocol::order_link::adaptive::AdaptiveLimit;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::adaptive::AdaptiveLimit;
 use bridge_protocol::order_link::credits::GrantBook;
 use bridge_protocol::order_link::fair_share::BrandIndex;
 
@@ -40,11 +40,7 @@ impl BrandLimits {
     }
 
     /// Returns what a link's agent grants now. A brand that is not listed has no limit there.
-    pub(super) fn granted_on(
-        &self,
-        now: Duration,
-        link: LinkId,
-    ) -> impl Iterator<Item = (BrandIndex, u32)> {
+    pub(super) fn granted_on(&self, now: Duration, link: LinkId) -> impl Iterator<Item = (BrandIndex, u32)> {
         let granted = self.grants.granted_on(now, link);
         granted.filter_map(|(brand, writes)| Some((*self.brands.get(brand)?, writes)))
     }

@@ -38,6 +38,7 @@ pub(super) async fn submit_order(
 ) -> Result<Response, Problem> {
     let shop = worker.authenticate(&brand, &headers)?;
     let (key, class) = (idempotency_key(&headers)?.digest(&shop.brand), order_class(&headers)?);
+    worker.check_credit(shop, class)?;
     let body = worker.read_body(&headers, body).await?;
     let request = worker.parse(shop, &body)?;
     let header = Header { brand: shop.brand.clone(), order: new_order_id(), key };

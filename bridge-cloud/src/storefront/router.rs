@@ -62,7 +62,9 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
     }
     let depends_on = match (route, request.method()) {
         (Route::Other, _) => None,
-        (_, &Method::POST) => Some("Authorization, Bridge-Class, Content-Encoding, Content-Type, Idempotency-Key"),
+        (_, &Method::POST) => {
+            Some("Authorization, Bridge-Class, Content-Encoding, Content-Type, Idempotency-Key")
+        }
         (_, _) => Some("Authorization"),
     };
     let mut response = next.run(request).instrument(span.clone()).await;

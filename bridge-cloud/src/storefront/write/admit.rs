@@ -37,6 +37,12 @@ impl Worker {
         slot.ok_or_else(|| unavailable(NotAdmitted::Full))
     }
 
+    /// Refuses an order of a brand without a credit before its body is read and parsed. A flood is
+    /// refused for the most part, so its refusals must take as little of the cores as they can.
+    pub(in crate::storefront) fn check_credit(&self, shop: &Shop, class: CreditClass) -> Result<(), Problem> {
+        self.shared.link.check(class, shop.index).map_err(|refused| self.not_admitted(refused))
+    }
+
     /// Admits an order of this class, and returns it with its slot.
     pub(in crate::storefront) fn admit(
         &self,
@@ -49,9 +55,7 @@ impl Worker {
         let slot = shared.link.slot_for(class, shop.index);
         let (load, draining) = (self.load(&shared.link), shared.shutdown.is_draining());
         admission::admit(header, request, load, slot.is_some(), draining)
-            .and_then(|admitted| {
-                Ok((admitted, shared.link.pay(slot.ok_or(NotAdmitted::Full)?, class)?))
-            })
+            .and_then(|admitted| Ok((admitted, shared.link.pay(slot.ok_or(NotAdmitted::Full)?, class)?)))
             .map_err(|refused| self.not_admitted(refused))
     }
 
