@@ -186,7 +186,7 @@ async fn orders_for_a_held_row_refuse_no_other_brand() -> Result<()> {
     ensure!(answer.status == 202, "the order is answered {}: {}", answer.status, answer.json());
     let mut answers = Vec::new();
     while let Some(answer) = flood.join_next().await {
-        answers.push(answer??.status);
+        answers.push(answer??.status.as_u16());
     }
     answers.sort_unstable();
     // The brand had both places. Its newer order leaves for the other brand, unless it is being
