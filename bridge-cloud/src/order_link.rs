@@ -13,6 +13,9 @@ mod credits;
 /// Limits of the brands.
 mod limits;
 
+/// Slot of a request on its way to the owner.
+mod slot;
+
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
@@ -43,10 +46,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::backlog::Backlogs;
-pub use self::backlog::Slot;
 pub use self::credits::CreditReport;
 use self::credits::{Credit, Credits};
 use self::limits::BrandLimits;
+pub use self::slot::Slot;
 use crate::admission::{Load, NotAdmitted, OutOfCredit};
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
@@ -126,13 +129,13 @@ impl OrderLink {
     /// Returns a slot for one more request of a brand. Returns `None` if the limit of waiting
     /// requests of this class is reached and the brand has its share of them.
     pub fn slot(&self, class: RequestClass, brand: BrandIndex) -> Option<Slot> {
-        self.backlogs.of(class).take(brand)
+        self.backlogs.of(class).take(brand).map(Slot::new)
     }
 
     /// Returns a slot for one more order or cancellation of a brand. Returns `None` if the part of
     /// the waiting requests that its class may have is reached, and the brand has its share of it.
     pub fn slot_for(&self, class: CreditClass, brand: BrandIndex) -> Option<Slot> {
-        self.backlogs.of(RequestClass::Write).take_for(class, brand)
+        self.backlogs.of(RequestClass::Write).take_for(class, brand).map(Slot::new)
     }
 
     /// Checks that a brand has a credit left for a request of this class, without spending it.
