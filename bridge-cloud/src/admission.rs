@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bridge_protocol::domain::body::OrderRequest;
+use bridge_protocol::order_link::fair_share::BrandIndex;
 use bridge_protocol::seal::sealing::Header;
 
 /// A parsed order for which there is room. There is no `Debug`, because it holds personal data.
@@ -60,6 +61,8 @@ pub enum NotAdmitted {
 /// Refusal of a request for which its brand has no credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfCredit {
+    /// The brand.
+    pub brand: BrandIndex,
     /// Requests of the brand that may be outstanding.
     pub limit: u32,
     /// Requests a second that the data centre commits; 0 if that is not known.

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bridge_protocol::domain::Brand;
 use bridge_runtime::labels;
 use bridge_runtime::telemetry::Labelled;
 use bridge_runtime::telemetry::metrics::{self as telemetry, entered};
 use bridge_runtime::telemetry::shared::SharedMetrics;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 
@@ -100,6 +102,25 @@ labels! {
     }
 }
 
+/// Limits of the brands of the configuration. A brand without a limit is not in a scrape.
+#[derive(Debug, Clone, Default)]
+pub struct CreditGauges(Family<[(&'static str, String); 1], Gauge>);
+
+impl CreditGauges {
+    /// Sets the limit of a brand.
+    pub fn set(&self, brand: &Brand, limit: Option<u32>) {
+        let label = [("brand", brand.as_str().to_owned())];
+        match limit {
+            Some(limit) => {
+                self.0.get_or_create(&label).set(limit.into());
+            }
+            None => {
+                self.0.remove(&label);
+            }
+        }
+    }
+}
+
 /// The instruments of one agent. Counting is an atomic addition. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
@@ -109,6 +130,8 @@ pub struct Metrics {
     pub shared: SharedMetrics,
     /// Agents of the data centre by state. An agent can be in several states.
     idc_agents: Labelled<AgentStanding, Gauge>,
+    /// Orders and cancellations that a brand may have outstanding.
+    pub credits: CreditGauges,
     /// Rows that the replica serves.
     pub catalogue_rows: Gauge,
     /// Seconds since the replica was known to equal its source.
@@ -150,9 +173,11 @@ impl Default for Metrics {
         let orders_sealed_again = counter("orders_sealed_again", "Orders sealed again to another key");
         let agents = "Agents of the data centre by state: away, taking orders, or with an obstacle";
         let closed = "Connections of the storefront that were closed here";
+        let credits = "Orders and cancellations that a brand may have outstanding, while there is a limit";
         Self {
             shared,
             idc_agents: entered(registry, "idc_agents", agents),
+            credits: CreditGauges(entered(registry, "credits", credits)),
             catalogue_rows: entered(registry, "catalogue_rows", "Rows that the replica serves"),
             catalogue_age_seconds,
             catalogue_drifted,
@@ -187,6 +212,15 @@ mod tests {
         assert!(text.contains("bridge_links_refused_total{reason=\"other\"} 0\n"), "{text}");
         assert!(text.contains("bridge_queue_limit{queue=\"commit\"} 0\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_brand_is_shown_while_it_has_a_limit() {
+        let (metrics, brand) = (Metrics::default(), Brand::new("shoes").unwrap());
+        metrics.credits.set(&brand, Some(40));
+        assert!(metrics.runtime.encode().contains("bridge_credits{brand=\"shoes\"} 40\n"));
+        metrics.credits.set(&brand, None);
+        assert!(!metrics.runtime.encode().contains("shoes"));
     }
 
     #[test]

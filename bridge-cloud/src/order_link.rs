@@ -13,6 +13,9 @@ mod credits;
 /// Limits of the brands.
 mod limits;
 
+/// Slot of a request on its way to the owner.
+mod slot;
+
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
@@ -43,11 +46,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::backlog::Backlogs;
-pub use self::backlog::Slot;
 pub use self::credits::CreditReport;
 use self::credits::{Credit, Credits};
 use self::limits::BrandLimits;
-use crate::admission::{Load, NotAdmitted};
+pub use self::slot::Slot;
+use crate::admission::{Load, NotAdmitted, OutOfCredit};
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
 
@@ -126,7 +129,22 @@ impl OrderLink {
     /// Returns a slot for one more request of a brand. Returns `None` if the limit of waiting
     /// requests of this class is reached and the brand has its share of them.
     pub fn slot(&self, class: RequestClass, brand: BrandIndex) -> Option<Slot> {
-        self.backlogs.of(class).take(brand)
+        self.backlogs.of(class).take(brand).map(Slot::new)
+    }
+
+    /// Returns a slot for one more order or cancellation of a brand. Returns `None` if the part of
+    /// the waiting requests that its class may have is reached, and the brand has its share of it.
+    pub fn slot_for(&self, class: CreditClass, brand: BrandIndex) -> Option<Slot> {
+        self.backlogs.of(RequestClass::Write).take_for(class, brand).map(Slot::new)
+    }
+
+    /// Checks that a brand has a credit left for a request of this class, without spending it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the brand has as many requests outstanding as the data centre takes.
+    pub fn check(&self, class: CreditClass, brand: BrandIndex) -> Result<(), NotAdmitted> {
+        self.credits.check(brand, class).map_err(NotAdmitted::OutOfCredit)
     }
 
     /// Spends a credit for the request of a slot. The request has it until it is answered.
@@ -141,8 +159,8 @@ impl OrderLink {
     }
 
     /// Waits for the pause of a refusal.
-    pub async fn pause(&self, pause: Duration) {
-        self.credits.pause(pause).await;
+    pub async fn pause(&self, refused: OutOfCredit) {
+        self.credits.pause(refused).await;
     }
 
     /// Returns the credits of the brands that have a limit or requests outstanding.
@@ -271,7 +289,7 @@ pub fn start(
     metrics.shared.queues.set_limit(Queue::Payments, payments.queue_max);
     metrics.shared.queues.set_limit(Queue::PaymentQuestions, payments.questions_max);
     let (names, weights): (Vec<Brand>, Vec<usize>) = brands.iter().cloned().unzip();
-    let credits = Arc::new(Credits::new(&names));
+    let credits = Arc::new(Credits::new(brands, metrics.credits.clone()));
     let queue_max = u32::try_from(orders.queue_max).unwrap_or(u32::MAX);
     let (orders, orders_reached, orders_submitted) =
         LaneDriver::new(orders, &weights, Lane::Orders, credits.clone());
@@ -282,7 +300,7 @@ pub fn start(
         orders,
         payments,
         started,
-        limits: BrandLimits::new(credits, brands.len(), limit_max),
+        limits: BrandLimits::new(credits, &names, limit_max),
         links: HashMap::new(),
         pinned,
         keys,
@@ -496,7 +514,7 @@ impl OrderLinkDriver {
                     self.orders.sender.handle_timeout(now);
                     self.payments.sender.handle_timeout(now);
                     self.see(|centre, now| centre.forget(now.at));
-                    self.limits.set(now);
+                    self.expire_grants(now);
                 }
             }
             self.prefer_keys();
@@ -537,6 +555,7 @@ impl OrderLinkDriver {
             TunnelEvent::Manifest { link, note } => self.take_manifest(link, &note),
             TunnelEvent::Grants { link, grants } => {
                 self.limits.change(now, |book| book.handle_grants(now, link, &grants));
+                self.orders.sender.handle_grants(now, link, self.limits.granted_on(now, link));
             }
             TunnelEvent::Readiness { link, obstacles } => self.take_readiness(link, &obstacles),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
@@ -558,6 +577,14 @@ impl OrderLinkDriver {
                 self.orders.sender.handle_link_down(now, link);
                 self.payments.sender.handle_link_down(now, link);
             }
+        }
+    }
+
+    /// Lifts the limits of grants that have expired.
+    fn expire_grants(&mut self, now: Duration) {
+        self.limits.set(now);
+        for link in self.links.keys() {
+            self.orders.sender.handle_grants(now, *link, self.limits.granted_on(now, *link));
         }
     }
 
@@ -587,8 +614,12 @@ impl OrderLinkDriver {
     }
 
     /// Notes the obstacles that an agent of the data centre reports.
-    fn take_readiness(&self, id: LinkId, obstacles: &BTreeSet<Obstacle>) {
+    fn take_readiness(&mut self, id: LinkId, obstacles: &BTreeSet<Obstacle>) {
         self.see(|centre, now| centre.handle_readiness(id, obstacles, now));
+        let (now, is_stopped) = (self.now(), obstacles.iter().any(|obstacle| obstacle.stops_orders()));
+        self.limits.change(now, |grants| grants.handle_stopped(id, is_stopped));
+        self.orders.sender.handle_stopped(now, id, is_stopped);
+        self.payments.sender.handle_stopped(now, id, is_stopped);
         let Some(Link { peer, .. }) = self.links.get(&id) else { return };
         let Some(left_out) = self.readiness_told.due("readiness", std::time::Instant::now()) else { return };
         let left_out = (left_out > 0).then_some(left_out);

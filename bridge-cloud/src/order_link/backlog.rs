@@ -10,10 +10,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bridge_protocol::order_link::credits::CreditClass;
 use bridge_protocol::order_link::fair_share::{BrandIndex, FairShare};
 use bridge_protocol::order_link::sender::{RequestClass, SenderLimits};
-
-use super::credits::Credit;
 
 /// Waiting requests by class.
 #[derive(Debug, Clone)]
@@ -63,13 +62,11 @@ impl BrandBacklog {
     }
 }
 
-/// Place of one request on its way to the order link's owner.
+/// Count of one request. It is counted until this is dropped.
 #[derive(Debug)]
-pub struct Slot {
+pub(super) struct CountedRequest {
     backlog: Arc<Backlog>,
     brand: BrandIndex,
-    /// Credit of the request. It outlives the slot.
-    credit: Option<Credit>,
 }
 
 impl Backlog {
@@ -79,24 +76,38 @@ impl Backlog {
         Self { queue_max, brands, waiting: AtomicUsize::new(0), busy_weight: AtomicUsize::new(0) }
     }
 
-    /// Returns a slot for one more request of a brand. Returns `None` if the limit of waiting
+    /// Counts one more request of a brand. Returns `None` if the limit of waiting
     /// requests is reached and the brand has its share of them.
     ///
     /// Requests that come at the same time may all get the last slot. Only the owner counts
     /// exactly.
-    pub(super) fn take(self: &Arc<Self>, brand: BrandIndex) -> Option<Slot> {
+    pub(super) fn take(self: &Arc<Self>, brand: BrandIndex) -> Option<CountedRequest> {
+        self.take_of(brand, self.queue_max)
+    }
+
+    /// Counts one more write of a brand. The part that its class must leave is none for
+    /// it.
+    pub(super) fn take_for(
+        self: &Arc<Self>,
+        class: CreditClass,
+        brand: BrandIndex,
+    ) -> Option<CountedRequest> {
+        self.take_of(brand, class.part_of_queue(self.queue_max))
+    }
+
+    fn take_of(self: &Arc<Self>, brand: BrandIndex, queue_max: usize) -> Option<CountedRequest> {
         let BrandBacklog { weight, waiting, .. } = self.brands.get(brand.0)?;
-        if self.waiting.load(Ordering::Relaxed) >= self.queue_max {
+        if self.waiting.load(Ordering::Relaxed) >= queue_max {
             let waiting = waiting.load(Ordering::Relaxed);
             let comes_new = if waiting == 0 { *weight } else { 0 };
             let busy_weight = self.busy_weight.load(Ordering::Relaxed) + comes_new;
-            let share = FairShare { weight: *weight, busy_weight, queue_max: self.queue_max };
+            let share = FairShare { weight: *weight, busy_weight, queue_max };
             if !share.allows_one_more(waiting) {
                 return None;
             }
         }
         self.add(brand, 1);
-        Some(Slot { backlog: self.clone(), brand, credit: None })
+        Some(CountedRequest { backlog: self.clone(), brand })
     }
 
     /// Updates the number of a brand's requests that wait in the owner's queue.
@@ -124,24 +135,14 @@ impl Backlog {
     }
 }
 
-impl Slot {
+impl CountedRequest {
     /// Returns the brand of the request.
     pub(super) fn brand(&self) -> BrandIndex {
         self.brand
     }
-
-    /// Adds the credit of the request.
-    pub(super) fn set_credit(&mut self, credit: Option<Credit>) {
-        self.credit = credit;
-    }
-
-    /// Takes the credit of the request, which is held until the request is answered.
-    pub(super) fn take_credit(&mut self) -> Option<Credit> {
-        self.credit.take()
-    }
 }
 
-impl Drop for Slot {
+impl Drop for CountedRequest {
     fn drop(&mut self) {
         self.backlog.subtract(self.brand, 1);
     }
@@ -158,15 +159,32 @@ mod tests {
     fn a_full_backlog_takes_what_is_within_a_brands_share() {
         let backlog = Arc::new(Backlog::new(4, &[1, 1]));
         let take = |brand| backlog.take(brand);
-        let mut flood: Vec<Slot> = std::iter::from_fn(|| take(SHOES)).collect();
+        let mut flood: Vec<CountedRequest> = std::iter::from_fn(|| take(SHOES)).collect();
         assert_eq!(flood.len(), 4, "a brand that is alone has all");
-        let tea: Vec<Slot> = std::iter::from_fn(|| take(TEA)).collect();
+        let tea: Vec<CountedRequest> = std::iter::from_fn(|| take(TEA)).collect();
         assert_eq!(tea.len(), 2);
         flood.truncate(1);
         assert!(take(SHOES).is_some());
         drop((flood, tea));
         assert_eq!(backlog.busy_weight.load(Ordering::Relaxed), 0);
         assert_eq!(backlog.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn bulk_leaves_the_last_part_of_the_queue_and_of_a_share() {
+        let backlog = Arc::new(Backlog::new(16, &[1, 1]));
+        let take = |class, brand| backlog.take_for(class, brand);
+        let mut bulk: Vec<CountedRequest> = std::iter::from_fn(|| take(CreditClass::Bulk, SHOES)).collect();
+        let orders: Vec<CountedRequest> = std::iter::from_fn(|| take(CreditClass::Order, SHOES)).collect();
+        assert_eq!((bulk.len(), orders.len()), (14, 2));
+        bulk.truncate(6);
+        let tea: Vec<CountedRequest> = std::iter::from_fn(|| take(CreditClass::Order, TEA)).collect();
+        assert_eq!(tea.len(), 8);
+        drop(orders);
+        assert!(take(CreditClass::Bulk, SHOES).is_some_and(|slot| {
+            bulk.push(slot);
+            take(CreditClass::Bulk, SHOES).is_none() && take(CreditClass::Order, SHOES).is_some()
+        }));
     }
 
     #[test]

@@ -14,12 +14,14 @@ use bridge_protocol::order_link::adaptive::SeenAnswers;
 use bridge_protocol::order_link::come_back::{ComeBack, ComeBacks};
 use bridge_protocol::order_link::credits::{BrandLimit, CreditClass};
 use bridge_protocol::order_link::fair_share::BrandIndex;
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
+use super::backlog::Backlog;
 use crate::admission::OutOfCredit;
+use crate::metrics::CreditGauges;
 
-/// Most refusals whose answer waits for its pause. Further ones are answered at once.
+/// Most refusals whose answer waits for its pause. Further ones are answered at once, unless their
+/// brand has less than its share of them.
 const PAUSED_MAX: usize = 4_096;
 
 /// Limit of a brand that has none.
@@ -31,7 +33,9 @@ pub(super) struct Credits {
     brands: Box<[BrandCredits]>,
     /// Start of the clock of [`ComeBacks`].
     started: Instant,
-    paused: Semaphore,
+    /// Refusals whose answer waits, by brand.
+    paused: Arc<Backlog>,
+    gauges: CreditGauges,
 }
 
 #[derive(Debug)]
@@ -77,9 +81,9 @@ pub struct CreditReport {
 }
 
 impl Credits {
-    /// Makes credits without limits.
-    pub(super) fn new(brands: &[Brand]) -> Self {
-        let of = |brand: &Brand| BrandCredits {
+    /// Makes credits without limits, for brands of these weights. The gauges show the limits.
+    pub(super) fn new(brands: &[(Brand, usize)], gauges: CreditGauges) -> Self {
+        let of = |(brand, _): &(Brand, usize)| BrandCredits {
             brand: brand.clone(),
             limit: AtomicU32::new(NO_LIMIT),
             per_second: AtomicU32::new(0),
@@ -92,10 +96,12 @@ impl Credits {
             },
             come_backs: Mutex::default(),
         };
+        let weights: Vec<usize> = brands.iter().map(|(_, weight)| *weight).collect();
         Self {
             brands: brands.iter().map(of).collect(),
             started: Instant::now(),
-            paused: Semaphore::new(PAUSED_MAX),
+            paused: Arc::new(Backlog::new(PAUSED_MAX, &weights)),
+            gauges,
         }
     }
 
@@ -104,7 +110,9 @@ impl Credits {
         for (index, of_brand) in self.brands.iter().enumerate() {
             let limit = limit_of(BrandIndex(index), &of_brand.brand);
             let outstanding = limit.map_or(NO_LIMIT, |limit| limit.outstanding);
-            of_brand.limit.store(outstanding, Ordering::Relaxed);
+            if of_brand.limit.swap(outstanding, Ordering::Relaxed) != outstanding {
+                self.gauges.set(&of_brand.brand, limit.map(|limit| limit.outstanding));
+            }
             of_brand.per_second.store(limit.map_or(0, |limit| limit.per_second), Ordering::Relaxed);
         }
     }
@@ -131,10 +139,29 @@ impl Credits {
             return Ok(Some(credit));
         }
         drop(credit);
+        Err(self.refuse(brand, of_brand, limit))
+    }
+
+    /// Checks that a brand has a credit left, without spending it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the brand has as many requests outstanding as this class may have.
+    pub(super) fn check(&self, brand: BrandIndex, class: CreditClass) -> Result<(), OutOfCredit> {
+        let Some(of_brand) = self.brands.get(brand.0) else { return Ok(()) };
+        let limit = of_brand.limit.load(Ordering::Relaxed);
+        if limit == NO_LIMIT || of_brand.outstanding.load(Ordering::Relaxed) < class.part_of(limit) {
+            return Ok(());
+        }
+        Err(self.refuse(brand, of_brand, limit))
+    }
+
+    /// Gives a refused caller a time to come back.
+    fn refuse(&self, brand: BrandIndex, of_brand: &BrandCredits, limit: u32) -> OutOfCredit {
         let per_second = of_brand.per_second.load(Ordering::Relaxed);
         let mut come_backs = of_brand.come_backs.lock().unwrap_or_else(PoisonError::into_inner);
         let ComeBack { pause, after_secs } = come_backs.refuse(self.started.elapsed(), per_second);
-        Err(OutOfCredit { limit, per_second, pause, after_secs })
+        OutOfCredit { brand, limit, per_second, pause, after_secs }
     }
 
     /// Takes what was seen of a brand's answers since the last call.
@@ -152,10 +179,13 @@ impl Credits {
         SeenAnswers { done, shortest, longest: Duration::from_micros(longest) }
     }
 
-    /// Waits for the pause of a refusal. If too many wait, it returns at once.
-    pub(super) async fn pause(&self, pause: Duration) {
-        if let Ok(_waits) = self.paused.try_acquire() {
-            sleep(pause).await;
+    /// Waits for the pause of a refusal. If too many wait, and the brand has its share of them, it
+    /// returns at once.
+    pub(super) async fn pause(&self, refused: OutOfCredit) {
+        if !refused.pause.is_zero()
+            && let Some(_waits) = self.paused.take(refused.brand)
+        {
+            sleep(refused.pause).await;
         }
     }
 
@@ -201,13 +231,16 @@ impl Drop for Credit {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     const SHOES: BrandIndex = BrandIndex(0);
     const TEA: BrandIndex = BrandIndex(1);
 
     fn credits() -> Arc<Credits> {
-        Arc::new(Credits::new(&["shoes", "tea"].map(|name| Brand::new(name).unwrap())))
+        let brands = ["shoes", "tea"].map(|name| (Brand::new(name).unwrap(), 1));
+        Arc::new(Credits::new(&brands, CreditGauges::default()))
     }
 
     fn limit_shoes(credits: &Credits, outstanding: u32) {
@@ -224,6 +257,9 @@ mod tests {
         let mut orders: Vec<_> = (0..20).filter_map(|_| spend(SHOES, CreditClass::Order).ok()).collect();
         assert_eq!(orders.len(), 7);
         assert!(spend(TEA, CreditClass::Order).is_ok(), "another brand is not concerned");
+        let check = |brand, class| credits.check(brand, class).is_ok();
+        assert!(!check(SHOES, CreditClass::Order) && check(SHOES, CreditClass::Cancellation));
+        assert!(check(TEA, CreditClass::Order));
         let cancellation = spend(SHOES, CreditClass::Cancellation).unwrap();
         let refused = spend(SHOES, CreditClass::Cancellation).unwrap_err();
         assert_eq!((refused.limit, refused.per_second), (8, 100));
@@ -242,6 +278,25 @@ mod tests {
         assert!(credits.spend(SHOES, CreditClass::Order).is_ok());
         drop(held);
         assert!(credits.report().is_empty(), "{:?}", credits.report());
+    }
+
+    #[tokio::test]
+    async fn the_pauses_of_one_brand_leave_another_brand_its_own() {
+        let credits = credits();
+        let refused = |brand| {
+            let pause = Duration::from_secs(3_600);
+            OutOfCredit { brand, limit: 1, per_second: 1, pause, after_secs: 1 }
+        };
+        let mut flood: Vec<_> =
+            (0..2 * PAUSED_MAX).map(|_| Box::pin(credits.pause(refused(SHOES)))).collect();
+        let mut waiting = 0;
+        for pause in &mut flood {
+            waiting += usize::from(timeout(Duration::ZERO, pause).await.is_err());
+        }
+        assert_eq!(waiting, PAUSED_MAX);
+        let waits = async |brand| timeout(Duration::ZERO, credits.pause(refused(brand))).await.is_err();
+        assert!(waits(TEA).await, "another brand has its share");
+        assert!(!waits(SHOES).await, "this one has more than its share");
     }
 
     #[test]

@@ -3,9 +3,12 @@
 //!
 //! Sans-IO, except that the delays come from [`Credits`]. The order link's owner has it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bridge_protocol::domain::Brand;
+use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::adaptive::AdaptiveLimit;
 use bridge_protocol::order_link::credits::GrantBook;
 use bridge_protocol::order_link::fair_share::BrandIndex;
@@ -18,14 +21,15 @@ pub(super) struct BrandLimits {
     grants: GrantBook,
     /// Limit of each brand by the delays; empty while all agents grant.
     adaptive: Vec<AdaptiveLimit>,
-    brands: usize,
+    brands: HashMap<Brand, BrandIndex>,
     /// Largest limit of one brand by the delays. A brand that has it is not limited.
     limit_max: u32,
 }
 
 impl BrandLimits {
-    /// Makes limits for this number of brands. None has a limit yet.
-    pub(super) fn new(credits: Arc<Credits>, brands: usize, limit_max: u32) -> Self {
+    /// Makes limits for these brands. None has a limit yet.
+    pub(super) fn new(credits: Arc<Credits>, brands: &[Brand], limit_max: u32) -> Self {
+        let brands = (0..).map(BrandIndex).zip(brands).map(|(index, brand)| (brand.clone(), index)).collect();
         Self { credits, grants: GrantBook::default(), adaptive: Vec::new(), brands, limit_max }
     }
 
@@ -33,6 +37,12 @@ impl BrandLimits {
     pub(super) fn change(&mut self, now: Duration, change: impl FnOnce(&mut GrantBook)) {
         change(&mut self.grants);
         self.set(now);
+    }
+
+    /// Returns what a link's agent grants now. A brand that is not listed has no limit there.
+    pub(super) fn granted_on(&self, now: Duration, link: LinkId) -> impl Iterator<Item = (BrandIndex, u32)> {
+        let granted = self.grants.granted_on(now, link);
+        granted.filter_map(|(brand, writes)| Some((*self.brands.get(brand)?, writes)))
     }
 
     /// Returns the time of the next expiry of a grant.
@@ -56,7 +66,7 @@ impl BrandLimits {
         if !self.grants.lacks_grants(now) {
             self.adaptive.clear();
         } else if self.adaptive.is_empty() {
-            for index in 0..self.brands {
+            for index in 0..self.brands.len() {
                 let _from_before = self.credits.take_seen(BrandIndex(index));
                 self.adaptive.push(AdaptiveLimit::new(now, self.limit_max));
             }
@@ -71,11 +81,10 @@ impl BrandLimits {
 
 #[cfg(test)]
 mod tests {
-    use bridge_protocol::domain::Brand;
-    use bridge_protocol::order_link::LinkId;
     use bridge_protocol::wire::control::{BrandGrant, Grants};
 
     use super::*;
+    use crate::metrics::CreditGauges;
 
     const OLD: LinkId = LinkId(1);
     const NEW: LinkId = LinkId(2);
@@ -86,8 +95,10 @@ mod tests {
 
     #[test]
     fn delays_limit_a_brand_only_while_an_agent_grants_nothing() {
-        let credits = Arc::new(Credits::new(&["shoes", "tea"].map(|name| Brand::new(name).unwrap())));
-        let mut limits = BrandLimits::new(credits.clone(), 2, 100);
+        let brands = ["shoes", "tea"].map(|name| Brand::new(name).unwrap());
+        let credits = Credits::new(&brands.clone().map(|brand| (brand, 1)), CreditGauges::default());
+        let credits = Arc::new(credits);
+        let mut limits = BrandLimits::new(credits.clone(), &brands, 100);
         assert!(!limits.adapts(at(0)), "there is no link");
         let shoes = BrandGrant { brand: "shoes".to_owned(), outstanding: 10, per_second: 5 };
         let grants = Grants { number: 1, expires_millis: 1_000, brands: vec![shoes] };
@@ -98,6 +109,7 @@ mod tests {
         let limited =
             |credits: &Credits| credits.report().into_iter().filter(|of| of.limit.is_some()).count();
         assert!(!limits.adapts(at(0)) && limited(&credits) == 1);
+        assert_eq!(limits.granted_on(at(0), NEW).collect::<Vec<_>>(), [(BrandIndex(0), 10)]);
         limits.change(at(10), |book| book.handle_link_up(OLD));
         assert!(limits.adapts(at(10)), "the other agent is of an earlier release");
         limits.adapt(at(50));

@@ -23,7 +23,7 @@ use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::problem::{Kind, Problem};
-use super::request::extractors::{AskBy, InPath, idempotency_key, order_id, unknown_order};
+use super::request::extractors::{AskBy, InPath, idempotency_key, order_class, order_id, unknown_order};
 use super::request::trace::trace;
 use super::state::{Shop, Worker};
 use super::write::carry::carry;
@@ -37,11 +37,12 @@ pub(super) async fn submit_order(
     body: Body,
 ) -> Result<Response, Problem> {
     let shop = worker.authenticate(&brand, &headers)?;
-    let key = idempotency_key(&headers)?.digest(&shop.brand);
+    let (key, class) = (idempotency_key(&headers)?.digest(&shop.brand), order_class(&headers)?);
+    worker.check_credit(shop, class)?;
     let body = worker.read_body(&headers, body).await?;
     let request = worker.parse(shop, &body)?;
     let header = Header { brand: shop.brand.clone(), order: new_order_id(), key };
-    let (admitted, slot) = worker.admit(shop, header, request)?;
+    let (admitted, slot) = worker.admit(shop, class, header, request)?;
     let sealed = worker.seal(&admitted)?;
     let (header, mark, trace) = (sealed.header().clone(), sealed.body(), trace(&headers));
     let kind = to_idc::Kind::Place(sealed.into_envelope());

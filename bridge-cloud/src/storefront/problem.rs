@@ -179,10 +179,10 @@ impl Problem {
         self
     }
 
-    /// Returns the time for which its answer waits, so that refused callers do not all come back at
-    /// once.
-    pub fn pause(&self) -> Duration {
-        self.out_of_credit.map_or(Duration::ZERO, |out| out.pause)
+    /// Returns the limit that the brand has reached. The answer then waits for its pause, so that
+    /// refused callers do not all come back at once.
+    pub fn refused_credit(&self) -> Option<OutOfCredit> {
+        self.out_of_credit
     }
 
     /// Marks the body's coding as the mistake. A header names the accepted coding (RFC 9110 section

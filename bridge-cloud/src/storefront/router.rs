@@ -62,15 +62,17 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
     }
     let depends_on = match (route, request.method()) {
         (Route::Other, _) => None,
-        (_, &Method::POST) => Some("Authorization, Content-Encoding, Content-Type, Idempotency-Key"),
+        (_, &Method::POST) => {
+            Some("Authorization, Bridge-Class, Content-Encoding, Content-Type, Idempotency-Key")
+        }
         (_, _) => Some("Authorization"),
     };
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let kind = problem.kind();
         span.in_scope(|| tracing::debug!(?kind, "answered with a problem"));
-        if !problem.pause().is_zero() {
-            worker.shared.link.pause(problem.pause()).await;
+        if let Some(refused) = problem.refused_credit() {
+            worker.shared.link.pause(refused).await;
         }
         // `Allow` and `Idempotency-Replayed` were set beside the problem and belong to its
         // response.

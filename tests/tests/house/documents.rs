@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bridge_cloud::metrics::Metrics as CloudMetrics;
 use bridge_cloud::storefront::problem::Kind;
 use bridge_idc::metrics::Metrics as IdcMetrics;
+use bridge_protocol::domain::Brand;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -29,9 +30,12 @@ struct Family {
     agents: Vec<&'static str>,
 }
 
-/// Returns the metrics pages of both agents, cloud first.
+/// Returns the metrics pages of both agents, cloud first. The brand of the sample configuration has
+/// a limit.
 fn scrapes() -> [String; 2] {
-    [CloudMetrics::default().runtime.encode(), IdcMetrics::default().runtime.encode()]
+    let cloud = CloudMetrics::default();
+    Brand::new("my-brand").into_iter().for_each(|brand| cloud.credits.set(&brand, Some(1)));
+    [cloud.runtime.encode(), IdcMetrics::default().runtime.encode()]
 }
 
 impl Family {

@@ -10,6 +10,11 @@ use super::operation::{Operation, by_key, schema, text};
 pub(super) fn operations() -> Vec<Operation> {
     let mut place = write("post", paths::PLACE, "placeOrder", "Place an order");
     place.body = Some(schema("Order"));
+    place.parameters.push(json!({
+        "name": "Bridge-Class", "in": "header", "required": false,
+        "description": "`bulk` for an order of the shop's own batch job: it is refused before others",
+        "schema": {"type": "string"},
+    }));
     place.answer(StatusCode::CREATED, "Committed, and durable", schema("Receipt"));
     place.header(StatusCode::CREATED, "Location", "The order", text());
     for operation in ["readOrder", "cancelOrder"] {

@@ -2,6 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path};
 use bridge_protocol::domain::{IdempotencyKey, OrderId};
+use bridge_protocol::order_link::credits::CreditClass;
 use bridge_runtime::fields;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -13,6 +14,7 @@ use crate::storefront::problem::{Kind, Problem};
 use crate::storefront::state::{Shop, Worker};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const BRIDGE_CLASS: HeaderName = HeaderName::from_static("bridge-class");
 
 /// Variable parts of a path.
 pub(in crate::storefront) struct InPath<T>(pub(in crate::storefront) T);
@@ -72,6 +74,13 @@ pub(in crate::storefront) fn idempotency_key(headers: &HeaderMap) -> Result<Idem
     let bad = || Problem::new(Kind::BadIdempotencyKey, detail);
     let value = fields::single(headers, &IDEMPOTENCY_KEY).map_err(|_twice| bad())?.ok_or_else(bad)?;
     IdempotencyKey::parse(value.as_bytes()).map_err(|_| bad())
+}
+
+/// Returns the class of an order. Any value but `bulk` is that of an ordinary one, so that a later
+/// release may have more classes.
+pub(in crate::storefront) fn order_class(headers: &HeaderMap) -> Result<CreditClass, Problem> {
+    let is_bulk = single(headers, &BRIDGE_CLASS)?.is_some_and(|class| class.as_bytes() == b"bulk");
+    Ok(if is_bulk { CreditClass::Bulk } else { CreditClass::Order })
 }
 
 pub(in crate::storefront) fn order_id(text: &str) -> Result<OrderId, Problem> {

@@ -16,9 +16,10 @@ impl Worker {
     /// Admits a cancellation of a brand's order, and returns its slot.
     pub(in crate::storefront) fn admit_cancellation(&self, shop: &Shop) -> Result<Slot, Problem> {
         let shared = &self.shared;
-        let slot = shared.link.slot(RequestClass::Write, shop.index);
+        let class = CreditClass::Cancellation;
+        let slot = shared.link.slot_for(class, shop.index);
         admission::admit_write(self.load(&shared.link), slot.is_some(), shared.shutdown.is_draining())
-            .and_then(|()| shared.link.pay(slot.ok_or(NotAdmitted::Full)?, CreditClass::Cancellation))
+            .and_then(|()| shared.link.pay(slot.ok_or(NotAdmitted::Full)?, class))
             .map_err(|refused| self.not_admitted(refused))
     }
 
@@ -36,20 +37,25 @@ impl Worker {
         slot.ok_or_else(|| unavailable(NotAdmitted::Full))
     }
 
-    /// Admits an order, and returns it with its slot.
+    /// Refuses an order of a brand without a credit before its body is read and parsed. A flood is
+    /// refused for the most part, so its refusals must take as little of the cores as they can.
+    pub(in crate::storefront) fn check_credit(&self, shop: &Shop, class: CreditClass) -> Result<(), Problem> {
+        self.shared.link.check(class, shop.index).map_err(|refused| self.not_admitted(refused))
+    }
+
+    /// Admits an order of this class, and returns it with its slot.
     pub(in crate::storefront) fn admit(
         &self,
         shop: &Shop,
+        class: CreditClass,
         header: Header,
         request: OrderRequest,
     ) -> Result<(admission::AdmittedOrder, Slot), Problem> {
         let shared = &self.shared;
-        let slot = shared.link.slot(RequestClass::Write, shop.index);
+        let slot = shared.link.slot_for(class, shop.index);
         let (load, draining) = (self.load(&shared.link), shared.shutdown.is_draining());
         admission::admit(header, request, load, slot.is_some(), draining)
-            .and_then(|admitted| {
-                Ok((admitted, shared.link.pay(slot.ok_or(NotAdmitted::Full)?, CreditClass::Order)?))
-            })
+            .and_then(|admitted| Ok((admitted, shared.link.pay(slot.ok_or(NotAdmitted::Full)?, class)?)))
             .map_err(|refused| self.not_admitted(refused))
     }
 

@@ -71,7 +71,7 @@ impl OrderCore {
         }
         let Onward { committed, unknown, again, elsewhere } = onward;
         if awaited.is_none() && !committed.is_empty() {
-            self.credits.took(self.receiver.time().saturating_sub(began));
+            self.credits.took(self.receiver.time().saturating_sub(began), committed.len());
         }
         self.answer_committed(committed, now);
         // A batch that waits for a lock may lose its connection because of the wait alone. Only

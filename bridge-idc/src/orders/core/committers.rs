@@ -13,7 +13,7 @@
 /// Claims of requests on rows.
 mod claims;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, UnixMicros};
@@ -74,10 +74,9 @@ impl CommitQueue {
         }
     }
 
-    /// Queues a request again before the later ones of its brand.
-    fn come_back(&mut self, queued: Queued) {
-        let number = queued.ticket.number;
-        self.waiting.insert(queued, |other| other.ticket.number < number);
+    /// Queues requests of one brand, which are in their order, again before its later ones.
+    fn come_back(&mut self, queued: Vec<Queued>) {
+        self.waiting.merge(queued, |one, other| one.ticket.number < other.ticket.number);
     }
 
     /// Lets a request wait until another committer has released what it needs.
@@ -239,7 +238,7 @@ impl Committers {
     /// Returns a request to its committer, which tries it again before the later ones of its brand.
     pub(super) fn put_back(&mut self, queued: Queued) {
         self.waiting += 1;
-        self.queues[queued.ticket.committer].come_back(queued);
+        self.queues[queued.ticket.committer].come_back(vec![queued]);
     }
 
     fn ticket(&mut self, pending: &Pending, needs: Needs, since: UnixMicros) -> Ticket {
@@ -308,15 +307,19 @@ impl Committers {
         }
         queue.seen = self.claims.releases();
         queue.passed_over_about.clear();
-        let mut ready = Vec::new();
+        let mut ready: BTreeMap<Brand, Vec<Queued>> = BTreeMap::new();
         for queued in std::mem::take(&mut queue.passed_over) {
             if self.must_wait(queue, &queued.ticket) {
                 queue.pass_over(queued);
             } else {
-                ready.push(queued);
+                ready.entry(queued.brand().clone()).or_default().push(queued);
             }
         }
-        ready.into_iter().rev().for_each(|queued| queue.come_back(queued));
+        for mut of_a_brand in ready.into_values() {
+            // One that came back to its committer may have been passed over behind later ones.
+            of_a_brand.sort_by_key(|queued| queued.ticket.number);
+            queue.come_back(of_a_brand);
+        }
     }
 
     /// Removes all requests that certainly had no effect.

@@ -7,12 +7,12 @@
 
 #![expect(clippy::float_arithmetic, reason = "a limit is an estimate, and no money")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::queue_control::{ControlTimes, QueueControl, WAIT_TARGET, whole};
+use bridge_protocol::order_link::queue_control::{ControlTimes, QueueControl, whole};
 use bridge_protocol::wire::control::{BrandGrant, Grants};
 
 /// Interval at which the limits are computed.
@@ -27,10 +27,16 @@ const SENT_IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Grants expire after this many intervals without a new one.
 const EXPIRES_AFTER: u32 = 10;
 
-/// Longest time of a commit, and longest round trip of a line, that count. A database that is
-/// slower gets fewer requests, not older ones, and one slow line changes the limits of no other
+/// Longest time of a commit that counts. A database that is slower gets fewer requests, not older
+/// ones: a caller waits for some seconds.
+const COMMIT_COUNTED_MAX: Duration = Duration::from_secs(5);
+
+/// Longest round trip of a line that counts, so that one slow line changes the limits of no other
 /// agent much.
-const COUNTED_MAX: Duration = Duration::from_millis(500);
+const ROUND_TRIP_COUNTED_MAX: Duration = Duration::from_millis(500);
+
+/// Number of the last commits whose times count.
+const COMMITS_COUNTED: usize = 5;
 
 /// Most brands that are remembered. A cloud agent may send any names; a brand above this number has
 /// no limit.
@@ -58,8 +64,7 @@ pub(super) struct Credits {
     limit_max: f64,
     /// Brands with requests in the last moments, or with a limit.
     brands: BTreeMap<Brand, BrandCredit>,
-    /// Smoothed time of a commit.
-    commit_time: Duration,
+    commit_times: CommitTimes,
     computed_at: Duration,
     sent_at: Option<Duration>,
     /// Number of the last message.
@@ -83,7 +88,7 @@ impl Credits {
         Self {
             limit_max: number(limit_max).max(LIMIT_MIN),
             brands: BTreeMap::new(),
-            commit_time: Duration::ZERO,
+            commit_times: CommitTimes::default(),
             computed_at: Duration::ZERO,
             sent_at: None,
             number: 0,
@@ -115,9 +120,9 @@ impl Credits {
         }
     }
 
-    /// Notes the time of a commit.
-    pub(super) fn took(&mut self, took: Duration) {
-        self.commit_time = if self.commit_time.is_zero() { took } else { (self.commit_time * 3 + took) / 4 };
+    /// Notes the time of a commit of this many requests.
+    pub(super) fn took(&mut self, took: Duration, requests: usize) {
+        self.commit_times.note(took, requests);
     }
 
     /// Lifts all limits. While the database is away, each request is refused at once with that
@@ -144,9 +149,9 @@ impl Credits {
         waiting.for_each(|(brand, waits)| self.began(brand, waits));
         let passed = now.saturating_sub(self.computed_at);
         self.computed_at = now;
-        let service = self.commit_time.min(COUNTED_MAX);
-        let round_trip = round_trip.min(COUNTED_MAX);
-        let times = ControlTimes { passed, service, total: WAIT_TARGET + service + round_trip + AROUND };
+        let service = self.commit_times.typical().min(COMMIT_COUNTED_MAX);
+        let around = round_trip.min(ROUND_TRIP_COUNTED_MAX) + AROUND;
+        let times = ControlTimes { passed, service, around };
         for brand in self.brands.values_mut() {
             brand.control.compute(times);
             brand.links.retain(|_, last| now.saturating_sub(*last) < LINK_USES_FOR);
@@ -184,6 +189,35 @@ impl Credits {
         brands.truncate(TOLD_MAX);
         let expires_millis = whole((every * EXPIRES_AFTER).as_secs_f64() * 1_000.0);
         Some(Grants { number: self.number, expires_millis, brands })
+    }
+}
+
+/// Times of the last commits, with the numbers of their requests.
+#[derive(Debug, Default)]
+struct CommitTimes {
+    last: VecDeque<(Duration, usize)>,
+}
+
+impl CommitTimes {
+    fn note(&mut self, took: Duration, requests: usize) {
+        if self.last.len() >= COMMITS_COUNTED {
+            self.last.pop_front();
+        }
+        self.last.push_back((took, requests));
+    }
+
+    /// Returns the time of the commit of the median request. So one commit that stood still does
+    /// not count, and a small one beside a large one counts little.
+    fn typical(&self) -> Duration {
+        let mut sorted: Vec<_> = self.last.iter().copied().collect();
+        sorted.sort_unstable();
+        let all: usize = sorted.iter().map(|(_, requests)| requests).sum();
+        let mut shorter = 0;
+        let median = sorted.iter().find(|(_, requests)| {
+            shorter += requests;
+            shorter * 2 >= all
+        });
+        median.map_or(Duration::ZERO, |(took, _)| *took)
     }
 }
 

@@ -1,21 +1,20 @@
-//! Requests that wait, separately for each brand. Brands take turns by self-clocked fair queueing.
+//! Requests that wait, separately for each brand. Brands take turns by [`FairClock`], as in the
+//! queues of the cloud agents.
 //!
-//! Sans-IO. The first request of each brand has a place: the clock's reading when it became the
-//! first, plus its cost divided by its brand's weight. The least place goes next, and the clock
-//! then reads that place. So each brand with waiting requests gets its share by weight, however
-//! many the others have. A brand that is alone gets everything. A brand that comes new waits for at
-//! most one request of each brand of the same weight, and for two of a brand of twice the weight.
+//! Sans-IO. Each brand with waiting requests gets its share by weight, however many the others
+//! have. A brand that is alone gets everything. A brand that comes new waits for at most one
+//! request of each other brand, whatever their weights.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bridge_protocol::domain::Brand;
+use bridge_protocol::order_link::fair_clock::{BrandTurn, FairClock, Turn};
 use bridge_protocol::order_link::fair_share::FairShare;
 
-/// Places that a request of cost 1 takes from a brand of weight 1. It is a multiple of many
-/// weights, so the division loses little.
-const PLACES_PER_COST: u64 = 720_720;
+/// Most brands without waiting requests whose debts are remembered. A cloud agent may send any
+/// names, so there may be as many brands as it likes.
+const DEBTORS_MAX: usize = 1_024;
 
 /// Weights of brands. A brand without one has 1.
 #[derive(Debug, Clone, Default)]
@@ -46,34 +45,22 @@ pub(super) trait Waiting {
 #[derive(Debug)]
 pub(super) struct BrandTurns<T> {
     weights: BrandWeights,
-    /// Brands with waiting requests; none is empty.
+    /// Brands with waiting requests, and those of `debtors`.
     lines: HashMap<Brand, BrandLine<T>>,
-    /// The same brands by the places of their first requests.
-    turns: BTreeMap<TurnKey, Brand>,
-    /// Number of places given so far, and of those given to requests that were put back.
-    given: i64,
-    given_back: i64,
-    /// Place of the request that went last.
-    clock: u64,
+    /// Brands with waiting requests, by their turns.
+    turns: BTreeMap<Turn, Brand>,
+    /// Brands without waiting requests that have not paid yet for those that went.
+    debtors: BTreeMap<Turn, Brand>,
+    clock: FairClock,
     /// Requests of all brands.
     len: usize,
     /// Sum of the weights of the brands with waiting requests.
     busy_weight: usize,
 }
 
-/// A place, and a number that is different for each: among equal places the least number goes
-/// first. A request that was put back has a negative number.
-type TurnKey = (u64, i64);
-
 #[derive(Debug)]
 struct BrandLine<T> {
-    weight: usize,
-    /// Key of its first request in `turns`.
-    place: TurnKey,
-    /// The clock's reading when its first request became the first.
-    start: u64,
-    /// Cost of its first requests that were put back: they have been paid for.
-    paid: usize,
+    turn: BrandTurn,
     waiting: VecDeque<T>,
 }
 
@@ -94,9 +81,8 @@ impl<T: Waiting> BrandTurns<T> {
             weights,
             lines: HashMap::new(),
             turns: BTreeMap::new(),
-            given: 0,
-            given_back: 0,
-            clock: 0,
+            debtors: BTreeMap::new(),
+            clock: FairClock::default(),
             len: 0,
             busy_weight: 0,
         }
@@ -114,68 +100,57 @@ impl<T: Waiting> BrandTurns<T> {
 
     /// Puts a request behind the others of its brand.
     pub(super) fn push(&mut self, request: T) {
-        self.line_of(&request).waiting.push_back(request);
-        self.len += 1;
-    }
-
-    /// Puts a request before the others of its brand, but behind those at their head for which
-    /// `goes_first` returns true. If it becomes the first, it takes the turn of the one that was.
-    pub(super) fn insert(&mut self, request: T, goes_first: impl Fn(&T) -> bool) {
         let brand = request.brand().clone();
-        let BrandLine { waiting, start, place, .. } = self.line_of(&request);
-        let at = waiting.iter().position(|other| !goes_first(other)).unwrap_or(waiting.len());
-        waiting.insert(at, request);
-        let (start, number) = (*start, place.1);
-        self.len += 1;
-        if at == 0 {
-            self.give_place(&brand, start, Some(number));
-        }
+        self.put(brand, |waiting| waiting.push_back(request));
     }
 
-    /// Puts back a request that was taken. It is the next one again, and costs its brand nothing
-    /// more.
-    pub(super) fn put_back(&mut self, request: T) {
-        let brand = request.brand().clone();
-        let line = self.line_of(&request);
-        line.paid += request.cost();
-        line.waiting.push_front(request);
-        self.len += 1;
-        self.give_place(&brand, self.clock, None);
-    }
-
-    /// Returns the line of a request's brand. If there is none, makes one with the request's place.
-    fn line_of(&mut self, request: &T) -> &mut BrandLine<T> {
-        let (brand, start) = (request.brand(), self.clock);
-        match self.lines.entry(brand.clone()) {
-            Entry::Occupied(line) => line.into_mut(),
-            Entry::Vacant(line) => {
-                let weight = self.weights.of(brand);
-                self.busy_weight += weight;
-                self.given += 1;
-                let place = (place_of(start, request.cost(), weight), self.given);
-                self.turns.insert(place, brand.clone());
-                line.insert(BrandLine { weight, place, start, paid: 0, waiting: VecDeque::new() })
+    /// Puts requests of one brand, which are in their order, before its others, but behind those at
+    /// their head that go first by `goes_first`.
+    pub(super) fn merge(&mut self, requests: Vec<T>, goes_first: impl Fn(&T, &T) -> bool) {
+        let Some(brand) = requests.first().map(|first| first.brand().clone()) else { return };
+        self.put(brand, |waiting| {
+            let mut head = Vec::with_capacity(requests.len());
+            for request in requests {
+                while waiting.front().is_some_and(|other| goes_first(other, &request)) {
+                    head.extend(waiting.pop_front());
+                }
+                head.push(request);
             }
+            head.into_iter().rev().for_each(|request| waiting.push_front(request));
+        });
+    }
+
+    /// Puts back a request that was taken. It is the next one of its brand again, and the brand
+    /// does not pay for it.
+    pub(super) fn put_back(&mut self, request: T) {
+        let (brand, cost) = (request.brand().clone(), request.cost());
+        self.put(brand.clone(), |waiting| waiting.push_front(request));
+        self.move_turn(&brand, |clock, turn| clock.refund(turn, cost));
+    }
+
+    /// Changes the requests of a brand, of which there are more than before.
+    fn put(&mut self, brand: Brand, put: impl FnOnce(&mut VecDeque<T>)) {
+        let line = self.lines.entry(brand.clone()).or_insert_with_key(|brand| BrandLine {
+            turn: BrandTurn::new(self.weights.of(brand)),
+            waiting: VecDeque::new(),
+        });
+        let before = line.waiting.len();
+        put(&mut line.waiting);
+        self.len += line.waiting.len() - before;
+        if before == 0 {
+            self.debtors.remove(&line.turn.turn());
+            self.clock.begin(&mut line.turn);
+            self.turns.insert(line.turn.turn(), brand);
+            self.busy_weight += line.turn.weight();
         }
     }
 
-    /// Gives a brand the place of its first request, as if that had become the first when the clock
-    /// read `start`: with this number, or with a new one.
-    fn give_place(&mut self, brand: &Brand, start: u64, number: Option<i64>) {
-        let Some(line) = self.lines.get(brand) else { return };
-        let cost = line.waiting.front().map_or(0, Waiting::cost);
-        let (due, new_number) = if cost <= line.paid {
-            self.given_back += 1;
-            (0, -self.given_back)
-        } else {
-            self.given += 1;
-            (cost, self.given)
-        };
-        let place = (place_of(start, due, line.weight), number.unwrap_or(new_number));
+    /// Changes the turn of a brand that has waiting requests.
+    fn move_turn(&mut self, brand: &Brand, change: impl FnOnce(&mut FairClock, &mut BrandTurn)) {
         let Some(line) = self.lines.get_mut(brand) else { return };
-        self.turns.remove(&line.place);
-        (line.place, line.start) = (place, start);
-        self.turns.insert(place, brand.clone());
+        let Some(name) = self.turns.remove(&line.turn.turn()) else { return };
+        change(&mut self.clock, &mut line.turn);
+        self.turns.insert(line.turn.turn(), name);
     }
 
     /// Returns the next request.
@@ -184,45 +159,44 @@ impl<T: Waiting> BrandTurns<T> {
         self.lines.get(brand)?.waiting.front()
     }
 
-    /// Takes the next request.
+    /// Takes the next request, for which its brand pays.
     pub(super) fn pop(&mut self) -> Option<T> {
-        // A place lies before the clock if a large request was the first of its brand for a while,
-        // and a smaller one took its turn.
-        self.clock = self.clock.max(self.turns.first_key_value()?.0.0);
-        let (brand, request) = self.take_first()?;
-        self.give_place(&brand, self.clock, None);
-        Some(request)
-    }
-
-    /// Takes the next request without its turn: the one behind it takes the turn, and the brand is
-    /// charged nothing.
-    pub(super) fn skip(&mut self) -> Option<T> {
-        let (brand, request) = self.take_first()?;
-        if let Some(BrandLine { start, place: (_, number), .. }) = self.lines.get(&brand) {
-            let (start, number) = (*start, *number);
-            self.give_place(&brand, start, Some(number));
-        }
-        Some(request)
-    }
-
-    /// Takes the next request, and leaves the place of its brand as it is.
-    fn take_first(&mut self) -> Option<(Brand, T)> {
         let brand = self.turns.first_key_value()?.1.clone();
-        let line = self.lines.get_mut(&brand)?;
-        let request = line.waiting.pop_front()?;
-        line.paid = line.paid.saturating_sub(request.cost());
-        self.len -= 1;
-        if line.waiting.is_empty() {
-            self.remove_line(&brand);
-        }
-        Some((brand, request))
+        let request = self.lines.get_mut(&brand)?.waiting.pop_front()?;
+        self.move_turn(&brand, |clock, turn| clock.pay(turn, request.cost()));
+        self.end_taking(&brand);
+        Some(request)
     }
 
-    /// Removes the line of a brand without requests.
-    fn remove_line(&mut self, brand: &Brand) {
-        let Some(line) = self.lines.remove(brand) else { return };
-        self.busy_weight -= line.weight;
-        self.turns.remove(&line.place);
+    /// Takes the next request without its turn: the one behind it takes the turn, and the brand
+    /// does not pay.
+    pub(super) fn skip(&mut self) -> Option<T> {
+        let brand = self.turns.first_key_value()?.1.clone();
+        let request = self.lines.get_mut(&brand)?.waiting.pop_front()?;
+        self.end_taking(&brand);
+        Some(request)
+    }
+
+    /// Takes that a request of a brand is gone from its line.
+    fn end_taking(&mut self, brand: &Brand) {
+        self.len -= 1;
+        if let Some(line) = self.lines.get(brand)
+            && line.waiting.is_empty()
+            && let Some(name) = self.turns.remove(&line.turn.turn())
+        {
+            self.busy_weight -= line.turn.weight();
+            self.debtors.insert(line.turn.turn(), name);
+        }
+        if self.len == 0 {
+            // Nobody waits, so nobody owes another brand anything.
+            self.clock.forget_debts();
+        }
+        while let Some((turn, _)) = self.debtors.first_key_value()
+            && (self.clock.has_paid(*turn) || self.debtors.len() > DEBTORS_MAX)
+            && let Some((_, paid)) = self.debtors.pop_first()
+        {
+            self.lines.remove(&paid);
+        }
     }
 
     /// Takes all requests, one brand after the other.
@@ -231,6 +205,9 @@ impl<T: Waiting> BrandTurns<T> {
         for brand in std::mem::take(&mut self.turns).into_values() {
             drained.extend(self.lines.remove(&brand).into_iter().flat_map(|line| line.waiting));
         }
+        self.lines.clear();
+        self.debtors.clear();
+        self.clock.forget_debts();
         (self.len, self.busy_weight) = (0, 0);
         drained
     }
@@ -241,47 +218,42 @@ impl<T: Waiting> BrandTurns<T> {
         if self.len < max {
             return Room::Free;
         }
-        let (weight, mine) = (self.weights.of(brand), self.lines.get(brand));
-        let comes_new = if mine.is_none() { weight } else { 0 };
+        let weight = self.weights.of(brand);
+        let mine = self.lines.get(brand).map_or(0, |line| line.waiting.len());
+        let comes_new = if mine == 0 { weight } else { 0 };
         let share = FairShare { weight, busy_weight: self.busy_weight + comes_new, queue_max: max };
-        if !share.allows_one_more(mine.map_or(0, |line| line.waiting.len())) {
+        if !share.allows_one_more(mine) {
             return Room::Full;
         }
-        let busy = self.turns.values().filter_map(|brand| self.lines.get_key_value(brand));
-        let furthest =
-            share.furthest_above(busy.map(|(brand, line)| (brand, line.weight, line.waiting.len())));
-        let Some(furthest) = furthest.cloned() else { return Room::Full };
+        let Some(furthest) = share.furthest_above(self.busy()).cloned() else { return Room::Full };
         self.remove_last_of(&furthest).map_or(Room::Full, Room::Instead)
     }
 
     /// Removes the newest request of the brand with the most for its weight.
     pub(super) fn remove_newest(&mut self) -> Option<T> {
-        let busy = self.turns.values().filter_map(|brand| self.lines.get_key_value(brand));
-        let (most, _) = busy.max_by(|(_, one), (_, other)| {
-            (one.waiting.len() * other.weight).cmp(&(other.waiting.len() * one.weight))
-        })?;
+        let (most, ..) = self
+            .busy()
+            .max_by(|(_, one, waiting), (_, other, others)| (waiting * other).cmp(&(others * one)))?;
         self.remove_last_of(&most.clone())
     }
 
+    /// Returns the brands with waiting requests, each with its weight and their number.
+    fn busy(&self) -> impl Iterator<Item = (&Brand, usize, usize)> {
+        let busy = self.turns.values().filter_map(|brand| self.lines.get_key_value(brand));
+        busy.map(|(brand, line)| (brand, line.turn.weight(), line.waiting.len()))
+    }
+
     fn remove_last_of(&mut self, brand: &Brand) -> Option<T> {
-        let line = self.lines.get_mut(brand)?;
-        let last = line.waiting.pop_back()?;
-        self.len -= 1;
-        if line.waiting.is_empty() {
-            self.remove_line(brand);
-        }
+        let last = self.lines.get_mut(brand)?.waiting.pop_back()?;
+        self.end_taking(brand);
         Some(last)
     }
 }
 
-/// Returns the place of a request that became the first of its brand when the clock read `start`.
-fn place_of(start: u64, cost: usize, weight: usize) -> u64 {
-    let cost = u64::try_from(cost).unwrap_or(u64::MAX).saturating_mul(PLACES_PER_COST);
-    start.saturating_add(cost / u64::try_from(weight).unwrap_or(1).max(1))
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -328,19 +300,33 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_as_long_as_its_brand_is_heavy() {
+    fn a_heavy_brand_has_as_many_turns_as_it_weighs() {
         let mut turns = turns(&[("b", 3)]);
         push(&mut turns, "a", 1, 10..14);
         push(&mut turns, "b", 1, 20..24);
-        assert_eq!(pop(&mut turns, 8), [20, 21, 10, 22, 23, 11, 12, 13]);
+        assert_eq!(pop(&mut turns, 8), [10, 20, 21, 22, 11, 23, 12, 13]);
     }
 
     #[test]
-    fn a_large_request_waits_until_its_brand_has_saved_for_it() {
+    fn after_a_large_request_its_brand_waits_until_others_had_as_much() {
         let mut turns = turns(&[]);
-        push(&mut turns, "a", 3, 10..11);
+        push(&mut turns, "a", 3, 10..12);
         push(&mut turns, "b", 1, 20..25);
-        assert_eq!(pop(&mut turns, 6), [20, 21, 10, 22, 23, 24]);
+        assert_eq!(pop(&mut turns, 7), [10, 20, 21, 22, 11, 23, 24]);
+    }
+
+    #[test]
+    fn a_brand_that_sends_one_by_one_gains_nothing() {
+        let mut turns = turns(&[]);
+        push(&mut turns, "b", 1, 20..30);
+        let mut taken = Vec::new();
+        for number in 10..14 {
+            push(&mut turns, "a", 3, number..number + 1);
+            while taken.last() != Some(&number) {
+                taken.extend(pop(&mut turns, 1));
+            }
+        }
+        assert_eq!(taken, [20, 10, 21, 22, 11, 23, 24, 25, 12, 26, 27, 28, 13]);
     }
 
     #[test]
@@ -364,12 +350,10 @@ mod tests {
         let skipped: Vec<Numbered> = (0..4).filter_map(|_| turns.skip()).collect();
         assert_eq!(turns.first().map(|numbered| numbered.number), Some(14));
         assert_eq!(pop(&mut turns, 4), [14, 20, 15, 21], "the turn of the first one");
-        for numbered in skipped.into_iter().rev() {
-            let number = numbered.number;
-            turns.insert(numbered, |other| other.number < number);
-        }
-        let between = Numbered { brand: brand("a"), number: 12, cost: 1 };
-        turns.insert(between, |other| other.number < 12);
+        let goes_first = |one: &Numbered, other: &Numbered| one.number < other.number;
+        turns.merge(skipped, goes_first);
+        turns.merge(vec![Numbered { brand: brand("a"), number: 12, cost: 1 }], goes_first);
+        turns.merge(Vec::new(), goes_first);
         assert_eq!(pop(&mut turns, 8), [10, 22, 11, 23, 12, 24, 12, 25]);
         assert_eq!((pop(&mut turns, 20).len(), turns.len(), turns.busy_weight), (9, 0, 0));
     }
@@ -399,15 +383,61 @@ mod tests {
     }
 
     #[test]
-    fn a_new_brand_waits_for_one_request_of_each_other_brand() {
-        for weight in [1, 1_000] {
-            let names: Vec<String> = (0..16).map(|number| format!("flood-{number}")).collect();
-            let weights = names.iter().map(|name| (name.as_str(), weight));
-            let mut turns = turns(&weights.chain([("quiet", weight)]).collect::<Vec<_>>());
-            names.iter().for_each(|name| push(&mut turns, name, 1, 0..200));
-            pop(&mut turns, 500);
-            push(&mut turns, "quiet", 1, 1_000..1_001);
-            assert!(pop(&mut turns, 17).contains(&1_000), "of weight {weight}");
+    fn a_light_brand_beside_heavy_ones_waits_for_one_request_of_each() {
+        let mut turns = turns(&[("a", 1_000), ("b", 1_000)]);
+        ["a", "b"].into_iter().for_each(|heavy| push(&mut turns, heavy, 1, 0..2_000));
+        pop(&mut turns, 500);
+        push(&mut turns, "light", 1, 9_000..9_001);
+        assert!(pop(&mut turns, 3).contains(&9_000));
+    }
+
+    #[test]
+    fn invented_brands_take_bounded_memory() {
+        let mut turns = turns(&[("heavy", 1_000)]);
+        push(&mut turns, "heavy", 1, 0..20_000);
+        for number in 0..5_000 {
+            push(&mut turns, &format!("invented-{number}"), 9, 30_000..30_001);
+            while !pop(&mut turns, 1).contains(&30_000) {}
+        }
+        assert!(turns.lines.len() <= DEBTORS_MAX + 2, "{} brands", turns.lines.len());
+        assert_eq!(turns.lines.len(), turns.turns.len() + turns.debtors.len());
+        while turns.pop().is_some() {}
+        assert_eq!((turns.lines.len(), turns.debtors.len()), (0, 0));
+    }
+
+    proptest! {
+        /// At any weights and costs, also if requests are passed over or come back, a brand that
+        /// comes new waits for at most one request of each other brand. A failure prints the input
+        /// that repeats it.
+        #[test]
+        fn a_new_brand_waits_for_one_request_of_each_other_brand(
+            weights in prop::collection::vec(prop_oneof![Just(1), Just(1_000), 1..=1_000_usize], 1..12),
+            new_weight in prop_oneof![Just(1), Just(1_000), 1..=1_000_usize],
+            costs in prop::collection::vec(1..=9_usize, 1..20),
+            steps in prop::collection::vec(0..20_u8, 0..400),
+        ) {
+            let names: Vec<String> = (0..weights.len()).map(|number| format!("other-{number}")).collect();
+            let weighted = names.iter().map(String::as_str).zip(weights);
+            let mut turns = turns(&weighted.chain([("new", new_weight)]).collect::<Vec<_>>());
+            let mut costs = costs.iter().cycle().copied();
+            for number in 0..500 {
+                names.iter().for_each(|name| push(&mut turns, name, costs.next().unwrap(), number..number + 1));
+            }
+            let mut skipped = Vec::new();
+            for step in steps {
+                match step {
+                    0 => skipped.extend(turns.skip()),
+                    1 => skipped.drain(..).for_each(|back| turns.merge(vec![back], |one, other| one.number < other.number)),
+                    2 => {
+                        let taken = turns.pop();
+                        taken.into_iter().for_each(|taken| turns.put_back(taken));
+                    }
+                    _ => drop(turns.pop()),
+                }
+            }
+            push(&mut turns, "new", 9, 9_000..9_001);
+            let waits = std::iter::from_fn(|| turns.pop()).position(|taken| taken.brand.as_str() == "new");
+            prop_assert!(waits <= Some(names.len()), "it waits for {waits:?}");
         }
     }
 

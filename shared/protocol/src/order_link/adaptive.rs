@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::credits::BrandLimit;
-use super::queue_control::{ControlTimes, QueueControl, WAIT_TARGET, whole};
+use super::queue_control::{ControlTimes, QueueControl, whole};
 
 /// Interval at which the limit is computed.
 pub const COMPUTED_EVERY: Duration = Duration::from_millis(50);
@@ -86,8 +86,7 @@ impl AdaptiveLimit {
         let shortest = self.shortest.unwrap_or_default();
         self.control.done(seen.done);
         self.control.waited(seen.longest.saturating_sub(shortest));
-        let total = WAIT_TARGET + shortest * 2;
-        self.control.compute(ControlTimes { passed, service: shortest, total });
+        self.control.compute(ControlTimes { passed, service: shortest, around: Duration::ZERO });
     }
 
     /// Learns the delay without a queue.

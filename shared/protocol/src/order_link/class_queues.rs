@@ -7,6 +7,7 @@ use super::fair_queue::FairQueue;
 use super::fair_share::BrandIndex;
 use super::output::RequestId;
 use super::request::RequestClass;
+use super::window_use::{LinkSet, WindowUse};
 use crate::seal::KeyId;
 
 /// Most writes that go before a waiting question. So questions take at most a tenth of the requests
@@ -43,17 +44,17 @@ impl ClassQueues {
         }
     }
 
-    /// Sets if a brand may use the reserve in the links' windows.
-    pub(super) fn set_uses_reserve(&mut self, brand: BrandIndex, uses_reserve: bool) {
-        self.writes.set_uses_reserve(brand, uses_reserve);
-        self.questions.set_uses_reserve(brand, uses_reserve);
+    /// Sets what a brand may use of the links' windows. Its questions spend no grant.
+    pub(super) fn set_window_use(&mut self, brand: BrandIndex, window_use: WindowUse) {
+        self.writes.set_window_use(brand, window_use);
+        self.questions.set_window_use(brand, WindowUse { spent: LinkSet::default(), ..window_use });
     }
 
     /// Takes out the next request that some link takes. Returns it with the link. `link_for` gets
-    /// the class, the key, and true if the brand may use the reserve.
+    /// the class, the key, and what the brand may use.
     pub(super) fn take_next<L: Copy>(
         &mut self,
-        link_for: impl Fn(RequestClass, Option<KeyId>, bool) -> Option<L>,
+        link_for: impl Fn(RequestClass, Option<KeyId>, WindowUse) -> Option<L>,
     ) -> Option<(RequestId, L)> {
         let question_is_due = self.writes_in_turn >= WRITES_PER_QUESTION;
         let classes = match question_is_due {
@@ -61,7 +62,7 @@ impl ClassQueues {
             false => [RequestClass::Write, RequestClass::Question],
         };
         let (class, taken) = classes.into_iter().find_map(|class| {
-            let taken = self.of_mut(class).take_next(|key, reserve| link_for(class, key, reserve));
+            let taken = self.of_mut(class).take_next(|key, used| link_for(class, key, used));
             taken.map(|taken| (class, taken))
         })?;
         self.writes_in_turn = match class {
@@ -86,7 +87,7 @@ mod tests {
 
     /// Takes this many requests, if links take only these classes.
     fn take(queues: &mut ClassQueues, count: usize, classes: &[RequestClass]) -> Vec<u64> {
-        let link_for = |class, _key, _reserve| classes.contains(&class).then_some(());
+        let link_for = |class, _key, _used| classes.contains(&class).then_some(());
         let next = || queues.take_next(link_for).map(|(id, ())| id.0);
         std::iter::from_fn(next).take(count).collect()
     }

@@ -3,7 +3,8 @@
 //!
 //! Sans-IO. A grant is absolute and expires, so a lost one is replaced by the next. A link whose
 //! agent grants nothing, because it is of an earlier release or was silent for too long, leaves
-//! every brand without a limit from here: the windows and queues still bound it.
+//! every brand without a limit from here: the windows and queues still bound it. An agent that
+//! takes no orders counts only if no other one takes them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,11 +19,12 @@ const BRANDS_MAX: usize = 4_096;
 /// Longest time for which a grant is valid, whatever its message says.
 const VALID_MAX: Duration = Duration::from_secs(60);
 
-/// Part of a brand's limit, one in this many, that orders leave to cancellations.
+/// Part of a brand's limit, one in this many, that a class leaves to those above it.
 const KEPT_PART: u32 = 8;
 
-/// Classes of the requests that spend a brand's credits. A lower class never takes the last part of
-/// them.
+/// Classes of the requests that spend a brand's credits, the highest first. A lower class never
+/// takes the last part of them. So when a brand has no credit left for all, its lowest class is
+/// refused first.
 ///
 /// Payments, refunds and questions spend none. They have lanes, queues and windows of their own,
 /// and a payment waits for its gateway for far longer than for the database. So no order can take
@@ -33,18 +35,28 @@ pub enum CreditClass {
     Cancellation,
     /// A new order.
     Order,
+    /// An order of the shop's own batch job, for which nobody waits.
+    Bulk,
 }
 
 impl CreditClass {
     /// Returns the part of a limit that requests of this class may take, together with those of
-    /// the higher classes. It is never 0, unless the limit is.
-    pub const fn part_of(self, limit: u32) -> u32 {
+    /// the higher classes. For an order it is never 0, unless the limit is.
+    pub fn part_of(self, limit: u32) -> u32 {
+        let kept = limit.div_ceil(KEPT_PART);
         match self {
             Self::Cancellation => limit,
-            Self::Order => match limit {
-                0 | 1 => limit,
-                _ => limit - limit.div_ceil(KEPT_PART),
-            },
+            Self::Order => (limit - kept).max(limit.min(1)),
+            Self::Bulk => (limit - kept).saturating_sub(kept),
+        }
+    }
+
+    /// Returns the part of a queue that requests of this class may fill. It has no part for
+    /// cancellations: an order that waits is sent within milliseconds, or the brand has a limit.
+    pub const fn part_of_queue(self, queue_max: usize) -> usize {
+        match self {
+            Self::Cancellation | Self::Order => queue_max,
+            Self::Bulk => queue_max - queue_max.div_ceil(KEPT_PART as usize),
         }
     }
 }
@@ -69,6 +81,8 @@ pub struct GrantBook {
 struct LinkGrants {
     /// True if it takes new requests.
     is_open: bool,
+    /// True if its agent reports that it takes no orders.
+    is_stopped: bool,
     /// Number of the last message.
     number: u64,
     /// End of the last message's time; `None` before the first.
@@ -80,7 +94,13 @@ struct LinkGrants {
 impl GrantBook {
     /// Takes a new link.
     pub fn handle_link_up(&mut self, link: LinkId) {
-        let grants = LinkGrants { is_open: true, number: 0, valid_until: None, brands: BTreeMap::new() };
+        let grants = LinkGrants {
+            is_open: true,
+            is_stopped: false,
+            number: 0,
+            valid_until: None,
+            brands: BTreeMap::new(),
+        };
         self.links.insert(link, grants);
     }
 
@@ -88,6 +108,13 @@ impl GrantBook {
     pub fn handle_link_open(&mut self, link: LinkId, is_open: bool) {
         if let Some(grants) = self.links.get_mut(&link) {
             grants.is_open = is_open;
+        }
+    }
+
+    /// Takes that a link's agent takes no orders, or that it takes orders again.
+    pub fn handle_stopped(&mut self, link: LinkId, is_stopped: bool) {
+        if let Some(grants) = self.links.get_mut(&link) {
+            grants.is_stopped = is_stopped;
         }
     }
 
@@ -111,11 +138,17 @@ impl GrantBook {
         grants.brands = limits.collect();
     }
 
-    /// Returns the limit of a brand over all open links. Returns `None` if it has none: no link is
-    /// open, some open link grants nothing, or some link has no limit for it.
+    /// Returns the links that new requests go to: the open ones whose agents take orders, or all
+    /// open ones if no agent does.
+    fn in_use(&self) -> impl Iterator<Item = &LinkGrants> {
+        let any_works = self.links.values().any(|grants| grants.is_open && !grants.is_stopped);
+        self.links.values().filter(move |grants| grants.is_open && !(any_works && grants.is_stopped))
+    }
+
+    /// Returns the limit of a brand over all links in use. Returns `None` if it has none: no link
+    /// is open, some link grants nothing, or some link has no limit for it.
     pub fn limit_of(&self, now: Duration, brand: &Brand) -> Option<BrandLimit> {
-        let open = self.links.values().filter(|grants| grants.is_open);
-        let limits = open.map(|grants| grants.limit_of(now, brand));
+        let limits = self.in_use().map(|grants| grants.limit_of(now, brand));
         limits.reduce(|all, one| {
             let (all, one) = (all?, one?);
             Some(BrandLimit {
@@ -130,9 +163,17 @@ impl GrantBook {
         self.links.values().flat_map(|grants| grants.brands.keys())
     }
 
-    /// Returns true if some open link has no valid grants.
+    /// Returns what a link's agent grants now, by brand. A brand that is not listed has no limit
+    /// there.
+    pub fn granted_on(&self, now: Duration, link: LinkId) -> impl Iterator<Item = (&Brand, u32)> {
+        let valid = self.links.get(&link).filter(|grants| grants.is_valid(now));
+        let brands = valid.into_iter().flat_map(|grants| &grants.brands);
+        brands.map(|(brand, limit)| (brand, limit.outstanding))
+    }
+
+    /// Returns true if some link in use has no valid grants.
     pub fn lacks_grants(&self, now: Duration) -> bool {
-        self.links.values().any(|grants| grants.is_open && !grants.is_valid(now))
+        self.in_use().any(|grants| !grants.is_valid(now))
     }
 
     /// Returns the time of the next expiry after now.
@@ -201,6 +242,26 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_takes_no_orders_counts_only_if_no_other_does() {
+        let mut book = GrantBook::default();
+        [A, B].into_iter().for_each(|link| book.handle_link_up(link));
+        book.handle_grants(at(0), A, &grants(1, &[]));
+        book.handle_grants(at(0), B, &grants(1, &[("shoes", 7)]));
+        assert_eq!(outstanding(&book, at(0), "shoes"), None, "the first has no limit for it");
+        book.handle_stopped(A, true);
+        assert_eq!(outstanding(&book, at(0), "shoes"), Some(7));
+        assert_eq!(book.granted_on(at(0), B).collect::<Vec<_>>(), [(&brand("shoes"), 7)]);
+        assert_eq!((book.granted_on(at(0), A).count(), book.granted_on(at(1_000), B).count()), (0, 0));
+        book.handle_grants(at(500), B, &grants(2, &[("shoes", 7)]));
+        assert!(!book.lacks_grants(at(1_000)), "the silent one takes no orders");
+        book.handle_stopped(B, true);
+        assert_eq!((outstanding(&book, at(600), "shoes"), book.lacks_grants(at(1_000))), (None, true));
+        book.handle_link_open(B, false);
+        book.handle_stopped(A, false);
+        assert_eq!(outstanding(&book, at(600), "shoes"), None);
+    }
+
+    #[test]
     fn a_lost_grant_is_replaced_and_an_old_one_expires() {
         let mut book = GrantBook::default();
         book.handle_link_up(A);
@@ -214,9 +275,11 @@ mod tests {
     }
 
     #[test]
-    fn orders_never_take_the_last_part() {
-        let parts = [0, 1, 2, 3, 8, 9, 80].map(|limit| CreditClass::Order.part_of(limit));
-        assert_eq!(parts, [0, 1, 1, 2, 7, 7, 70]);
-        assert_eq!(CreditClass::Cancellation.part_of(8), 8);
+    fn a_lower_class_never_takes_the_last_part() {
+        let parts = |class: CreditClass| [0, 1, 2, 3, 8, 9, 80].map(|limit| class.part_of(limit));
+        assert_eq!(parts(CreditClass::Cancellation), [0, 1, 2, 3, 8, 9, 80]);
+        assert_eq!(parts(CreditClass::Order), [0, 1, 1, 2, 7, 7, 70]);
+        assert_eq!(parts(CreditClass::Bulk), [0, 0, 0, 1, 6, 5, 60]);
+        assert_eq!([0, 1, 2, 16].map(|max| CreditClass::Bulk.part_of_queue(max)), [0, 0, 1, 14]);
     }
 }

@@ -1,40 +1,27 @@
-//! Queue of requests to send. Each brand has its own queue, and brands take turns by start-time
-//! fair queueing.
-//!
-//! Each brand has a time, and the brand with the earliest one sends next. A request moves its
-//! brand's time forward by its cost divided by the brand's weight, counted from the clock. The
-//! clock reads the time of the brand that sent last. So over any time each brand with waiting
-//! requests sends by its weight, independently of the other brands. A brand that comes new begins
-//! at the clock's reading, so it waits for at most one request of each other brand, however heavy
-//! they are. A brand that is alone sends everything.
-//!
-//! A brand pays after it has sent, and saves nothing while it waits. So neither a large request
-//! that is removed nor a time without a link makes a burst. What a brand has not paid yet stays
-//! with it when it has no requests, so it gains nothing by sending them one by one.
+//! Queue of requests to send. Each brand has its own queue, and brands take turns by
+//! [`FairClock`](super::fair_clock::FairClock).
 //!
 //! A sealed order waits for a link whose agent opens its sealing key. So each brand has a queue for
 //! each key, and each key has a line of the brands that wait for it. All lines use the same order
 //! of turns. A request that no link takes blocks neither another key of its brand nor another
 //! brand, and does not lose its turn.
 //!
-//! A brand with little in flight may use the reserve in the links' windows, and the others may not.
-//! So each line has two parts, and the first of each part is looked at.
+//! A brand with little in flight may use the reserve in the links' windows, and a brand that has
+//! spent its grant on a link may not use that link. So each line has a part for each such
+//! [`WindowUse`] that some brand has, and the first of each part is looked at.
 //!
 //! The search for the next request looks at the heads of these few lines, and never at all brands.
 //! A turn costs the same with a thousand brands as with ten, except for the depth of an ordered
 //! set.
-//!
-//! Start-time fair queueing: P. Goyal, H. Vin, H. Cheng, SIGCOMM 1996.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::fair_clock::{BrandTurn, FairClock, Turn};
 use super::fair_share::{BrandIndex, FairShare};
 use super::kept_map::{Keep, KeptMap};
 use super::output::RequestId;
+use super::window_use::WindowUse;
 use crate::seal::KeyId;
-
-/// Time that a request of cost 1 takes from a brand of weight 1. Weights are far below it.
-const TIME_PER_COST: u64 = 1_000_000;
 
 /// Most requests for which an emptied queue keeps its memory.
 const KEPT_CAPACITY: usize = 64;
@@ -55,12 +42,7 @@ pub(super) struct FairQueue {
     brands: Vec<BrandQueue>,
     /// Lines by key. `None` is for requests that are not sealed.
     lines: KeptMap<Option<KeyId>, KeyLine>,
-    /// Time of the brand that sent last.
-    clock: u64,
-    /// Latest time of any brand.
-    latest: u64,
-    /// Number of turns given so far.
-    turns_given: u64,
+    clock: FairClock,
     /// Least weight.
     unit: usize,
     /// Requests in all lines.
@@ -78,33 +60,37 @@ pub(super) struct FairQueue {
 /// Brands that wait for one key.
 #[derive(Debug, Default)]
 struct KeyLine {
-    /// Brands that may use the reserve in the links' windows.
-    of_reserve: BTreeMap<Turn, BrandIndex>,
-    /// The others.
-    of_rest: BTreeMap<Turn, BrandIndex>,
+    /// Brands by what they may use.
+    parts: KeptMap<WindowUse, LinePart>,
+}
+
+type LinePart = BTreeMap<Turn, BrandIndex>;
+
+impl Keep for LinePart {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 impl Keep for KeyLine {
     fn is_empty(&self) -> bool {
-        self.of_reserve.is_empty() && self.of_rest.is_empty()
+        self.parts.iter().next().is_none()
     }
 }
 
 impl KeyLine {
-    fn part(&mut self, uses_reserve: bool) -> &mut BTreeMap<Turn, BrandIndex> {
-        if uses_reserve { &mut self.of_reserve } else { &mut self.of_rest }
+    fn part(&mut self, window_use: WindowUse) -> &mut LinePart {
+        self.parts.get_mut(window_use)
     }
 
-    /// Returns the first brand of those that `is_served` is true for: with true for the brands that
-    /// may use the reserve, and with false for the others.
-    fn first(&self, is_served: impl Fn(bool) -> bool) -> Option<(Turn, BrandIndex)> {
-        let parts = [(true, &self.of_reserve), (false, &self.of_rest)].into_iter();
-        let firsts = parts.filter_map(|(reserve, part)| Some((reserve, part.first_key_value()?)));
-        firsts.filter(|(reserve, _)| is_served(*reserve)).map(|(_, (turn, brand))| (*turn, *brand)).min()
+    /// Returns the first brand of those with a use that `is_served` is true for.
+    fn first(&self, is_served: impl Fn(WindowUse) -> bool) -> Option<(Turn, BrandIndex)> {
+        let firsts = self.parts.iter().filter_map(|(used, part)| Some((used, part.first_key_value()?)));
+        firsts.filter(|(used, _)| is_served(*used)).map(|(_, (turn, brand))| (*turn, *brand)).min()
     }
 
     fn brands(&self) -> impl Iterator<Item = &BrandIndex> {
-        self.of_reserve.values().chain(self.of_rest.values())
+        self.parts.iter().flat_map(|(_, part)| part.values())
     }
 }
 
@@ -117,23 +103,11 @@ impl Keep for KeyQueue {
     }
 }
 
-/// Position of a brand in each of its lines; the least goes next.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    at: u64,
-    /// Number of the turn. Among equal times, the brand that got its turn first goes first.
-    number: u64,
-}
-
 #[derive(Debug)]
 struct BrandQueue {
-    weight: usize,
-    /// Set if it may use the reserve in the links' windows.
-    uses_reserve: bool,
-    /// Its turn, or its next one if it is in no line.
-    turn: Turn,
-    /// Rest of the division by its weight, so that nothing is lost over time.
-    rest: u64,
+    /// Its position in each of its lines.
+    turn: BrandTurn,
+    window_use: WindowUse,
     by_key: KeptMap<Option<KeyId>, KeyQueue>,
     len: usize,
     /// Number of these that may leave.
@@ -146,16 +120,18 @@ struct BrandQueue {
 impl BrandQueue {
     fn new(weight: usize) -> Self {
         Self {
-            weight,
-            uses_reserve: false,
-            turn: Turn::default(),
-            rest: 0,
+            turn: BrandTurn::new(weight),
+            window_use: WindowUse::default(),
             by_key: KeptMap::new(),
             len: 0,
             leavable: 0,
             held: 0,
             is_changed: false,
         }
+    }
+
+    fn weight(&self) -> usize {
+        self.turn.weight()
     }
 
     fn is_busy(&self) -> bool {
@@ -199,14 +175,12 @@ impl FairQueue {
     /// Makes an empty queue with a weight for each brand. A brand without a weight has the least of
     /// them.
     pub(super) fn new(weights: &[usize]) -> Self {
-        let brands: Vec<_> = weights.iter().map(|weight| BrandQueue::new((*weight).max(1))).collect();
+        let brands: Vec<_> = weights.iter().map(|weight| BrandQueue::new(*weight)).collect();
         Self {
-            unit: brands.iter().map(|brand| brand.weight).min().unwrap_or(1),
+            unit: brands.iter().map(BrandQueue::weight).min().unwrap_or(1),
             brands,
             lines: KeptMap::new(),
-            clock: 0,
-            latest: 0,
-            turns_given: 0,
+            clock: FairClock::default(),
             len: 0,
             busy_weight: 0,
             held: 0,
@@ -236,7 +210,7 @@ impl FairQueue {
     /// Returns the share of a brand, with one more request of it.
     pub(super) fn share_of(&self, brand: BrandIndex, queue_max: usize) -> FairShare {
         let queue = self.brands.get(brand.0);
-        let weight = queue.map_or(self.unit, |queue| queue.weight);
+        let weight = queue.map_or(self.unit, BrandQueue::weight);
         let comes_new = if queue.is_some_and(BrandQueue::is_busy) { 0 } else { weight };
         FairShare { weight, busy_weight: self.busy_weight + comes_new, queue_max }
     }
@@ -255,7 +229,7 @@ impl FairQueue {
             return Room::Full;
         }
         let waiting = self.brands.iter().filter(|queue| queue.leavable > 0);
-        let waiting = waiting.map(|queue| (queue, queue.weight, queue.waiting(lost)));
+        let waiting = waiting.map(|queue| (queue, queue.weight(), queue.waiting(lost)));
         match share.furthest_above(waiting).and_then(BrandQueue::newest_leavable) {
             Some(leaves) => Room::Instead(leaves),
             None if self.extras < self.extras_max(queue_max) => Room::Above,
@@ -280,54 +254,38 @@ impl FairQueue {
     }
 
     /// Takes out the next request that some link takes. Returns it with the link. `link_for` gets
-    /// the key, and true if the brand may use the reserve.
+    /// the key, and what the brand may use.
     pub(super) fn take_next<L: Copy>(
         &mut self,
-        link_for: impl Fn(Option<KeyId>, bool) -> Option<L>,
+        link_for: impl Fn(Option<KeyId>, WindowUse) -> Option<L>,
     ) -> Option<(RequestId, L)> {
         let lines = self.lines.iter();
-        let firsts = lines.filter_map(|(key, line)| line.first(|reserve| link_for(key, reserve).is_some()));
+        let firsts = lines.filter_map(|(key, line)| line.first(|used| link_for(key, used).is_some()));
         let (_, brand) = firsts.min()?;
         let queue = self.brands.get(brand.0)?;
         let open = |(key, requests): (_, &KeyQueue)| {
-            Some((*requests.front()?, key, link_for(key, queue.uses_reserve)?))
+            Some((*requests.front()?, key, link_for(key, queue.window_use)?))
         };
         let fronts = queue.by_key.iter().filter_map(open);
         let (front, key, link) = fronts.min_by_key(|(front, ..)| front.id)?;
         let QueuedRequest { id, cost, .. } = front;
         self.remove(brand, key, id);
-        self.end_turn(brand, cost);
+        self.move_turn(brand, |clock, turn| clock.pay(turn, cost));
+        if self.len == 0 {
+            self.clock.forget_debts();
+        }
         Some((id, link))
     }
 
-    /// Gives a brand that sent a request of this cost its next turn.
-    fn end_turn(&mut self, brand: BrandIndex, cost: usize) {
+    /// Changes the turn of a brand, and moves it in each of its lines.
+    fn move_turn(&mut self, brand: BrandIndex, change: impl FnOnce(&mut FairClock, &mut BrandTurn)) {
         let Some(queue) = self.brands.get_mut(brand.0) else { return };
-        let weight = u64::try_from(queue.weight).unwrap_or(u64::MAX);
-        let cost = u64::try_from(cost).unwrap_or(u64::MAX).saturating_mul(TIME_PER_COST);
-        let owed = cost.saturating_add(queue.rest);
-        queue.rest = owed % weight;
-        // A brand that no link could serve for a while is behind the clock. It goes first once.
-        self.clock = self.clock.max(queue.turn.at);
-        let at = self.clock.saturating_add(owed / weight);
-        self.latest = self.latest.max(at);
-        if self.len == 0 {
-            // Nobody waits, so nobody owes another brand anything.
-            self.clock = self.latest;
-        }
-        self.give_turn(brand, at);
-    }
-
-    /// Moves a brand in each of its lines.
-    fn give_turn(&mut self, brand: BrandIndex, at: u64) {
-        self.turns_given += 1;
-        let Some(queue) = self.brands.get_mut(brand.0) else { return };
-        let turn = Turn { at, number: self.turns_given };
-        let before = std::mem::replace(&mut queue.turn, turn);
+        let before = queue.turn.turn();
+        change(&mut self.clock, &mut queue.turn);
         for (key, _) in queue.by_key.iter() {
-            let line = self.lines.get_mut(key).part(queue.uses_reserve);
+            let line = self.lines.get_mut(key).part(queue.window_use);
             line.remove(&before);
-            line.insert(turn, brand);
+            line.insert(queue.turn.turn(), brand);
         }
     }
 
@@ -350,12 +308,10 @@ impl FairQueue {
                 QueueEnd::Back => requests.push_back(request),
             }
         });
-        let Some(queue) = self.brands.get(brand.0) else { return };
-        let turn = queue.turn;
         if begins {
-            self.give_turn(brand, self.clock.max(turn.at));
-        } else {
-            self.lines.get_mut(key).part(queue.uses_reserve).insert(turn, brand);
+            self.move_turn(brand, FairClock::begin);
+        } else if let Some(queue) = self.brands.get(brand.0) {
+            self.lines.get_mut(key).part(queue.window_use).insert(queue.turn.turn(), brand);
         }
     }
 
@@ -371,7 +327,7 @@ impl FairQueue {
         let Some(removed) = at.and_then(|at| requests.remove(at)) else { return };
         if requests.is_empty() {
             requests.shrink_to(KEPT_CAPACITY);
-            self.lines.get_mut(key).part(queue.uses_reserve).remove(&queue.turn);
+            self.lines.get_mut(key).part(queue.window_use).remove(&queue.turn.turn());
         }
         self.len -= 1;
         self.change(brand, |queue| {
@@ -380,16 +336,17 @@ impl FairQueue {
         });
     }
 
-    /// Sets if a brand may use the reserve in the links' windows.
-    pub(super) fn set_uses_reserve(&mut self, brand: BrandIndex, uses_reserve: bool) {
+    /// Sets what a brand may use of the links' windows.
+    pub(super) fn set_window_use(&mut self, brand: BrandIndex, window_use: WindowUse) {
         let Some(queue) = self.brands.get_mut(brand.0) else { return };
-        if std::mem::replace(&mut queue.uses_reserve, uses_reserve) == uses_reserve {
+        let before = std::mem::replace(&mut queue.window_use, window_use);
+        if before == window_use {
             return;
         }
         for (key, _) in queue.by_key.iter() {
             let line = self.lines.get_mut(key);
-            line.part(!uses_reserve).remove(&queue.turn);
-            line.part(uses_reserve).insert(queue.turn, brand);
+            line.part(before).remove(&queue.turn.turn());
+            line.part(window_use).insert(queue.turn.turn(), brand);
         }
     }
 
@@ -416,8 +373,8 @@ impl FairQueue {
         let was_busy = queue.is_busy();
         change(queue);
         match (was_busy, queue.is_busy()) {
-            (false, true) => self.busy_weight += queue.weight,
-            (true, false) => self.busy_weight -= queue.weight,
+            (false, true) => self.busy_weight += queue.weight(),
+            (true, false) => self.busy_weight -= queue.weight(),
             (true, true) | (false, false) => {}
         }
         if !std::mem::replace(&mut queue.is_changed, true) {

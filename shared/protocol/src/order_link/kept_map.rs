@@ -15,9 +15,15 @@ pub(super) struct KeptMap<K, V> {
     entries: Vec<(K, V)>,
 }
 
+impl<K, V> Default for KeptMap<K, V> {
+    fn default() -> Self {
+        Self { entries: Vec::new() }
+    }
+}
+
 impl<K: Copy + Eq, V: Keep> KeptMap<K, V> {
     pub(super) fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self::default()
     }
 
     /// Returns the keys with their values.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::fair_share::{BrandIndex, FairShare};
 use super::request::RequestClass;
+use super::window_use::{LinkSlot, WindowUse};
 use crate::domain::OrderId;
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;
@@ -33,12 +34,21 @@ pub(super) struct Link {
     questions: usize,
     /// Number of these questions of each brand; never 0.
     questions_of: HashMap<BrandIndex, usize>,
+    /// Number of the writes of each brand.
+    writes_of: Vec<usize>,
+    /// Most writes of the brands for which its agent has a limit.
+    granted: HashMap<BrandIndex, usize>,
+    /// Its number in sets of links; `None` if there are too many links.
+    slot: Option<LinkSlot>,
     /// True if the link takes new requests. It does not while the peer is silent or draining.
     pub(super) open: bool,
     /// Sealing keys that its agent opens.
     pub(super) keys: Vec<KeyId>,
-    /// End of the time in which its agent counts as unable to commit, after it said so.
+    /// End of the time in which its agent counts as unable to commit, after it refused a request
+    /// for that reason.
     pub(super) away_until: Option<Duration>,
+    /// True if its agent reports that it takes no orders.
+    pub(super) is_stopped: bool,
 }
 
 #[derive(Debug, Default)]
@@ -48,8 +58,8 @@ pub(super) struct Lane {
 }
 
 impl Link {
-    /// Makes a link without keys and without a window.
-    pub(super) fn new(lanes: u8) -> Self {
+    /// Makes a link without keys, without a window and without limits of brands.
+    pub(super) fn new(lanes: u8, slot: Option<LinkSlot>) -> Self {
         let lanes = (0..lanes.max(1)).map(|_| Lane::default()).collect();
         Self {
             lanes,
@@ -58,9 +68,13 @@ impl Link {
             in_flight: 0,
             questions: 0,
             questions_of: HashMap::new(),
+            writes_of: Vec::new(),
+            granted: HashMap::new(),
+            slot,
             open: true,
             keys: Vec::new(),
             away_until: None,
+            is_stopped: false,
         }
     }
 
@@ -74,19 +88,40 @@ impl Link {
         self.reserve
     }
 
-    /// Returns true if it has room for one more request of this class that is sealed to this key,
-    /// or not sealed.
-    pub(super) fn takes(&self, class: RequestClass, key: Option<KeyId>, uses_reserve: bool) -> bool {
-        self.open && self.has_room(class, uses_reserve) && key.is_none_or(|key| self.keys.contains(&key))
+    /// Returns its number in sets of links.
+    pub(super) fn slot(&self) -> Option<LinkSlot> {
+        self.slot
     }
 
-    /// Returns true if its agent accepts one more request of this class. `uses_reserve` tells if
-    /// its brand may use the reserve.
-    pub(super) fn has_room(&self, class: RequestClass, uses_reserve: bool) -> bool {
-        let kept = if uses_reserve { 0 } else { self.reserve };
+    /// Replaces the limits of its agent: most writes of a brand. A brand that is not listed has
+    /// none.
+    pub(super) fn set_granted(&mut self, granted: HashMap<BrandIndex, usize>) -> HashMap<BrandIndex, usize> {
+        std::mem::replace(&mut self.granted, granted)
+    }
+
+    /// Returns the most writes of a brand that its agent takes at a time, if there is such a limit.
+    pub(super) fn granted_to(&self, brand: BrandIndex) -> Option<usize> {
+        self.granted.get(&brand).copied()
+    }
+
+    /// Returns true if a brand has as many writes on the link as its agent grants it.
+    pub(super) fn is_spent(&self, brand: BrandIndex) -> bool {
+        let writes = || self.writes_of.get(brand.0).copied().unwrap_or(0);
+        self.granted_to(brand).is_some_and(|granted| writes() >= granted)
+    }
+
+    /// Returns true if it takes new requests, and its agent opens what is sealed to this key.
+    pub(super) fn opens(&self, key: Option<KeyId>) -> bool {
+        self.open && key.is_none_or(|key| self.keys.contains(&key))
+    }
+
+    /// Returns true if its agent accepts one more request of this class. `window_use` is what its
+    /// brand may use.
+    pub(super) fn has_room(&self, class: RequestClass, window_use: WindowUse) -> bool {
+        let kept = if window_use.reserve { 0 } else { self.reserve };
         self.in_flight < self.window - kept
             && match class {
-                RequestClass::Write => true,
+                RequestClass::Write => !self.slot.is_some_and(|slot| window_use.spent.contains(slot)),
                 RequestClass::Question => self.questions < self.questions_max(),
             }
     }
@@ -111,29 +146,47 @@ impl Link {
     /// Counts a request that is sent on the link.
     pub(super) fn begin(&mut self, class: RequestClass, brand: BrandIndex) {
         self.in_flight += 1;
-        if class == RequestClass::Question {
-            self.questions += 1;
-            *self.questions_of.entry(brand).or_default() += 1;
+        match class {
+            RequestClass::Write => {
+                if self.writes_of.len() <= brand.0 {
+                    self.writes_of.resize(brand.0 + 1, 0);
+                }
+                if let Some(writes) = self.writes_of.get_mut(brand.0) {
+                    *writes += 1;
+                }
+            }
+            RequestClass::Question => {
+                self.questions += 1;
+                *self.questions_of.entry(brand).or_default() += 1;
+            }
         }
     }
 
     /// Stops counting a request that was on the link.
     pub(super) fn end(&mut self, class: RequestClass, brand: BrandIndex) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if class == RequestClass::Question
-            && let Entry::Occupied(mut of_brand) = self.questions_of.entry(brand)
-        {
-            self.questions -= 1;
-            *of_brand.get_mut() -= 1;
-            if *of_brand.get() == 0 {
-                of_brand.remove();
+        match class {
+            RequestClass::Write => {
+                if let Some(writes) = self.writes_of.get_mut(brand.0) {
+                    *writes = writes.saturating_sub(1);
+                }
+            }
+            RequestClass::Question => {
+                if let Entry::Occupied(mut of_brand) = self.questions_of.entry(brand) {
+                    self.questions -= 1;
+                    *of_brand.get_mut() -= 1;
+                    if *of_brand.get() == 0 {
+                        of_brand.remove();
+                    }
+                }
             }
         }
     }
 
-    /// Returns true if its agent said a moment ago that it cannot commit.
+    /// Returns true if its agent cannot commit: it says so, or a request was refused for that
+    /// reason a moment ago.
     pub(super) fn is_away(&self, now: Duration) -> bool {
-        self.away_until.is_some_and(|until| now < until)
+        self.is_stopped || self.away_until.is_some_and(|until| now < until)
     }
 
     /// Makes each lane carry encapsulations again.

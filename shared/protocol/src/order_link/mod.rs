@@ -37,6 +37,9 @@ pub mod adaptive;
 /// Times at which refused callers are to come back.
 pub mod come_back;
 
+/// Turns of brands by their weights.
+pub mod fair_clock;
+
 /// Requests that the sender has not sent yet.
 mod fair_queue;
 
@@ -48,6 +51,9 @@ mod class_queues;
 
 /// Part of the links' windows for brands with little in flight.
 mod reserve;
+
+/// Parts of the links' windows that a brand may use.
+mod window_use;
 
 /// The sender's state of a link.
 mod link;

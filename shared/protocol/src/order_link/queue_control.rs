@@ -1,10 +1,14 @@
 //! Limit of the requests outstanding at a queue, by the wait of its oldest request and the rate
 //! that its server shows.
 //!
-//! Sans-IO. If the oldest request waits for longer than the target, the limit becomes what the
-//! server does in the time of one request, by the rate that it has shown while requests waited. If
-//! the queue is short, the limit grows without end, also when nobody uses it. So a limit that was
-//! too low always heals.
+//! Sans-IO. A request that comes during a service waits for its end, also without a queue. What the
+//! oldest request waits beyond that was spent in the queue. If this is more than the target, the
+//! limit becomes what the server does in the time of one request, by the rate that it has shown
+//! while requests waited (Little's law). If the queue is short, the limit grows without end, also
+//! when nobody uses it. So a limit that was too low always heals.
+//!
+//! All times follow the time of a service. So a server that is slow and steady has work all the
+//! time, as a fast one has.
 //!
 //! The smallest limit and the smallest step of growth are two numbers. A limit at its smallest
 //! still lets requests through that show when the server is better.
@@ -14,9 +18,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Time that the oldest request should wait, beside the time of its service. It is enough for the
-/// server always to have work.
-pub const WAIT_TARGET: Duration = Duration::from_millis(50);
+/// Shortest target of the time in the queue. It is enough for the server always to have work.
+const WAIT_TARGET_MIN: Duration = Duration::from_millis(50);
+
+/// Part of a service, one in this many, that is the target if it is longer. The times of services
+/// differ by as much.
+const WAIT_PART: u32 = 4;
 
 /// Smallest step by which a limit grows.
 const PROBE: f64 = 1.0;
@@ -44,8 +51,21 @@ pub struct ControlTimes {
     pub passed: Duration,
     /// Time of one service: of one batch that is committed.
     pub service: Duration,
-    /// Time of a request from its admission to its answer, if it waits for the target.
-    pub total: Duration,
+    /// Time of a request, from its admission to its answer, beside its wait and its service.
+    pub around: Duration,
+}
+
+impl ControlTimes {
+    /// Returns the time that the oldest request should spend in the queue, beside its wait for the
+    /// end of a service.
+    fn wait_target(&self) -> Duration {
+        WAIT_TARGET_MIN.max(self.service / WAIT_PART)
+    }
+
+    /// Returns the time of a request from its admission to its answer, if it waits for the target.
+    fn total(&self) -> Duration {
+        self.service * 2 + self.wait_target() + self.around
+    }
 }
 
 /// Returns a limit or a rate without its fraction, at least 0.
@@ -121,23 +141,24 @@ impl QueueControl {
     /// Computes the limit by what was noted since it was last computed.
     pub fn compute(&mut self, times: ControlTimes) {
         let (oldest, done) = (std::mem::take(&mut self.oldest), std::mem::take(&mut self.done));
-        let ControlTimes { passed, service, total } = times;
-        let (target, total) = (WAIT_TARGET + service, total.as_secs_f64());
+        let ControlTimes { passed, service, .. } = times;
+        let (target, total) = (times.wait_target(), times.total().as_secs_f64());
+        let in_queue = oldest.saturating_sub(service);
         self.best *= 0.5f64.powf(passed.as_secs_f64() / SHOWN_HALVES_IN.as_secs_f64());
-        let waits = oldest * 2 >= target;
+        let waits = oldest * 2 >= target + service;
         self.quiet_for = if waits { Duration::ZERO } else { self.quiet_for + passed };
         if self.quiet_for <= service * 2 {
             self.show(done, passed, service);
         } else {
             self.shown.clear();
         }
-        if oldest > target {
+        if in_queue > target {
             // A pause that is shorter, such as that of one fsync, does not show a slower server.
             let is_shown = self.shown_for() >= SHOWN_IN;
             if let Some(rate) = self.shown_rate(service).filter(|_| is_shown) {
                 self.limit = self.limit.min(rate * total);
             }
-        } else if !waits {
+        } else if in_queue * 2 < target {
             let growth = if self.limit < self.best * total { GROWTH_KNOWN } else { GROWTH_BEYOND };
             self.limit = self.limit * growth.powf(passed.as_secs_f64() / total) + PROBE;
         }
@@ -165,9 +186,25 @@ impl QueueControl {
 
     /// Returns the rate of the last intervals in which requests waited. Returns `None` if they were
     /// too short to show one.
+    ///
+    /// The rate is that from the end of a service to the end of another one, so that it does not
+    /// depend on the number of ends that the intervals happen to hold. If the next end is overdue,
+    /// the time until now counts as well.
     fn shown_rate(&self, service: Duration) -> Option<f64> {
-        let time = self.shown_for();
-        let done: u32 = self.shown.iter().map(|(done, _)| *done).sum();
-        (time >= SHOWN_IN_MIN.max(service * 2)).then(|| f64::from(done) / time.as_secs_f64())
+        if self.shown_for() < SHOWN_IN_MIN.max(service * 2) {
+            return None;
+        }
+        let is_end = |(done, _): &(u32, Duration)| *done > 0;
+        let first = self.shown.iter().position(is_end).map_or(0, |first| first + 1);
+        let ends = self.shown.iter().rposition(is_end).map_or(0, |last| last + 1);
+        let rate = |from: usize, to: usize| {
+            let shown = self.shown.iter().take(to).skip(from);
+            let (done, time) =
+                shown.fold((0, Duration::ZERO), |(all, time), (done, passed)| (all + *done, time + *passed));
+            f64::from(done) / time.as_secs_f64()
+        };
+        let since_end: Duration = self.shown.iter().skip(ends).map(|(_, passed)| *passed).sum();
+        let all = self.shown.len();
+        Some(if first < ends && since_end <= service * 2 { rate(first, ends) } else { rate(0, all) })
     }
 }

@@ -48,20 +48,18 @@ impl Reserve {
         self.size = size;
     }
 
-    /// Counts a request that is sent. Returns true if its brand may still use the reserve.
-    pub(super) fn begin(&mut self, brand: BrandIndex) -> bool {
+    /// Counts a request that is sent.
+    pub(super) fn begin(&mut self, brand: BrandIndex) {
         if let Some(known) = self.brands.get_mut(brand.0) {
             known.in_flight += 1;
         }
-        self.is_for(brand)
     }
 
-    /// Stops counting a request. Returns true if its brand may use the reserve again.
-    pub(super) fn end(&mut self, brand: BrandIndex) -> bool {
+    /// Stops counting a request.
+    pub(super) fn end(&mut self, brand: BrandIndex) {
         if let Some(known) = self.brands.get_mut(brand.0) {
             known.in_flight = known.in_flight.saturating_sub(1);
         }
-        self.is_for(brand)
     }
 
     /// Returns true if a brand may use the reserve.

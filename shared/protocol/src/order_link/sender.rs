@@ -15,8 +15,12 @@
 //! it. A payment does not wait: its caller is told to come again.
 //!
 //! An agent whose database or audit log does not work refuses quickly, so its links always look the
-//! least loaded. A request that it refuses goes to another agent, and for a moment links of other
-//! agents are preferred.
+//! least loaded. A request that it refuses goes to another agent. While some agent works, one that
+//! reports such an obstacle gets no request, and for a moment neither does one that refused a
+//! request for that reason.
+//!
+//! An agent may limit the writes of a brand that it has at a time. What it grants is spent on its
+//! link: beyond that, the brand's writes go to other agents, or wait.
 //!
 //! Brands take turns by their weights. Each brand may have its share of a queue, and no other
 //! brand can take it away. Questions have a queue of their own and a part of each link's window, so
@@ -35,6 +39,7 @@ pub use super::request::{BodyMark, Rejected, RequestClass};
 use super::request::{Request, RequestState, request_is_given_up, sealed_to, write_key};
 use super::reserve::Reserve;
 use super::unsettled::Unsettled;
+use super::window_use::{LinkSet, WindowUse};
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::{Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
@@ -276,7 +281,8 @@ impl Sender {
     /// Takes a new link with this many order lanes and a window of unanswered requests. It gets
     /// sealed orders after the keys of its agent are known.
     pub fn handle_link_up(&mut self, now: Duration, link: LinkId, lanes: u8, window: u32) {
-        self.links.insert(link, Link::new(lanes));
+        let slots: LinkSet = self.links.values().filter_map(Link::slot).collect();
+        self.links.insert(link, Link::new(lanes, slots.lowest_free()));
         self.links_changed(now);
         self.handle_window(now, link, window);
     }
@@ -365,7 +371,8 @@ impl Sender {
 
     /// Returns the time of the next call of [`Self::handle_timeout`].
     pub fn next_timeout(&self) -> Option<Duration> {
-        self.timers.first().map(|(at, _)| *at)
+        let returns = self.links.values().filter_map(|link| link.away_until);
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(returns).min()
     }
 
     /// Handles the passing of time.
@@ -402,6 +409,9 @@ impl Sender {
             self.set_timer(id);
         }
         self.bound_settling();
+        for link in self.links.values_mut() {
+            link.away_until = link.away_until.filter(|until| now < *until);
+        }
         self.send_queued(now);
     }
 
@@ -426,19 +436,21 @@ impl Sender {
             return true;
         }
         let (order, early, class, brand) = (request.order, request.early, request.class(), request.brand);
-        let reserve = self.reserve.is_for(brand);
         let is_final = !request.doubtful || request.key.is_none();
-        let Request { unknown_on, down_on, .. } = &*request;
+        // What an agent grants bounds its queue. A request that looks for its order makes none.
+        let window_use = WindowUse { spent: LinkSet::default(), ..self.window_use(brand) };
+        let Some(Request { unknown_on, down_on, .. }) = self.requests.get(&id) else { return false };
         let others = self.links.iter();
         let others =
             others.filter(|(id, link)| link.open && !unknown_on.contains(id) && !down_on.contains(id));
-        let has_room = |link: &Link| {
-            let share = || self.queues.of(class).share_of(brand, link.questions_max());
-            link.has_room(class, reserve)
-                || (class == RequestClass::Question && link.has_room_further(brand, share()))
+        let has_room = |link: &Link| link.has_room(class, window_use);
+        let makes_room = |link: &Link| {
+            let share = self.queues.of(class).share_of(brand, link.questions_max());
+            class == RequestClass::Question && link.has_room_further(brand, share)
         };
-        if let Some((other, link)) = others.min_by_key(|(_, link)| (!has_room(link), link.in_flight)) {
-            let (other, has_room) = (*other, has_room(link));
+        let order_of = |link: &Link| (!has_room(link), !has_room(link) && !makes_room(link), link.in_flight);
+        if let Some((other, link)) = others.min_by_key(|(_, link)| order_of(link)) {
+            let (other, has_room) = (*other, has_room(link) || makes_room(link));
             if has_room {
                 self.take_off_link(id);
                 self.send(now, id, other);
@@ -472,10 +484,14 @@ impl Sender {
             return false;
         }
         request.down_on.push(link);
-        let (class, reserve) = (request.class(), self.reserve.is_for(request.brand));
-        let Request { down_on, unknown_on, sealed_to, .. } = &*request;
+        let (class, brand) = (request.class(), request.brand);
+        let window_use = self.window_use(brand);
+        let Some(Request { down_on, unknown_on, sealed_to, .. }) = self.requests.get(&id) else {
+            return false;
+        };
         let others = self.links.iter().filter(|(id, link)| {
-            link.takes(class, *sealed_to, reserve)
+            link.opens(*sealed_to)
+                && link.has_room(class, window_use)
                 && !link.is_away(now)
                 && !down_on.contains(id)
                 && !unknown_on.contains(id)
@@ -522,8 +538,8 @@ impl Sender {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
         request.sent = request.sent.saturating_add(1);
-        link.begin(request.class(), request.brand);
-        self.queues.set_uses_reserve(request.brand, self.reserve.begin(request.brand));
+        let brand = request.brand;
+        link.begin(request.class(), brand);
         let index = lane_of(request.order, link.lanes.len());
         let mut bare = false;
         if let Some(lane) = link.lanes.get_mut(index) {
@@ -542,6 +558,8 @@ impl Sender {
             self.outputs.push_back(Output::Transmit { link: link_id, lane, message });
         }
         request.place = RequestState::InFlight { link: link_id, resend_at, bare };
+        self.reserve.begin(brand);
+        self.update_window_use(brand);
         self.set_timer(id);
     }
 
@@ -575,10 +593,12 @@ impl Sender {
     fn take_off_link(&mut self, id: RequestId) -> bool {
         let Some(request) = self.requests.get(&id) else { return false };
         let RequestState::InFlight { link, .. } = request.place else { return false };
+        let (class, brand) = (request.class(), request.brand);
         if let Some(link) = self.links.get_mut(&link) {
-            link.end(request.class(), request.brand);
+            link.end(class, brand);
         }
-        self.queues.set_uses_reserve(request.brand, self.reserve.end(request.brand));
+        self.reserve.end(brand);
+        self.update_window_use(brand);
         true
     }
 
@@ -641,6 +661,7 @@ impl Sender {
     }
 }
 
+mod grants;
 mod questions;
 mod queueing;
 

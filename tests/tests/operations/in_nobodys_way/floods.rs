@@ -23,7 +23,7 @@ use super::{ON_ONE_CONNECTION, requests_under_way};
 use crate::common::{Shop, configure, metric, postgres, site_on, until};
 
 /// Makes each batch of orders take 50 ms.
-const SLOW_COMMITS: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+pub(super) const SLOW_COMMITS: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
     $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$; \
     CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH STATEMENT EXECUTE FUNCTION slow()";
 
@@ -76,6 +76,40 @@ async fn one_brands_flood_has_no_order_of_another_brand_refused() -> Result<()> 
     );
     let orders = (ROUNDS * TOGETHER) as i64;
     b.close(&site, orders, [orders, orders, 0]).await
+}
+
+#[tokio::test]
+async fn a_shops_own_batch_job_has_no_order_of_its_shoppers_refused() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a"]).await?;
+    configure(&site.cloud_dir().join("bridge-cloud.toml"), "orders.queue_max", 16)?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "orders.window_max", 8)?;
+    let _bridge = site.start().await?;
+    Dba::connect(site.database()).await?.execute(SLOW_COMMITS).await?;
+
+    let (mut job, mut shoppers) = (Shop::open(&site, "a"), Shop::open(&site, "a"));
+    let bulk = Arc::new(Flood { class: Some("bulk"), ..Flood::default() });
+    let mut orders = bulk.begin(&site, &mut job, FLOOD).await?;
+    until("the job has all that it may have", async || {
+        while let Some(order) = orders.try_join_next() {
+            order??;
+        }
+        Ok(bulk.refused.load(Ordering::Relaxed) > 0)
+    })
+    .await?;
+    for round in 0..ROUNDS {
+        let (order, key) = (shoppers.order(&[(1, 1)]), format!("shopper-{round}"));
+        let answer = shoppers.place(&key, order.body).await?;
+        ensure!(answer.status == 201, "round {round} is answered {}: {}", answer.status, answer.json());
+    }
+    let refused = bulk.refused.load(Ordering::Relaxed);
+    bulk.is_over.store(true, Ordering::Relaxed);
+    while let Some(order) = orders.join_next().await {
+        order??;
+    }
+    ensure!(bulk.refused.load(Ordering::Relaxed) > refused, "the job was over before the shoppers' orders");
+    Ok(())
 }
 
 /// Orders that wait at the IDC agent, which commits four in a batch.
@@ -152,7 +186,7 @@ async fn orders_for_a_held_row_refuse_no_other_brand() -> Result<()> {
     ensure!(answer.status == 202, "the order is answered {}: {}", answer.status, answer.json());
     let mut answers = Vec::new();
     while let Some(answer) = flood.join_next().await {
-        answers.push(answer??.status);
+        answers.push(answer??.status.as_u16());
     }
     answers.sort_unstable();
     // The brand had both places. Its newer order leaves for the other brand, unless it is being
@@ -167,7 +201,7 @@ async fn orders_for_a_held_row_refuse_no_other_brand() -> Result<()> {
 }
 
 /// Returns the limit of a brand in a cloud agent's status, if it has one.
-async fn limit_of(site: &Site, brand: &str) -> Result<Option<u64>> {
+pub(super) async fn limit_of(site: &Site, brand: &str) -> Result<Option<u64>> {
     let status = Client::new(site.cloud.admin).get("/status", None).await?.json();
     let credits = status["credits"].as_array().context("no credits")?.clone();
     Ok(credits.iter().find(|credit| credit["brand"] == brand).and_then(|credit| credit["limit"].as_u64()))
@@ -215,6 +249,8 @@ async fn a_slow_database_limits_the_flood_and_no_other_brand() -> Result<()> {
 /// Counts of the flood's answers.
 #[derive(Default)]
 struct Flood {
+    /// Class of its orders.
+    class: Option<&'static str>,
     placed: AtomicUsize,
     refused: AtomicUsize,
     /// Refusals that name the brand's limit.
@@ -258,8 +294,10 @@ async fn buy(
         let request = Request::post(format!("http://bridge{path}"))
             .header("authorization", format!("Bearer {token}"))
             .header("idempotency-key", &order.key)
-            .header("content-type", "application/json")
-            .body(Full::new(order.body.clone()))?;
+            .header("content-type", "application/json");
+        let request =
+            flood.class.iter().fold(request, |request, class| request.header("bridge-class", *class));
+        let request = request.body(Full::new(order.body.clone()))?;
         let (head, body) = client.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         if [201, 202, 409].contains(&head.status.as_u16()) {

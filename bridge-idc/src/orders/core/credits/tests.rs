@@ -1,6 +1,9 @@
 //! The limits against a simulated database: a virtual clock in steps of a millisecond, cloud agents
 //! that obey their grants, a line with a round trip, and one committer.
 
+/// Two agents of the data centre.
+mod two_agents;
+
 use std::collections::VecDeque;
 
 use super::*;
@@ -152,7 +155,7 @@ impl World {
             && *ends <= now
             && !self.is_frozen
         {
-            self.credits.took(millis(now - began));
+            self.credits.took(millis(now - began), batch.len());
             for order in batch {
                 self.credits.committed(&brand(order.brand));
                 self.committed[order.brand].push(now);
@@ -323,6 +326,71 @@ fn a_slowed_database_is_followed_in_a_second_and_heals_in_two() {
     world.run_for(3 * SECOND);
     let after = world.rate(0, SECOND);
     assert!(after * 100 >= before * 95, "{after} a second after, {before} before");
+}
+
+/// Databases whose commits take long, however few requests they have.
+const STEADY: [u64; 3] = [700, 1_500, 3_000];
+
+#[test]
+fn a_slow_and_steady_database_has_work_all_the_time() {
+    for commit in STEADY {
+        let speed = Speed { fixed_micros: commit * 1_000, each_micros: 180 };
+        let mut world = World::new(10, &[&[2_000]]);
+        world.speed = speed;
+        world.run_for(20 * commit);
+        let mut least = u64::MAX;
+        for _ in 0..20 {
+            world.run_for(commit);
+            least = least.min(world.limit(0));
+        }
+        let over = 20 * commit;
+        let (rate, best) = (world.rate(0, over), steady_rate(speed));
+        assert!(rate * 100 >= best * 90, "commits of {commit} ms: {rate} of {best} a second");
+        assert!(least >= 2 * BATCH_MAX as u64 * 8 / 10, "commits of {commit} ms: the limit was {least}");
+        let waited = world.longest_wait(over);
+        assert!(waited <= commit * 2 + 200, "commits of {commit} ms: a request waited for {waited} ms");
+    }
+}
+
+/// Returns the requests a second of a database that has a full batch all the time.
+fn steady_rate(speed: Speed) -> u64 {
+    BATCH_MAX as u64 * 1_000_000 / (speed.fixed_micros + speed.each_micros * BATCH_MAX as u64)
+}
+
+#[test]
+fn a_database_that_becomes_slow_and_stays_so_gets_its_work_again() {
+    for commit in STEADY {
+        let speed = Speed { fixed_micros: commit * 1_000, each_micros: 180 };
+        let mut world = World::new(10, &[&[15_000]]);
+        world.run_for(10 * SECOND);
+        world.speed = speed;
+        world.run_for(20 * commit);
+        world.run_for(20 * commit);
+        let (rate, best) = (world.rate(0, 20 * commit), steady_rate(speed));
+        assert!(rate * 100 >= best * 90, "commits of {commit} ms: {rate} of {best} a second");
+        world.speed = FAST;
+        world.run_for(commit + 5 * SECOND);
+        let rate = world.rate(0, SECOND);
+        assert!(rate * 100 >= best_rate(10, FAST) * 95, "after {commit} ms: {rate} a second");
+    }
+}
+
+#[test]
+fn one_commit_that_stood_still_does_not_count() {
+    let mut times = CommitTimes::default();
+    assert_eq!(times.typical(), Duration::ZERO);
+    for took in [50, 5_000, 52, 51] {
+        times.note(millis(took), 256);
+    }
+    assert_eq!(times.typical(), millis(51));
+    for _ in 0..3 {
+        times.note(millis(700), 256);
+    }
+    assert_eq!(times.typical(), millis(700), "most of them are slow");
+    for took in [4, 50, 4, 50, 4] {
+        times.note(millis(took), if took == 4 { 1 } else { 256 });
+    }
+    assert_eq!(times.typical(), millis(50));
 }
 
 #[test]

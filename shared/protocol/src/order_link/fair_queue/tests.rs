@@ -19,7 +19,7 @@ fn push(queue: &mut FairQueue, brand: usize, key: Option<KeyId>, id: u64, cost: 
 
 /// Takes the next request, if links open only these keys.
 fn take(queue: &mut FairQueue, keys: &[Option<KeyId>]) -> Option<u64> {
-    queue.take_next(|key, _reserve| keys.contains(&key).then_some(())).map(|(id, ())| id.0)
+    queue.take_next(|key, _used| keys.contains(&key).then_some(())).map(|(id, ())| id.0)
 }
 
 fn take_all(queue: &mut FairQueue, keys: &[Option<KeyId>]) -> Vec<u64> {
@@ -311,13 +311,13 @@ fn a_thousand_brands_cost_no_more_turns_a_request_than_two() {
             let brand = dice.usize_below(brands);
             push(&mut queue, brand, if brand == 0 { NEW } else { OLD }, id, of_one);
         }
-        let before = queue.turns_given;
+        let before = queue.clock.turns_given();
         let sent = take_all(&mut queue, &[NEW]).len() + take_all(&mut queue, &[NEW, OLD]).len();
         assert_eq!(sent, 10_000);
         assert!(
-            queue.turns_given - before <= cost,
+            queue.clock.turns_given() - before <= cost,
             "{brands} brands: {} turns for {cost}",
-            queue.turns_given - before
+            queue.clock.turns_given() - before
         );
     }
 }

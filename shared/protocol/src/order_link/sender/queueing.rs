@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::fair_queue::{QueueEnd, Room};
 use super::super::link::Link;
 use super::super::request::RequestState;
+use super::super::window_use::WindowUse;
 use super::{BrandIndex, LinkId, Output, RequestClass, RequestId, Sender};
 use crate::seal::KeyId;
 
@@ -80,9 +81,7 @@ impl Sender {
     fn update_reserve(&mut self) {
         let open = self.links.values().filter(|link| link.open);
         self.reserve.set_size(open.map(Link::reserve).sum());
-        for brand in self.reserve.brands() {
-            self.queues.set_uses_reserve(brand, self.reserve.is_for(brand));
-        }
+        self.reserve.brands().for_each(|brand| self.update_window_use(brand));
     }
 
     /// Handles a change of the links, of their openness or of their keys.
@@ -158,7 +157,7 @@ impl Sender {
     pub(super) fn send_queued(&mut self, now: Duration) {
         let next = |sender: &mut Self| {
             let links = &sender.links;
-            sender.queues.take_next(|class, key, reserve| link_for(links, now, class, key, reserve))
+            sender.queues.take_next(|class, key, used| link_for(links, now, class, key, used))
         };
         while let Some((id, link)) = next(self) {
             if let Some(request) = self.requests.get_mut(&id) {
@@ -169,15 +168,18 @@ impl Sender {
     }
 }
 
-/// Returns the least loaded link with room for the class whose agent opens the key. Links of an
-/// agent that cannot commit come last.
+/// Returns the least loaded link with room for the class whose agent opens the key. While some such
+/// agent can commit, the others get nothing.
 fn link_for(
     links: &BTreeMap<LinkId, Link>,
     now: Duration,
     class: RequestClass,
     key: Option<KeyId>,
-    uses_reserve: bool,
+    window_use: WindowUse,
 ) -> Option<LinkId> {
-    let free = links.iter().filter(|(_, link)| link.takes(class, key, uses_reserve));
-    free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
+    let opening = || links.iter().filter(|(_, link)| link.opens(key));
+    let free = opening().filter(|(_, link)| link.has_room(class, window_use));
+    let (id, link) = free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight))?;
+    let may_go = !link.is_away(now) || opening().all(|(_, other)| other.is_away(now));
+    may_go.then_some(*id)
 }

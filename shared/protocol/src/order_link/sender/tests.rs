@@ -6,6 +6,9 @@ mod brands;
 /// The time that callers still wait.
 mod deadlines;
 
+/// Limits that agents grant, and agents that take no orders.
+mod grants;
+
 /// Sealing keys and the agents that have them.
 mod keys;
 

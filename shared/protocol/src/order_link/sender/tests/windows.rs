@@ -5,7 +5,7 @@ use super::*;
 const SHOES: BrandIndex = BrandIndex(0);
 const TEA: BrandIndex = BrandIndex(1);
 
-fn sender_of(weights: &[usize], windows: &[u32]) -> Sender {
+pub(super) fn sender_of(weights: &[usize], windows: &[u32]) -> Sender {
     let limits = SenderLimits { queue_max: 10_000, ..limits() };
     let mut sender = Sender::with_weights(limits, weights);
     for (link, window) in windows.iter().enumerate() {
@@ -15,7 +15,7 @@ fn sender_of(weights: &[usize], windows: &[u32]) -> Sender {
 }
 
 /// Submits this many cancellations of a brand.
-fn flood(sender: &mut Sender, brand: BrandIndex, count: usize) {
+pub(super) fn flood(sender: &mut Sender, brand: BrandIndex, count: usize) {
     for _ in 0..count {
         let number = sender.next_request.to_be_bytes();
         let mut key = [0; 32];
@@ -31,7 +31,7 @@ fn flood(sender: &mut Sender, brand: BrandIndex, count: usize) {
 }
 
 /// Returns the requests of a brand that are on a link.
-fn in_flight(sender: &Sender, brand: BrandIndex) -> Vec<(RequestId, LinkId)> {
+pub(super) fn in_flight(sender: &Sender, brand: BrandIndex) -> Vec<(RequestId, LinkId)> {
     let mut out: Vec<(RequestId, LinkId)> = sender
         .requests
         .iter()
