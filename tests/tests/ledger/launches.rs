@@ -214,6 +214,24 @@ pub(crate) async fn a_skus_own_limit_counts_beside_the_launchs(database: &Databa
     balanced(database).await;
 }
 
+pub(crate) async fn a_refusal_leaves_the_units_that_every_limit_allows(database: &Database) {
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 100), ("B", 100)]).await;
+    launch(database, -HOUR, "customer_limit", "4", &["A", "B"]).await;
+    sql(
+        database,
+        "UPDATE launch_skus SET customer_limit = 3 WHERE sku_id = (SELECT sku_id FROM skus WHERE sku = 'A')",
+    )
+    .await;
+    let place = |key: &str, sku: &str, units| shop.place_for("ann", key, &[(sku, units)]);
+    assert!(is_placed(&commit_one(ledger, place("1", "B", 3)).await));
+    let refused = settled(&commit_one(ledger, place("2", "A", 4)).await).0;
+    assert_eq!(refused, limit_reached("A", 4, 3), "the SKU's limit refuses as well, and leaves three");
+    assert!(!is_placed(&commit_one(ledger, place("3", "A", 2)).await));
+    assert!(is_placed(&commit_one(ledger, place("4", "A", 1)).await));
+    balanced(database).await;
+}
+
 /// Statements of a DBA that must be refused, with a part of the database's answer.
 const WRONG: [(&str, &str); 11] = [
     (

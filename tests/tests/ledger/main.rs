@@ -102,6 +102,7 @@ on_both_databases! {
         cancelled_orders_give_units_back_to_customer_and_launch
         a_launch_that_has_ended_limits_nothing
         a_skus_own_limit_counts_beside_the_launchs
+        a_refusal_leaves_the_units_that_every_limit_allows
         a_dbas_mistakes_about_launches_are_named_by_the_database
         an_operators_launch_is_added_whole_or_told_every_mistake
         many_devices_of_one_customer_get_exactly_the_limit
