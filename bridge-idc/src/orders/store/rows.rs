@@ -3,7 +3,7 @@
 //!
 //! A row that this build would not have written is [`LedgerError::Corrupt`]. No value is guessed.
 
-use bridge_protocol::domain::outcome::LaunchRefusal;
+use bridge_protocol::domain::outcome::{LaterCode, LaunchRefusal};
 use bridge_protocol::domain::{
     Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
 };
@@ -202,8 +202,6 @@ pub(super) fn customer_tag(bytes: &[u8]) -> Result<CustomerTag, LedgerError> {
 }
 
 pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerError> {
-    let SettledRow { key, order, fingerprint, outcome: code, sku, price, currency, .. } = row;
-    let SettledRow { position, committed_at, opens_at, customer_limit, bought, .. } = row;
     let read = || {
         let launch = match (opens_at, customer_limit.zip(bought)) {
             (Some(at), None) => Some(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(at) }),
@@ -217,11 +215,11 @@ pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerErr
             return None;
         }
         let settled = Settled {
-            order: OrderId::from_uuid(order).ok()?,
-            fingerprint: fingerprint.try_into().ok()?,
-            outcome: Outcome::from_parts(&code, sku.flatten(), price.flatten(), launch)?,
-            position,
-            committed_at: UnixMicros::new(committed_at),
+            order: OrderId::from_uuid(row.order).ok()?,
+            fingerprint: row.fingerprint.as_slice().try_into().ok()?,
+            outcome: outcome(&row)?,
+            position: row.position,
+            committed_at: UnixMicros::new(row.committed_at),
         };
         Some((KeyDigest::from_bytes(&key)?, settled))
     };
@@ -246,3 +244,24 @@ pub(super) fn order_id(order: Uuid) -> Result<OrderId, LedgerError> {
     let corrupt = LedgerError::Corrupt { table: "orders", what: "an id that is not a UUIDv7" };
     OrderId::from_uuid(order).map_err(|_| corrupt)
 }
+/// Returns the outcome in a row. `None` if its columns contradict each other.
+fn outcome(row: &SettledRow) -> Option<Outcome> {
+    let sku = row.sku.as_deref().map(Sku::new);
+    if let Some(code) = LaterCode::new(&row.outcome) {
+        // A later release says what its columns mean.
+        return Some(Outcome::Later { code, sku: sku.flatten() });
+    }
+    let launch = match (row.opens_at, row.customer_limit.zip(row.bought)) {
+        (Some(at), None) => Some(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(at) }),
+        (None, Some((limit, bought))) => Some(LaunchRefusal::LimitReached { limit, bought }),
+        (None, None) => None,
+        (Some(_), Some(_)) => return None,
+    };
+    let price = row.price.zip(row.currency.as_deref());
+    let price = price.map(|(price, code)| Money::new(price, Currency::new(code).ok()?));
+    if matches!(sku, Some(None)) || matches!(price, Some(None)) {
+        return None;
+    }
+    Outcome::from_parts(&row.outcome, sku.flatten(), price.flatten(), launch)
+}
+
