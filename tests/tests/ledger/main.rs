@@ -17,6 +17,8 @@ mod launches;
 #[cfg(test)]
 mod locks;
 #[cfg(test)]
+mod migrating;
+#[cfg(test)]
 mod money;
 #[cfg(test)]
 mod outages;

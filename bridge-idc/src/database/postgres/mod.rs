@@ -15,6 +15,9 @@ mod commit_warnings;
 /// Rows and tables that another session holds and an import needs.
 pub(crate) mod held;
 
+/// Migrations beside sessions that use the tables.
+pub(super) mod migrating;
+
 /// Receives notifications.
 pub(super) mod notify;
 
