@@ -31,6 +31,8 @@ mod refused;
 #[cfg(test)]
 mod role;
 #[cfg(test)]
+mod round_trips;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod shop;
