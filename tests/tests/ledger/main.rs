@@ -25,6 +25,8 @@ mod outages;
 #[cfg(test)]
 mod payments;
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod refunds;
 #[cfg(test)]
 mod refused;
@@ -108,6 +110,7 @@ on_both_databases! {
         a_launch_that_has_ended_limits_nothing
         a_skus_own_limit_counts_beside_the_launchs
         a_refusal_leaves_the_units_that_every_limit_allows
+        launches_that_ended_by_themselves_are_put_away_by_the_next_one
         a_dbas_mistakes_about_launches_are_named_by_the_database
         an_operators_launch_is_added_whole_or_told_every_mistake
         many_devices_of_one_customer_get_exactly_the_limit

@@ -33,8 +33,15 @@ LEFT JOIN LATERAL (
     JOIN launches USING (launch_id)
     JOIN launch_sales USING (launch_id)
     CROSS JOIN (SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS now) AS clock
-    -- The first condition is tested once a statement: without a launch no SKU is looked up.
-    WHERE (SELECT EXISTS (SELECT FROM launch_skus AS known WHERE NOT isempty(known.selling)))
+    -- The first condition is tested once a statement: without a launch that has not ended, no SKU is
+    -- looked up.
+    WHERE (
+        SELECT EXISTS (
+            SELECT
+            FROM launch_skus AS known
+            WHERE known.selling && int8range(CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS bigint), NULL)
+        )
+    )
         AND launch_skus.sku_id = skus.sku_id
         AND NOT isempty(launch_skus.selling)
         AND coalesce(launches.ends_at > clock.now, true)
