@@ -192,7 +192,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let (mut idle, load_told) = (load.subscribe(), load.subscribe());
     let service = payments.service.clone();
     let (payment_driver, payment_ends) =
-        PaymentDriver::new(config.payments.window_max, keys.now(), service, metrics.clone());
+        PaymentDriver::new(config.payments.window_max, keys.now(), service, metrics.clone(), &shutdown);
     let keys_seen = keys.subscribe();
     let weights = config.weights.into_iter().collect();
     let agent = OrderCore::with_weights(limits, keys.now(), &weights);

@@ -92,6 +92,8 @@ kinds! {
     PriceChanged = CONFLICT "price-changed" "A price is no longer what the order says";
     /// The order was never placed.
     NotCancellable = CONFLICT "not-cancellable" "The order was never placed";
+    /// The data centre refused it for a reason that this release does not know.
+    Refused = CONFLICT "refused" "The data centre refused this";
     /// The brand has no such order.
     UnknownOrder = NOT_FOUND "unknown-order" "There is no such order";
     /// The brand has no such product, or does not show it now.
@@ -235,7 +237,7 @@ impl Problem {
         self
     }
 
-    /// Adds the gateway's code, which is never free text.
+    /// Adds a code of the gateway or of the data centre, which is never free text.
     #[must_use]
     pub fn code(mut self, code: &str) -> Self {
         self.extra.push(("code", json!(code)));

@@ -42,6 +42,17 @@ pub enum LedgerError {
          for the agent (docs/dba.md, Install, step 1)"
     )]
     NotTheOwner(#[source] MigrateError),
+    /// Other sessions use what a migration needs, and did not give way.
+    #[error(
+        "a migration needs what another session uses ({holder}). It gave way and tried again for {seconds} s, and is not applied: \
+         let that session end its transaction, then run `bridge-idc migrate` again"
+    )]
+    TablesInUse {
+        /// The session, and the table if it is one.
+        holder: String,
+        /// Time for which it was tried, in seconds.
+        seconds: u64,
+    },
     /// A migration failed.
     #[error("the ledger's tables cannot be migrated")]
     Migration(#[source] MigrateError),

@@ -38,16 +38,26 @@ impl From<sqlx::Error> for LedgerError {
 
 /// Converts an error of a migration. Its database error has no value of a row.
 pub(super) fn of_migrating(error: MigrateError) -> LedgerError {
-    let cause = match &error {
-        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => cause.as_database_error(),
-        _ => None,
-    };
-    if cause.and_then(DatabaseError::code).is_some_and(|code| code == NO_RIGHT) {
+    if cause(&error).and_then(DatabaseError::code).is_some_and(|code| code == NO_RIGHT) {
         return LedgerError::NotTheOwner(error);
     }
     match error {
         MigrateError::Execute(error) => error.into(),
         error => LedgerError::Migration(error),
+    }
+}
+
+/// True if a migration waited in vain for a lock of another session.
+pub(super) fn is_held(error: &MigrateError) -> bool {
+    let code = cause(error).and_then(DatabaseError::code);
+    code.is_some_and(|code| postgres::blame::of(&code) == Blame::Holder)
+}
+
+/// Returns the database's error, if it is the cause of a failed migration.
+fn cause(error: &MigrateError) -> Option<&dyn DatabaseError> {
+    match error {
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => cause.as_database_error(),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::error::{LedgerError, NotReady};
 use super::faults::of_migrating;
 use super::pools::{Database, on_database};
+use super::postgres;
 
 /// The version of the tables that this build reads and writes.
 const VERSION: i64 = 10;
@@ -54,15 +55,16 @@ impl Database {
     /// Brings the tables up to date and returns the migrations that were applied. Several agents
     /// may run it at once.
     pub(crate) async fn migrate(&self) -> Result<Vec<Applied>, LedgerError> {
-        let applied = match self {
+        match self {
             Self::Postgres(database) => {
-                apply(&mut *database.writer().acquire().await?, migrations!("postgres")).await
+                postgres::migrating::migrate(database, PendingMigrations::new(migrations!("postgres"))).await
             }
             Self::Sqlite(database) => {
-                apply(&mut *database.writer().acquire().await?, migrations!("sqlite")).await
+                let mut migrations = PendingMigrations::new(migrations!("sqlite"));
+                let mut connection = database.writer().acquire().await?;
+                migrations.apply(&mut *connection).await.map_err(of_migrating)
             }
-        };
-        applied.map_err(of_migrating)
+        }
     }
 
     /// Sends an empty query to see that the database answers.
@@ -113,19 +115,38 @@ fn migration(version: i64, description: &'static str, sql: &'static str) -> Migr
     Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
 }
 
-async fn apply<C: Migrate>(
-    connection: &mut C,
-    migrations: Vec<Migration>,
-) -> Result<Vec<Applied>, MigrateError> {
-    connection.ensure_migrations_table(TABLE).await?;
-    let before = connection.list_applied_migrations(TABLE).await?;
-    let before: BTreeSet<i64> = before.into_iter().map(|migration| migration.version).collect();
-    let migrator = Migrator {
-        migrations: Cow::Owned(migrations),
-        table_name: Cow::Borrowed(TABLE),
-        ..Migrator::DEFAULT
-    };
-    migrator.run_direct(None, connection, false).await?;
-    let new = migrator.iter().filter(|migration| !before.contains(&migration.version));
-    Ok(new.map(|new| Applied { version: new.version, description: new.description.to_string() }).collect())
+/// Migrations to apply, with those that were there before the first try.
+pub(super) struct PendingMigrations {
+    migrator: Migrator,
+    before: Option<BTreeSet<i64>>,
+}
+
+impl PendingMigrations {
+    fn new(migrations: Vec<Migration>) -> Self {
+        let migrator = Migrator {
+            migrations: Cow::Owned(migrations),
+            table_name: Cow::Borrowed(TABLE),
+            ..Migrator::DEFAULT
+        };
+        Self { migrator, before: None }
+    }
+
+    /// Applies those that are missing. Returns all that were applied, in this try and in earlier
+    /// ones.
+    pub(super) async fn apply<C: Migrate>(
+        &mut self,
+        connection: &mut C,
+    ) -> Result<Vec<Applied>, MigrateError> {
+        if self.before.is_none() {
+            connection.ensure_migrations_table(TABLE).await?;
+            let before = connection.list_applied_migrations(TABLE).await?;
+            self.before = Some(before.into_iter().map(|migration| migration.version).collect());
+        }
+        self.migrator.run_direct(None, connection, false).await?;
+        let is_new = |version: &i64| self.before.iter().all(|before| !before.contains(version));
+        let new = self.migrator.iter().filter(|migration| is_new(&migration.version));
+        let applied =
+            |new: &Migration| Applied { version: new.version, description: new.description.to_string() };
+        Ok(new.map(applied).collect())
+    }
 }

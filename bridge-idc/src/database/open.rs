@@ -1,8 +1,15 @@
 //! A pool's connection in use, for one kind of database: with an open transaction, or for reads
 //! outside of a transaction.
 
+use std::io;
+use std::time::Duration;
+
 use sqlx::pool::PoolConnection;
 use sqlx::{Database as Driver, Executor, Pool, SqlSafeStr};
+use tokio::time::timeout;
+
+/// Longest wait for the answer to a transaction's first statement, on a line that may be dead.
+const BEGUN_WITHIN: Duration = Duration::from_secs(2);
 
 /// A pool's connection with an open transaction.
 ///
@@ -25,6 +32,19 @@ where
         let mut open = Self { connection, ended: false };
         open.connection().execute(statement).await?;
         Ok(open)
+    }
+
+    /// Begins a transaction on a connection of a pool. The statement also tests the connection: if
+    /// it was lost since its last use, it is closed, and the next one is tried.
+    pub(super) async fn on(pool: &Pool<D>, statement: &'static str) -> sqlx::Result<Self> {
+        let mut tries = pool.options().get_max_connections();
+        loop {
+            let connection = pool.acquire().await?;
+            match timeout(BEGUN_WITHIN, Self::begin(connection, statement)).await {
+                Ok(Err(_lost)) if tries > 0 => tries -= 1,
+                begun => break begun.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))?,
+            }
+        }
     }
 
     pub(crate) async fn commit(mut self) -> sqlx::Result<()> {

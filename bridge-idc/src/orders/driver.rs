@@ -114,6 +114,8 @@ pub struct OrderDriver {
     round_trips: HashMap<LinkId, Duration>,
     /// Limits of the last grants.
     limits: Arc<[BrandGrant]>,
+    /// Ends the agent if a task panics whose result the core waits for.
+    shutdown: Shutdown,
 }
 
 impl OrderDriver {
@@ -153,6 +155,7 @@ impl OrderDriver {
             unlogged: Arc::new(LogRateLimit::new(UNLOGGED_LOGGED)),
             round_trips: HashMap::new(),
             limits: Arc::default(),
+            shutdown: shutdown.clone(),
         };
         (driver, received)
     }
@@ -270,8 +273,9 @@ impl OrderDriver {
         while let Some(output) = self.core.poll_output(clock::now()) {
             match output {
                 Output::Decapsulate { link, session } => {
-                    let results = self.results.clone();
+                    let (results, watch) = (self.results.clone(), self.shutdown.watch("a decapsulation"));
                     tokio::task::spawn_blocking(move || {
+                        let _watch = watch;
                         let session = session.decapsulate();
                         let _agent_gone = results.blocking_send(Input::Decapsulated { link, session });
                     });
@@ -328,7 +332,7 @@ impl OrderDriver {
     fn audit(&self, AuditRound { entries, again }: AuditRound) {
         let (audit, results) = (self.audit.clone(), self.results.clone());
         let unlogged = self.unlogged.clone();
-        tokio::spawn(async move {
+        let round = async move {
             if again {
                 tokio::time::sleep(TRY_AGAIN_AFTER).await;
             }
@@ -343,14 +347,15 @@ impl OrderDriver {
                 }
             };
             let _agent_gone = results.send(Input::Audited(audited)).await;
-        });
+        };
+        tokio::spawn(self.shutdown.work("a round of the audit log", round));
     }
 
     fn commit(&mut self, Attempt { committer, awaited, again, waited, batch }: Attempt) {
         let spans = self.traces.begin_commit(&batch);
         let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
         let outages = self.outages.clone();
-        tokio::spawn(async move {
+        let commit = async move {
             if again {
                 tokio::time::sleep(TRY_AGAIN_AFTER).await;
             }
@@ -387,7 +392,8 @@ impl OrderDriver {
             let requests = batch.requests.into_iter().zip(ends).collect();
             let ended = AttemptEnd { committer, awaited, requests, outage: outage.is_some() };
             let _agent_gone = results.send(Input::Batch(ended)).await;
-        });
+        };
+        tokio::spawn(self.shutdown.work("a commit", commit));
     }
 
     fn send(&self, Reply { link, lane, message }: Reply) {

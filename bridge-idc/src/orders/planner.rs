@@ -33,6 +33,16 @@ pub struct Request {
     pub action: Action,
 }
 
+impl Request {
+    /// Returns the order that the request cancels, if it is a cancellation.
+    fn cancels(&self) -> Option<OrderId> {
+        match &self.action {
+            Action::Cancel { order } => Some(*order),
+            Action::Place(_) => None,
+        }
+    }
+}
+
 /// The action that a request asks for.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -236,8 +246,9 @@ pub fn plan(requests: &[Request], mut facts: Facts) -> Plan {
         facts,
         available,
         launches,
-        plan: Plan::default(),
-        decided: HashMap::new(),
+        plan: Plan { decisions: Vec::with_capacity(requests.len()), ..Plan::default() },
+        cancels: requests.iter().filter_map(Request::cancels).collect(),
+        decided: HashMap::with_capacity(requests.len()),
         waiting_keys: HashMap::new(),
         waiting_orders: HashMap::new(),
     };
@@ -256,6 +267,8 @@ struct Planner {
     available: HashMap<i64, i64>,
     launches: LaunchNumbers,
     plan: Plan,
+    /// Orders that this batch cancels.
+    cancels: HashSet<OrderId>,
     /// Requests of this batch that decided a key: their index and fingerprint, by key.
     decided: HashMap<KeyDigest, (usize, [u8; 32])>,
     /// Held rows that requests of this batch wait for, by key. A later request with the same key
@@ -300,8 +313,8 @@ impl Planner {
         decision
     }
 
-    /// Places all lines of an order or none. The order is known from now on, so a later request of
-    /// this batch can cancel it.
+    /// Places all lines of an order or none. If this batch cancels the order, it is known from now
+    /// on.
     fn place(&mut self, brand: &Brand, currency: Currency, placement: &Placement) -> Decision {
         if let Some(awaited) = self.held_of(brand, &placement.terms) {
             return Decision::Waits(awaited);
@@ -310,10 +323,12 @@ impl Planner {
             Ok(allocated) => (Standing::Placed, Outcome::Placed, allocated),
             Err(outcome) => (Standing::Rejected, outcome, Default::default()),
         };
-        let quantities = placement.terms.lines().iter().map(|line| line.quantity.get());
-        let units = sku_ids.iter().copied().zip(quantities).collect();
-        let standing = StandingOrder { brand: brand.clone(), state, units, from_launches };
-        self.facts.orders.insert(placement.order, standing);
+        if self.cancels.contains(&placement.order) {
+            let quantities = placement.terms.lines().iter().map(|line| line.quantity.get());
+            let units = sku_ids.iter().copied().zip(quantities).collect();
+            let standing = StandingOrder { brand: brand.clone(), state, units, from_launches };
+            self.facts.orders.insert(placement.order, standing);
+        }
         Decision::New { order: placement.order, outcome, sku_ids }
     }
 

@@ -9,6 +9,7 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::ToIdc;
+use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::continue_trace;
 use bridge_runtime::telemetry::shared::Queue;
 use bridge_runtime::tunnel::LinkSender;
@@ -38,6 +39,8 @@ pub struct PaymentDriver {
     service: Option<Service>,
     ends: mpsc::Sender<(Token, ServiceEnd)>,
     metrics: Arc<Metrics>,
+    /// Ends the agent if a request's task panics, whose end the core waits for.
+    shutdown: Shutdown,
 }
 
 /// Receiver of the ends of requests.
@@ -51,13 +54,15 @@ impl PaymentDriver {
         keys: Arc<Keyring>,
         service: Option<Service>,
         metrics: Arc<Metrics>,
+        shutdown: &Shutdown,
     ) -> (Self, Ends) {
         let (ends, received) = mpsc::channel(window_max.max(1));
         if service.is_some() {
             metrics.set_queue_limit(Queue::PaymentsInFlight, window_max);
         }
         let (core, started) = (PaymentCore::new(window_max), Instant::now());
-        (Self { core, started, keys, service, ends, metrics }, received)
+        let shutdown = shutdown.clone();
+        (Self { core, started, keys, service, ends, metrics, shutdown }, received)
     }
 
     /// Returns the number of requests that are received and not yet answered.
@@ -142,7 +147,7 @@ impl PaymentDriver {
             let end = service.serve(asked, coming, until).await;
             let _agent_gone = ends.send((token, end)).await;
         };
-        tokio::spawn(asking.instrument(span.clone()));
+        tokio::spawn(self.shutdown.work("a payment's request", asking).instrument(span.clone()));
     }
 }
 

@@ -174,8 +174,8 @@ fn read_facts(facts: &Bytes) -> Result<Receipt, ReceiptError> {
             Some(reason) if wire.outcome == "sold-out" && price.is_none() => {
                 Outcome::RefusedByLaunch { sku: sku?, reason }
             }
-            Some(_) => return None,
-            None => Outcome::from_parts(&wire.outcome, sku, price, None)?,
+            Some(_) if Outcome::CODES.contains(&wire.outcome.as_str()) => return None,
+            Some(_) | None => Outcome::from_parts(&wire.outcome, sku, price, None)?,
         };
         Some(Receipt {
             brand: Brand::new(&wire.brand).ok()?,
@@ -192,7 +192,7 @@ fn read_facts(facts: &Bytes) -> Result<Receipt, ReceiptError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::outcome::LaunchRefusal;
+    use crate::domain::outcome::{LaterCode, LaunchRefusal};
 
     fn signer(seed: u8) -> NoteSigner {
         NoteSigner::new("idc", &[seed; 32]).unwrap()
@@ -202,10 +202,13 @@ mod tests {
         let price = Money::new(5, Currency::new("KRW").unwrap()).unwrap();
         let sku = Sku::new("SHOE-270").unwrap();
         let refused = |reason| Outcome::RefusedByLaunch { sku: sku.clone(), reason };
+        let code = LaterCode::new("held-for-review").unwrap();
         let outcomes = [
             Outcome::Placed,
             Outcome::PriceChanged { sku: sku.clone(), price },
             Outcome::SoldOut { sku: sku.clone() },
+            Outcome::Later { code: code.clone(), sku: None },
+            Outcome::Later { code, sku: Some(sku.clone()) },
             refused(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(7) }),
             refused(LaunchRefusal::LimitReached { limit: 2, bought: 0 }),
         ];
@@ -303,6 +306,8 @@ mod tests {
         assert_eq!(read("sold-out", half), Ok(sold_out.clone()), "a reason of a later release");
         assert_eq!(read("sold-out", limit).unwrap().outcome.code(), "limit-reached");
         assert_eq!(read("placed", limit), Err(ReceiptError::Malformed));
+        assert_eq!(read("held-for-review", limit).unwrap().outcome.code(), "held-for-review");
+        assert_eq!(read("Held for review", limit), Err(ReceiptError::Malformed));
     }
 
     #[test]

@@ -186,12 +186,29 @@ impl Shutdown {
     /// Wraps an essential part. If it panics, or returns before the drain, the process ends (see
     /// [`Self::through`]). Dropping it is no loss.
     pub fn core<F: Future>(&self, part: &'static str, task: F) -> impl Future<Output = F::Output> + use<F> {
-        let core = Core { shutdown: self.clone(), part };
+        let watch = self.watch(part);
         async move {
             let output = task.await;
-            core.shutdown.lose(core.part);
+            watch.shutdown.lose(watch.part);
             output
         }
+    }
+
+    /// Wraps a piece of essential work that ends by itself, such as one commit. Others wait for its
+    /// result, so if it panics, the process ends (see [`Self::through`]).
+    pub fn work<F: Future>(&self, part: &'static str, task: F) -> impl Future<Output = F::Output> + use<F> {
+        let watch = self.watch(part);
+        async move {
+            let output = task.await;
+            drop(watch);
+            output
+        }
+    }
+
+    /// Returns a value that essential work on a thread of its own holds. If a panic drops it, the
+    /// process ends (see [`Self::through`]).
+    pub fn watch(&self, part: &'static str) -> PanicWatch {
+        PanicWatch { shutdown: self.clone(), part }
     }
 
     /// Reports that an essential part has ended. The process ends too, unless it is draining.
@@ -213,12 +230,13 @@ fn exit_not_drained() -> ! {
 }
 
 /// Detects a panic of an [essential part](Shutdown::core), which drops it.
-struct Core {
+#[derive(Debug)]
+pub struct PanicWatch {
     shutdown: Shutdown,
     part: &'static str,
 }
 
-impl Drop for Core {
+impl Drop for PanicWatch {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.shutdown.lose(self.part);
@@ -359,6 +377,35 @@ mod tests {
         assert_eq!(*shutdown.lost.borrow(), None);
         shutdown.start(Duration::from_secs(60));
         assert_eq!(lost(&shutdown, async {}).await, None);
+    }
+
+    #[tokio::test]
+    async fn essential_work_that_panics_is_lost_and_may_end_otherwise() {
+        let lost = async |shutdown: &Shutdown, work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let _however_it_ended = tokio::spawn(shutdown.work("a commit", work)).await;
+            *shutdown.lost.borrow()
+        };
+        let waiting = async {
+            tokio::task::yield_now().await;
+            panic!("planted, after a wait")
+        };
+        assert_eq!(lost(&Shutdown::new(), Box::pin(async {})).await, None);
+        assert_eq!(lost(&Shutdown::new(), Box::pin(async { panic!("planted") })).await, Some("a commit"));
+        assert_eq!(lost(&Shutdown::new(), Box::pin(waiting)).await, Some("a commit"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_a_thread_that_is_watched_is_a_loss() {
+        for (panics, expected) in [(false, None), (true, Some("the opening"))] {
+            let shutdown = Shutdown::new();
+            let watch = shutdown.watch("the opening");
+            let thread = tokio::task::spawn_blocking(move || {
+                let _watch = watch;
+                assert!(!panics, "planted");
+            });
+            assert_eq!(thread.await.is_err(), panics);
+            assert_eq!(*shutdown.lost.borrow(), expected);
+        }
     }
 
     /// The test runs itself again in another process, which must end.

@@ -431,6 +431,39 @@ pub(crate) async fn an_order_id_is_placed_once_whatever_its_key(database: &Datab
     assert_eq!(shop.stock(ledger, "A").await, (9, 1));
 }
 
+/// An agent of a later release may write outcomes that this one does not know. They are refusals.
+pub(crate) async fn an_outcome_of_a_later_release_is_a_refusal_that_keeps_its_key(database: &Database) {
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 1), ("B", 10)]).await;
+    let refused_later = shop.place("1", &[("A", 2)]);
+    assert_eq!(settled(&commit_one(ledger, refused_later.clone()).await).0, sold_out("A"));
+    for (key, columns, sku) in [
+        ("2", "outcome = 'held-for-review'", Some("A")),
+        ("3", "price = 7, currency = 'KRW', opens_at = 1, customer_limit = 2, bought = 3", Some("A")),
+        ("4", "sku = NULL", None),
+    ] {
+        let later = format!("UPDATE outcomes SET {columns} WHERE outcome <> 'placed'");
+        database.run(&later, &later).await;
+        let others = shop.place(key, &[("B", 1)]);
+        let answers = commit(ledger, vec![refused_later.clone(), others]).await;
+        let (outcome, replayed) = settled(&answers[0]);
+        assert!(matches!(outcome, Outcome::Later { .. }), "{outcome:?}");
+        assert_eq!(
+            (outcome.code(), outcome.sku().map(Sku::as_str), replayed),
+            ("held-for-review", sku, true)
+        );
+        assert_eq!(settled(&answers[1]).0.code(), "placed");
+    }
+    let order = order_of(&refused_later);
+    let mut other_body = refused_later.clone();
+    other_body.fingerprint = [9; 32];
+    assert_eq!(commit_one(ledger, other_body).await, refused(Refusal::KeyReused));
+    let cancelled = commit_one(ledger, shop.cancel("c", order)).await;
+    assert_eq!(settled(&cancelled), (Outcome::NotCancellable, false));
+    let state = ledger.look_up(&shop.brand, order, None).await.unwrap().unwrap();
+    assert_eq!((state.state.as_str(), state.terms), ("held-for-review", None));
+}
+
 pub(crate) async fn personal_data_is_stored_as_it_came_and_its_reading_is_recorded(database: &Database) {
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 10)]).await;

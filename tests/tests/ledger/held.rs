@@ -126,6 +126,34 @@ async fn who_needs_a_held_row_is_set_apart_and_nobody_else_waits() {
     assert_eq!((shop.stock(ledger, "S0").await, shop.stock(ledger, "S1").await), ((10, 0), (9, 1)));
 }
 
+/// Bisection commits the parts of a batch one after the other.
+#[tokio::test]
+async fn nothing_overtakes_a_waiting_request_while_another_one_is_searched() {
+    let database = postgres("bisected_sequence").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("HELD", 10), ("FREE", 100)]).await;
+    let planted = "ALTER TABLE order_lines ADD CONSTRAINT planted CHECK (quantity <> 13)";
+    database.run(planted, "").await;
+    let holder = holds(&database, "HELD").await;
+    let first = shop.place("1", &[("HELD", 1)]);
+    let requests = vec![
+        first.clone(),
+        shop.place("refused", &[("FREE", 13)]),
+        shop.cancel("2", order_of(&first)),
+        shop.place("1", &[("FREE", 1)]),
+        shop.place("3", &[("FREE", 1)]),
+    ];
+    let end = ledger.commit(&batch(requests.clone()), None).await;
+    let held = Some(stock(&shop, "HELD"));
+    let expected = [held.clone(), None, held.clone(), held, None];
+    assert_eq!(waits(end), expected, "a request about a waiting order, or under its key, was answered");
+    drop(holder);
+    let after: Vec<Request> = [0, 2, 3].map(|n: usize| requests[n].clone()).to_vec();
+    let answers = answers(ledger.commit(&batch(after), Some(&stock(&shop, "HELD"))).await);
+    let told: Vec<_> = answers.iter().map(settled).collect();
+    assert_eq!(told, [(Outcome::Placed, false), (Outcome::Cancelled, false), (Outcome::Placed, true)]);
+}
+
 #[tokio::test]
 async fn whoever_waits_for_a_row_holds_no_other_meanwhile() {
     let database = postgres("holds_no_other").await;

@@ -20,10 +20,10 @@ use crate::role::ROLE_SQL;
 use crate::shop::{Shop, answers, batch, commit, commit_one, is_placed, order_of, settled, sold_out};
 
 /// Microseconds of an hour.
-const HOUR: i64 = 3_600_000_000;
+pub(crate) const HOUR: i64 = 3_600_000_000;
 
 /// Adds a launch with SQL, as a DBA does. It opens so many microseconds from now on.
-async fn launch(database: &Database, opens_in: i64, columns: &str, values: &str, skus: &[&str]) {
+pub(crate) async fn launch(database: &Database, opens_in: i64, columns: &str, values: &str, skus: &[&str]) {
     let skus: Vec<String> = skus.iter().map(|sku| format!("'{sku}'")).collect();
     let skus = skus.join(", ");
     let add = |now: &str| {
@@ -141,7 +141,7 @@ pub(crate) async fn cancelled_orders_give_units_back_to_customer_and_launch(data
         ],
     )
     .await;
-    let codes: Vec<&str> = told.iter().map(|answer| settled(answer).0.code()).collect();
+    let codes: Vec<String> = told.iter().map(|answer| settled(answer).0.code().to_owned()).collect();
     assert_eq!(
         codes,
         ["cancelled", "cancelled", "placed", "limit-reached", "cancelled", "placed", "placed", "sold-out"]
@@ -212,6 +212,61 @@ pub(crate) async fn a_skus_own_limit_counts_beside_the_launchs(database: &Databa
     let (of_sku, of_launch) = (limit_reached("A", 1, 1), limit_reached("B", 3, 3));
     assert_eq!(outcomes, [Outcome::Placed, of_sku, Outcome::Placed, of_launch]);
     balanced(database).await;
+}
+
+pub(crate) async fn a_refusal_leaves_the_units_that_every_limit_allows(database: &Database) {
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 100), ("B", 100)]).await;
+    launch(database, -HOUR, "customer_limit", "4", &["A", "B"]).await;
+    sql(
+        database,
+        "UPDATE launch_skus SET customer_limit = 3 WHERE sku_id = (SELECT sku_id FROM skus WHERE sku = 'A')",
+    )
+    .await;
+    let place = |key: &str, sku: &str, units| shop.place_for("ann", key, &[(sku, units)]);
+    assert!(is_placed(&commit_one(ledger, place("1", "B", 3)).await));
+    let refused = settled(&commit_one(ledger, place("2", "A", 4)).await).0;
+    assert_eq!(refused, limit_reached("A", 4, 3), "the SKU's limit refuses as well, and leaves three");
+    assert!(!is_placed(&commit_one(ledger, place("3", "A", 2)).await));
+    assert!(is_placed(&commit_one(ledger, place("4", "A", 1)).await));
+    balanced(database).await;
+}
+
+/// Adds launches of SKU A with SQL that ended by themselves long ago.
+pub(crate) async fn past_launches(database: &Database, count: i64) {
+    for n in 0..count {
+        let (opens_at, ends_at) = (1_700_000_000_000_000 + n, 1_700_000_000_000_001 + n);
+        let add = format!(
+            "INSERT INTO launches (brand, launch, opens_at, ends_at, customer_limit) \
+             VALUES ('acme', 'past-{n}', {opens_at}, {ends_at}, 1); \
+             INSERT INTO launch_skus (launch_id, sku_id) \
+             SELECT launch_id, sku_id FROM launches JOIN skus USING (brand) WHERE launch = 'past-{n}' AND sku = 'A'"
+        );
+        sql(database, &add).await;
+    }
+}
+
+pub(crate) async fn launches_that_ended_by_themselves_are_put_away_by_the_next_one(database: &Database) {
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 100), ("B", 100)]).await;
+    past_launches(database, 3).await;
+    launch(database, -HOUR, "customer_limit", "1", &["B"]).await;
+    let ends = |listed: Vec<launches::Launch>| {
+        listed.into_iter().map(|launch| (launch.end(), launch.state)).collect::<Vec<_>>()
+    };
+    let before = ends(launches::list(ledger, None, None).await.unwrap());
+    let new = new_launch("next", UnixMicros::new(2_000_000_000_000_000), &["A"]);
+    assert!(matches!(launches::add(ledger, &new).await.unwrap(), AddResult::Added(_)));
+    let open_ends = "SELECT count(*) FROM launches WHERE ended_at IS NULL";
+    assert_eq!(database.count(open_ends).await, 2, "the one of B, and the next one");
+    let after = ends(launches::list(ledger, None, None).await.unwrap());
+    assert_eq!(after[1..], before, "nothing else changed");
+    if let LedgerUrl::Postgres(_) = database.url() {
+        let indexed = "SELECT count(*) FROM launch_skus WHERE NOT isempty(selling)";
+        assert_eq!(database.count(indexed).await, 2);
+    }
+    let early = commit_one(ledger, shop.place("k", &[("A", 1)])).await;
+    assert_eq!(settled(&early).0.code(), "launch-not-open");
 }
 
 /// Statements of a DBA that must be refused, with a part of the database's answer.
@@ -568,7 +623,8 @@ async fn only_orders_of_a_held_launch_wait_for_it() {
     assert!(waits(&still.ends[0]), "{still:?}");
     drop(holder);
     let freed = ledger.commit(&batch(vec![requests[0].clone(), requests[2].clone()]), Some(&awaited)).await;
-    let codes: Vec<&str> = answers(freed).iter().map(|answer| settled(answer).0.code()).collect();
+    let codes: Vec<String> =
+        answers(freed).iter().map(|answer| settled(answer).0.code().to_owned()).collect();
     assert_eq!(codes, ["placed", "cancelled"]);
     balanced(&database).await;
 }

@@ -17,17 +17,23 @@ mod launches;
 #[cfg(test)]
 mod locks;
 #[cfg(test)]
+mod migrating;
+#[cfg(test)]
 mod money;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod payments;
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod refunds;
 #[cfg(test)]
 mod refused;
 #[cfg(test)]
 mod role;
+#[cfg(test)]
+mod round_trips;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
@@ -85,6 +91,7 @@ on_both_databases! {
         two_agents_that_send_the_same_keys_at_once_agree
         a_request_that_the_database_refuses_is_found_and_refused_alone
         an_order_id_is_placed_once_whatever_its_key
+        an_outcome_of_a_later_release_is_a_refusal_that_keeps_its_key
         personal_data_is_stored_as_it_came_and_its_reading_is_recorded
         stock_is_imported_and_imported_again
         a_second_currency_for_a_brand_is_refused_and_nothing_is_imported
@@ -102,6 +109,8 @@ on_both_databases! {
         cancelled_orders_give_units_back_to_customer_and_launch
         a_launch_that_has_ended_limits_nothing
         a_skus_own_limit_counts_beside_the_launchs
+        a_refusal_leaves_the_units_that_every_limit_allows
+        launches_that_ended_by_themselves_are_put_away_by_the_next_one
         a_dbas_mistakes_about_launches_are_named_by_the_database
         an_operators_launch_is_added_whole_or_told_every_mistake
         many_devices_of_one_customer_get_exactly_the_limit

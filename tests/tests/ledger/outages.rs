@@ -373,6 +373,17 @@ const PLANTED: &str = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsq
     RETURN NEW; END $$; \
     CREATE TRIGGER planted BEFORE INSERT ON order_lines FOR EACH ROW EXECUTE FUNCTION planted()";
 
+fn code_of(end: &RequestEnd) -> &str {
+    match end {
+        RequestEnd::Committed(committed) => match committed.answer() {
+            RequestOutcome::Settled { receipt, .. } => receipt.outcome.code(),
+            RequestOutcome::Refused(refusal) => refusal.code(),
+        },
+        RequestEnd::NotCommitted => "not committed",
+        RequestEnd::Waits(_) | RequestEnd::Unknown => "unknown",
+    }
+}
+
 #[tokio::test]
 async fn a_failing_statement_fails_its_request_alone_and_leaves_nothing() {
     let database = database::postgres("fails_alone").await;
@@ -383,16 +394,8 @@ async fn a_failing_statement_fails_its_request_alone_and_leaves_nothing() {
         [1, 13, 1, 7, 1, 8, 1, 9, 1, 10].into_iter().enumerate().map(place).collect();
     let BatchEnd { ends, outage } = database.ledger.commit(&batch(requests.clone()), None).await;
     assert!(outage.is_none(), "{outage:?}");
-    let end = |end: &RequestEnd| match end {
-        RequestEnd::Committed(committed) => match committed.answer() {
-            RequestOutcome::Settled { receipt, .. } => receipt.outcome.code(),
-            RequestOutcome::Refused(refusal) => refusal.code(),
-        },
-        RequestEnd::NotCommitted => "not committed",
-        RequestEnd::Waits(_) | RequestEnd::Unknown => "unknown",
-    };
     let failed = Refusal::Failed.code();
-    let told: Vec<&str> = ends.iter().map(end).collect();
+    let told: Vec<&str> = ends.iter().map(code_of).collect();
     let expected = [
         "placed",
         failed,

@@ -33,10 +33,11 @@ pub(super) fn operations() -> Vec<Operation> {
         Kind::PriceChanged,
         Kind::LaunchNotOpen,
         Kind::LimitReached,
+        Kind::Refused,
     ]);
     let mut cancel = write("post", paths::CANCEL, "cancelOrder", "Cancel an order");
     cancel.answer(StatusCode::OK, "Its units are for sale again", schema("Receipt"));
-    cancel.problems.extend([Kind::UnknownOrder, Kind::NotCancellable]);
+    cancel.problems.extend([Kind::UnknownOrder, Kind::NotCancellable, Kind::Refused]);
     for operation in [&mut place, &mut cancel] {
         operation.is_limited = true;
         operation.answer(StatusCode::ACCEPTED, "Nobody knows yet: ask at its Location", schema("Unknown"));

@@ -26,6 +26,10 @@ pub(super) fn all(lines_max: usize) -> Value {
     let telling = json!({"type": "string", "minLength": 1, "maxLength": PERSONAL_CHARS_MAX, "pattern": TELLING_PATTERN,
         "description": sealed});
     let states: Vec<&str> = Outcome::CODES.into_iter().chain(["unknown"]).collect();
+    let states = json!({"anyOf": [
+        {"type": "string", "enum": states},
+        {"type": "string", "pattern": "^[a-z0-9-]{1,64}$", "description": "A refusal of a later release"},
+    ]});
     let moment = json!({"type": "string", "format": "date-time"});
     let moment_or_null = json!({"type": ["string", "null"], "format": "date-time"});
     let order = json!({"type": "string", "format": "uuid"});
@@ -122,7 +126,7 @@ pub(super) fn all(lines_max: usize) -> Value {
             "order": order, "state": {"type": "string", "enum": ["unknown"]},
         }), &["order", "state"]),
         "OrderState": closed(json!({
-            "order": order, "state": {"type": "string", "enum": states}, "position": position, "committed_at": moment,
+            "order": order, "state": states, "position": position, "committed_at": moment,
             "lines": {"type": "array", "items": schema("OrderLine")}, "shipping_fee": schema("Money"), "total": schema("Money"),
         }), &["order", "state"]),
         "Pay": closed(json!({

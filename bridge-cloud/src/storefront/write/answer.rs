@@ -103,6 +103,13 @@ impl Worker {
                 let detail = "it was rejected when it was placed, so no units were allocated to it";
                 (OrderOutcome::Refused, Err(Problem::new(Kind::NotCancellable, detail)))
             }
+            Outcome::Later { code, sku } => {
+                let detail = "nothing was allocated or changed; this agent is of an earlier release, so it \
+                              does not know the reason";
+                let problem = Problem::new(Kind::Refused, detail).code(code.as_str());
+                let problem = sku.iter().fold(problem, Problem::sku);
+                (OrderOutcome::Refused, Err(problem))
+            }
         };
         self.count(if settled.replayed { OrderOutcome::Replayed } else { outcome });
         let mut response = response.unwrap_or_else(|problem| problem.order(order).into_response());

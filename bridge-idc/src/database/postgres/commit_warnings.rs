@@ -69,7 +69,7 @@ impl CommitWarnings {
         if self.confirmed.load(Ordering::SeqCst) >= seen {
             return Ok(());
         }
-        let mut open = Open::begin(pool.acquire().await?, "BEGIN").await?;
+        let mut open = Open::on(pool, "BEGIN").await?;
         sqlx::query(MARK).execute(open.connection()).await?;
         self.commit(open).await?;
         self.confirmed.fetch_max(seen, Ordering::SeqCst);

@@ -74,11 +74,11 @@ row! {
 }
 
 row! {
-    /// The holder of a row.
-    struct HolderRow {
-        process: i32,
-        user: String,
-        application: String,
+    /// The holder of a row or a table.
+    pub(super) struct HolderRow {
+        pub(super) process: i32,
+        pub(super) user: String,
+        pub(super) application: String,
     }
 }
 
@@ -105,7 +105,8 @@ pub(crate) async fn holder(pool: &PgPool, held: &HeldItem) -> Option<String> {
     found.map(named)
 }
 
-fn named(HolderRow { process, user, application }: HolderRow) -> String {
+/// Returns the name of a holder for a message.
+pub(super) fn named(HolderRow { process, user, application }: HolderRow) -> String {
     let application = if application.is_empty() { "of no name".to_owned() } else { application };
     format!("process {process} of PostgreSQL, user {user}, program {application}")
 }

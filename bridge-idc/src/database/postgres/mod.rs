@@ -15,6 +15,9 @@ mod commit_warnings;
 /// Rows and tables that another session holds and an import needs.
 pub(crate) mod held;
 
+/// Migrations beside sessions that use the tables.
+pub(super) mod migrating;
+
 /// Receives notifications.
 pub(super) mod notify;
 
@@ -86,6 +89,8 @@ pub struct Postgres {
     /// For look-ups, payments and the catalogue.
     pub(crate) pool: PgPool,
     /// For batches of orders only, so that no other work can make a batch wait for a connection.
+    /// The pool does not test its connections before use, which would be a round trip more for
+    /// each batch: BEGIN does.
     pub(crate) committer: PgPool,
     warned: Arc<CommitWarnings>,
 }
@@ -98,6 +103,7 @@ impl Postgres {
         let options = options.application_name("bridge-idc").options(SETTINGS).disable_statement_logging();
         let pool = |connections, own: &[(&str, &str)]| {
             let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_WITHIN);
+            let pool = pool.test_before_acquire(own != OF_BATCHES);
             let pool = pool.after_connect(|connection, _| Box::pin(make_durable(connection)));
             pool.connect_lazy_with(options.clone().options(own.iter().copied()))
         };
@@ -171,7 +177,7 @@ impl Postgres {
     /// Begins a transaction that only reads, and whose statements all see one moment.
     pub(super) async fn snapshot(&self) -> sqlx::Result<Transaction> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let open = Open::begin(self.pool.acquire().await?, begin).await?;
+        let open = Open::on(&self.pool, begin).await?;
         Ok(Transaction { open, warned: self.warned.clone() })
     }
 
@@ -180,7 +186,7 @@ impl Postgres {
     async fn begin_on(&self, pool: &PgPool) -> sqlx::Result<Transaction> {
         // Boxed, because the future is large and a confirmation is rare.
         Box::pin(self.warned.confirm(pool)).await?;
-        let open = Open::begin(pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        let open = Open::on(pool, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         Ok(Transaction { open, warned: self.warned.clone() })
     }
 }

@@ -69,6 +69,28 @@ pub struct LaunchPlan {
     pub sold: BTreeMap<i64, i64>,
 }
 
+/// A limit on the units of one customer, and what counts for it.
+#[derive(Debug, Clone, Copy)]
+struct LimitCount {
+    limit: i64,
+    /// Units in orders that stand.
+    bought: i64,
+    /// Units that the order takes, up to the line in question.
+    wanted: i64,
+}
+
+impl LimitCount {
+    fn is_exceeded(self) -> bool {
+        self.bought + self.wanted > self.limit
+    }
+
+    /// Returns the units that the customer may still buy. Negative if the limit was lowered below
+    /// what the customer has.
+    fn left(&self) -> i64 {
+        self.limit - self.bought
+    }
+}
+
 /// Units of one customer from one launch, by SKU row.
 pub(super) type UnitsBySku = HashMap<i64, i64>;
 
@@ -89,7 +111,9 @@ impl LaunchNumbers {
         Self { bought: std::mem::take(&mut facts.purchases), left, plan: LaunchPlan::default() }
     }
 
-    /// Checks one line of an order whose earlier lines take `earlier`.
+    /// Checks one line of an order whose earlier lines take `earlier`. A refusal by a limit names
+    /// the limit that leaves the customer the fewest units, so that no other limit refuses an order
+    /// of so many.
     ///
     /// # Errors
     ///
@@ -106,15 +130,15 @@ impl LaunchNumbers {
         let in_all: i64 = bought.map_or(0, |units| units.values().sum());
         let earlier = earlier.iter().filter(|other| other.launch_id == line.launch_id);
         let taken: i64 = earlier.map(|other| other.units).sum();
-        let reached = |limit, bought| {
+        let of_launch =
+            LimitCount { limit: launch.customer_limit, bought: in_all, wanted: taken + line.units };
+        let of_sku = launch.sku_limit.map(|limit| LimitCount { limit, bought: of_sku, wanted: line.units });
+        let counts = of_sku.into_iter().chain([of_launch]);
+        if counts.clone().any(LimitCount::is_exceeded)
+            && let Some(LimitCount { limit, bought, .. }) = counts.min_by_key(LimitCount::left)
+        {
             let reason = LaunchRefusal::LimitReached { limit, bought };
-            Err(Outcome::RefusedByLaunch { sku: sku.clone(), reason })
-        };
-        if let Some(limit) = launch.sku_limit.filter(|limit| of_sku + line.units > *limit) {
-            return reached(limit, of_sku);
-        }
-        if in_all + taken + line.units > launch.customer_limit {
-            return reached(launch.customer_limit, in_all);
+            return Err(Outcome::RefusedByLaunch { sku: sku.clone(), reason });
         }
         match self.left.get(&line.launch_id) {
             Some(left) if taken + line.units > *left => Err(Outcome::SoldOut { sku: sku.clone() }),

@@ -2,12 +2,13 @@
 //! batch until the bad request is alone.
 //!
 //! It first separates brands, so that the other brands commit in the next transaction. Each half is
-//! a transaction of its own and keeps each brand's order of admission.
+//! a transaction of its own and keeps each brand's order of admission. A request about the key or
+//! the order of an earlier one that has no answer yet gets none either.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use bridge_protocol::domain::Brand;
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
 use bridge_protocol::wire::order::Refusal;
 
 use super::commit::Both;
@@ -81,10 +82,39 @@ impl Halving<'_> {
 
     /// Returns the places to try, or `None` if there are none. An empty batch is tried, because it
     /// tests the database.
-    fn worth_trying(&self, mut places: Vec<usize>) -> Option<Vec<usize>> {
+    fn worth_trying(&mut self, mut places: Vec<usize>) -> Option<Vec<usize>> {
         let had_some = !places.is_empty();
+        self.keep_the_sequence(&mut places);
         places.retain(|place| self.outage.is_none() && !self.is_out(self.brand(*place)));
         (!places.is_empty() || !had_some).then_some(places)
+    }
+
+    /// Takes out the places whose key or order is that of an earlier request that waits or is in
+    /// doubt. They get the same end as that one, because they must not overtake it.
+    fn keep_the_sequence(&mut self, places: &mut Vec<usize>) {
+        let mut keys: HashMap<KeyDigest, usize> = HashMap::new();
+        let mut orders: HashMap<OrderId, usize> = HashMap::new();
+        for (place, (request, end)) in self.batch.requests.iter().zip(&self.ends).enumerate() {
+            if matches!(end, Some(RequestEnd::Waits(_) | RequestEnd::Unknown)) {
+                keys.insert(request.key, place);
+                orders.insert(request.action.order(), place);
+            }
+        }
+        if keys.is_empty() {
+            return;
+        }
+        places.retain(|place| {
+            let request = &self.batch.requests[*place];
+            let earlier = keys.get(&request.key).or_else(|| orders.get(&request.action.order()));
+            let Some(earlier) = earlier.copied() else { return true };
+            keys.insert(request.key, earlier);
+            orders.insert(request.action.order(), earlier);
+            self.ends[*place] = match &self.ends[earlier] {
+                Some(RequestEnd::Waits(awaited)) => Some(RequestEnd::Waits(awaited.clone())),
+                _ => Some(RequestEnd::Unknown),
+            };
+            false
+        });
     }
 
     /// Returns the requests at these places. Places are in ascending order.

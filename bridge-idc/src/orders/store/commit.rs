@@ -16,14 +16,13 @@ use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::Refusal;
 use uuid::Uuid;
 
-use super::rows::{self, LineRow, LockedRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PurchaseRow};
-use super::statements::{Locking, Statements};
+use super::rows::{self, LineRow, LockedRow, NewRows, OrderRow, OutcomeRow, PersonalRow, PurchaseRow};
+use super::statements::{FactKeys, Locking, Statements};
 use super::{Committed, LedgerError, RequestEnd, RequestOutcome};
 use crate::database::transaction::{TRIES, is_late};
 use crate::database::{self, Begins, Ends as _, NotDone, soon};
 use crate::orders::planner::{
-    self, Action, Awaited, CustomerTag, Decision, Facts, LaunchPlan, LaunchUnits, Placement, Plan, Request,
-    Standing, StandingOrder,
+    self, Action, Awaited, Decision, Facts, LaunchUnits, Placement, Plan, Request, Standing, StandingOrder,
 };
 use crate::payments::store;
 
@@ -213,14 +212,12 @@ async fn read<T: Both>(
             of_order.units.push((row.sku_id, row.quantity));
         }
     }
-    let ordered = BTreeSet::from_iter(placements(requests).flat_map(|(brand, placement)| {
+    let ordered = distinct(placements(requests).flat_map(|(brand, placement)| {
         placement.terms.lines().iter().map(|line| (brand.as_str(), line.sku.as_str()))
     }));
     let returned = allocated.values().flat_map(|order| &order.units).map(|(sku_id, _)| *sku_id);
     let launches = allocated.values().flat_map(|order| &order.from_launches).map(|line| line.launch_id);
-    let (returned, launches): (BTreeSet<i64>, BTreeSet<i64>) = (returned.collect(), launches.collect());
-    let (ordered, returned, launches) =
-        (Vec::from_iter(ordered), Vec::from_iter(returned), Vec::from_iter(launches));
+    let (returned, launches) = (distinct(returned), distinct(launches));
     let locked = transaction.lock_stock(&ordered, &returned, &launches, locking).await?;
     let locked = locked.map(LockedRows::of);
     let orders = match cancels.as_slice() {
@@ -231,9 +228,23 @@ async fn read<T: Both>(
 
     // Rows that are read from here on cannot be changed by another writer. They show the commits of
     // the last lock holders.
+    let keys = FactKeys {
+        brands: distinct(requests.iter().map(|request| request.brand.as_str())),
+        named: ordered,
+        sku_ids: returned,
+        keys: requests.iter().map(|request| request.key.as_bytes().as_slice()).collect(),
+        cancels,
+        customers: match &locked {
+            Some(locked) if locked.launches.is_empty() => Vec::new(),
+            _ => {
+                distinct(placements(requests).map(|(brand, placement)| (brand.as_str(), placement.customer)))
+            }
+        },
+        launches: locked.iter().flat_map(|locked| &locked.launches).copied().collect(),
+    };
+    let read = transaction.facts(&keys).await?;
     let mut facts = Facts::default();
-    let brands: BTreeSet<&str> = requests.iter().map(|request| request.brand.as_str()).collect();
-    for row in transaction.offers(&Vec::from_iter(brands), &ordered, &returned).await? {
+    for row in read.offers {
         let (brand, currency, offer) = rows::offer(row)?;
         if let Some((sku, offer)) = offer {
             if let Some(locked) = &locked {
@@ -250,28 +261,33 @@ async fn read<T: Both>(
     if let Some(locked) = &locked {
         facts.held_launches.extend(launches.iter().filter(|launch| !locked.launches.contains(launch)));
     }
-    read_purchases(transaction, requests, &mut facts).await?;
-    let keys: Vec<&[u8]> = requests.iter().map(|request| request.key.as_bytes().as_slice()).collect();
-    for row in transaction.settled(&keys).await? {
+    for row in read.purchases {
+        let customer = (row.launch_id, rows::customer_tag(&row.customer)?);
+        *facts.purchases.entry(customer).or_default().entry(row.sku_id).or_default() += row.units;
+    }
+    for row in read.settled {
         let (key, settled) = rows::settled(row)?;
         facts.settled.insert(key, settled);
     }
-    if !cancels.is_empty() {
-        for row in transaction.standing(&cancels).await? {
-            let (order, brand, state) = rows::standing(row)?;
-            let AllocatedUnits { units, from_launches } = allocated.remove(&order).unwrap_or_default();
-            if state == Standing::Placed && units.is_empty() {
-                // The order was placed after its units were read, so their rows are not locked.
-                return Err(LedgerError::Conflict);
-            }
-            let held = orders.as_ref().is_some_and(|locked| !locked.contains(&order.as_uuid()));
-            if held && state != Standing::Rejected {
-                facts.held_orders.insert(order);
-            }
-            facts.orders.insert(order, StandingOrder { brand, state, units, from_launches });
+    for row in read.standing {
+        let (order, brand, state) = rows::standing(row)?;
+        let AllocatedUnits { units, from_launches } = allocated.remove(&order).unwrap_or_default();
+        if state == Standing::Placed && units.is_empty() {
+            // The order was placed after its units were read, so their rows are not locked.
+            return Err(LedgerError::Conflict);
         }
+        let held = orders.as_ref().is_some_and(|locked| !locked.contains(&order.as_uuid()));
+        if held && state != Standing::Rejected {
+            facts.held_orders.insert(order);
+        }
+        facts.orders.insert(order, StandingOrder { brand, state, units, from_launches });
     }
     Ok(facts)
+}
+
+/// Returns the values without repetitions, sorted.
+fn distinct<V: Ord>(values: impl Iterator<Item = V>) -> Vec<V> {
+    Vec::from_iter(BTreeSet::from_iter(values))
 }
 
 /// Allocated units of an order to cancel.
@@ -296,30 +312,6 @@ impl LockedRows {
     }
 }
 
-/// Reads the units that customers of the batch have from the launches that its orders need. A batch
-/// without such an order needs no statement.
-async fn read_purchases<T: Both>(
-    transaction: &mut T,
-    requests: &[Request],
-    facts: &mut Facts,
-) -> Result<(), LedgerError> {
-    let mut needed: BTreeSet<(i64, CustomerTag)> = BTreeSet::new();
-    for (brand, placement) in placements(requests) {
-        let Some(offers) = facts.offers.get(brand) else { continue };
-        let offers = placement.terms.lines().iter().filter_map(|line| offers.get(&line.sku));
-        let open = offers.filter_map(|offer| offer.launch).filter(|launch| launch.is_open);
-        needed.extend(open.map(|launch| (launch.launch_id, placement.customer)));
-    }
-    if needed.is_empty() {
-        return Ok(());
-    }
-    for row in transaction.purchases(&Vec::from_iter(needed)).await? {
-        let customer = (row.launch_id, rows::customer_tag(&row.customer)?);
-        *facts.purchases.entry(customer).or_default().entry(row.sku_id).or_default() += row.units;
-    }
-    Ok(())
-}
-
 /// Writes the plan. Returns the position of each new outcome by its key.
 async fn write<T: Both>(
     transaction: &mut T,
@@ -327,60 +319,26 @@ async fn write<T: Both>(
     plan: &Plan,
     at: UnixMicros,
 ) -> Result<HashMap<KeyDigest, i64>, LedgerError> {
-    let outcomes = new_outcomes(requests, plan);
-    if outcomes.is_empty() {
+    let rows = new_rows(requests, plan);
+    if rows.outcomes.is_empty() {
         return Ok(HashMap::new());
     }
-    let settled = transaction.insert_outcomes(&outcomes, at).await?;
-    if settled.len() < outcomes.len() {
+    let written = transaction.write(&rows, at).await?;
+    if !written.are_all(&rows) {
         return Err(LedgerError::Conflict);
     }
-    let key = |key: Vec<u8>| KeyDigest::from_bytes(&key).ok_or(LedgerError::Conflict);
-    let positions = settled.into_iter().map(|(bytes, position)| Ok((key(bytes)?, position)));
-    let positions: HashMap<KeyDigest, i64> = positions.collect::<Result<_, LedgerError>>()?;
-
-    let placed = placed(requests, plan, &positions);
-    let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
-    // Orders are written before cancellations, because this batch may cancel an order that it
-    // places.
-    let moved = match (placed.orders.is_empty(), moves.is_empty()) {
-        (true, true) => 0,
-        (true, false) => transaction.move_stock(&moves).await?,
-        (false, _) => transaction.write_placed(&placed, &moves, at).await?,
-    };
-    if moved != moves.len() as u64 {
-        return Err(LedgerError::Conflict);
-    }
+    // Orders and purchases are written before cancellations, because this batch may cancel an order
+    // that it places.
     let cancelled: Vec<Uuid> = plan.cancelled.iter().map(OrderId::as_uuid).collect();
     if !cancelled.is_empty() && transaction.cancel_orders(&cancelled, at).await? != cancelled.len() as u64 {
         return Err(LedgerError::Conflict);
     }
     store::refund_cancelled(transaction, &cancelled).await?;
-    write_launches(transaction, &plan.launches, at).await?;
-    Ok(positions)
-}
-
-/// Writes what the plan has about launches. A batch without such an order needs no statement.
-async fn write_launches<T: Both>(
-    transaction: &mut T,
-    plan: &LaunchPlan,
-    at: UnixMicros,
-) -> Result<(), LedgerError> {
-    let LaunchPlan { purchases, given_back, sold } = plan;
-    if !purchases.is_empty() {
-        let rows = purchases.iter().map(|(order, units)| PurchaseRow { order: order.as_uuid(), units });
-        transaction.insert_purchases(&Vec::from_iter(rows)).await?;
-    }
-    // Purchases come first, because this batch may cancel an order that it places.
-    let given_back: Vec<Uuid> = given_back.iter().map(OrderId::as_uuid).collect();
+    let given_back: Vec<Uuid> = plan.launches.given_back.iter().map(OrderId::as_uuid).collect();
     if !given_back.is_empty() {
         transaction.give_back(&given_back, at).await?;
     }
-    let moves: Vec<(i64, i64)> = sold.iter().map(|(launch, units)| (*launch, *units)).collect();
-    if !moves.is_empty() && transaction.move_launches(&moves).await? != moves.len() as u64 {
-        return Err(LedgerError::Conflict);
-    }
-    Ok(())
+    Ok(rows.outcomes.iter().map(|row| *row.key).zip(written.positions).collect())
 }
 
 /// Returns true if the outcomes are in the ledger at the positions that this try got.
@@ -388,15 +346,15 @@ async fn has_committed<D: Begins<Own: Both>>(
     database: &D,
     positions: &HashMap<KeyDigest, i64>,
 ) -> Result<bool, LedgerError> {
-    let keys: Vec<&[u8]> = positions.keys().map(|key| key.as_bytes().as_slice()).collect();
+    let keys = positions.keys().map(|key| key.as_bytes().as_slice()).collect();
     let mut transaction = database.batch().await?;
     let mut found = 0;
-    for row in transaction.settled(&keys).await? {
+    for row in transaction.facts(&FactKeys { keys, ..FactKeys::default() }).await?.settled {
         let (key, settled) = rows::settled(row)?;
         found += usize::from(positions.get(&key) == Some(&settled.position));
     }
     transaction.commit().await?;
-    Ok(found == keys.len())
+    Ok(found == positions.len())
 }
 
 impl RequestEnd {
@@ -471,14 +429,43 @@ fn placements(requests: &[Request]) -> impl Iterator<Item = (&Brand, &Placement)
     })
 }
 
-/// Returns the rows of the new outcomes, sorted by key. Two writers of the same keys then wait for
-/// each other in one order, without a deadlock.
+/// Returns the rows to write.
+fn new_rows<'a>(requests: &'a [Request], plan: &'a Plan) -> NewRows<'a> {
+    let mut rows = NewRows { outcomes: new_outcomes(requests, plan), ..NewRows::default() };
+    for (nth, outcome) in rows.outcomes.iter().enumerate() {
+        let request = &requests[outcome.request];
+        let (Decision::New { outcome: Outcome::Placed, sku_ids, .. }, Action::Place(placement)) =
+            (&plan.decisions[outcome.request], &request.action)
+        else {
+            continue;
+        };
+        let (order, terms) = (placement.order.as_uuid(), &placement.terms);
+        rows.orders.push(OrderRow { order, brand: request.brand.as_str(), outcome: nth, terms });
+        rows.lines.extend((0..).zip(terms.lines()).zip(sku_ids).map(|((line_no, line), sku_id)| LineRow {
+            order,
+            line_no,
+            sku_id: *sku_id,
+            quantity: line.quantity.get(),
+            unit_price: line.unit_price,
+        }));
+        rows.personal.push(PersonalRow { order, personal: &placement.personal });
+    }
+    let units = |(row, units): (&i64, &i64)| (*row, *units);
+    rows.stock = plan.sold.iter().map(units).collect();
+    rows.launches = plan.launches.sold.iter().map(units).collect();
+    let purchases = plan.launches.purchases.iter();
+    rows.purchases = purchases.map(|(order, units)| PurchaseRow { order: order.as_uuid(), units }).collect();
+    rows
+}
+
+/// Returns the rows of the new outcomes, sorted by key.
 fn new_outcomes<'a>(requests: &'a [Request], plan: &'a Plan) -> Vec<OutcomeRow<'a>> {
     let mut outcomes = Vec::with_capacity(requests.len());
-    for (request, decision) in requests.iter().zip(&plan.decisions) {
+    for (place, (request, decision)) in requests.iter().zip(&plan.decisions).enumerate() {
         let Decision::New { order, outcome, .. } = decision else { continue };
         outcomes.push(OutcomeRow {
-            key: request.key.as_bytes(),
+            request: place,
+            key: &request.key,
             brand: request.brand.as_str(),
             operation: match request.action {
                 Action::Place(_) => "place",
@@ -491,31 +478,4 @@ fn new_outcomes<'a>(requests: &'a [Request], plan: &'a Plan) -> Vec<OutcomeRow<'
     }
     outcomes.sort_unstable_by_key(|outcome| outcome.key);
     outcomes
-}
-
-/// Returns the rows of the placed orders.
-fn placed<'a>(
-    requests: &'a [Request],
-    plan: &'a Plan,
-    positions: &HashMap<KeyDigest, i64>,
-) -> PlacedRows<'a> {
-    let PlacedRows { mut orders, mut lines, mut personal } = PlacedRows::default();
-    for (request, decision) in requests.iter().zip(&plan.decisions) {
-        let Decision::New { outcome: Outcome::Placed, sku_ids, .. } = decision else { continue };
-        let (Action::Place(placement), Some(position)) = (&request.action, positions.get(&request.key))
-        else {
-            continue;
-        };
-        let (order, terms) = (placement.order.as_uuid(), &placement.terms);
-        orders.push(OrderRow { order, brand: request.brand.as_str(), position: *position, terms });
-        lines.extend((0..).zip(terms.lines()).zip(sku_ids).map(|((line_no, line), sku_id)| LineRow {
-            order,
-            line_no,
-            sku_id: *sku_id,
-            quantity: line.quantity.get(),
-            unit_price: line.unit_price,
-        }));
-        personal.push(PersonalRow { order, personal: &placement.personal });
-    }
-    PlacedRows { orders, lines, personal }
 }

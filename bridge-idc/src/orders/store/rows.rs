@@ -3,7 +3,7 @@
 //!
 //! A row that this build would not have written is [`LedgerError::Corrupt`]. No value is guessed.
 
-use bridge_protocol::domain::outcome::LaunchRefusal;
+use bridge_protocol::domain::outcome::{LaterCode, LaunchRefusal};
 use bridge_protocol::domain::{
     Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
 };
@@ -93,12 +93,24 @@ row! {
     }
 }
 
-/// Columns `key, position`.
-pub(super) type PositionRow = (Vec<u8>, i64);
+/// The rows from which a batch is decided.
+#[derive(Default)]
+pub(super) struct FactRows {
+    /// Brands, and offers of their SKUs.
+    pub(super) offers: Vec<OfferRow>,
+    /// Outcomes under the batch's keys.
+    pub(super) settled: Vec<SettledRow>,
+    /// Orders to cancel.
+    pub(super) standing: Vec<StandingRow>,
+    /// Units that customers have from launches.
+    pub(super) purchases: Vec<PurchasedRow>,
+}
 
 /// A row for `outcomes`.
 pub(super) struct OutcomeRow<'a> {
-    pub(super) key: &'a [u8],
+    /// Index of its request in the batch.
+    pub(super) request: usize,
+    pub(super) key: &'a KeyDigest,
     pub(super) brand: &'a str,
     pub(super) operation: &'static str,
     pub(super) order: Uuid,
@@ -127,7 +139,8 @@ pub(super) struct PurchaseRow<'a> {
 pub(super) struct OrderRow<'a> {
     pub(super) order: Uuid,
     pub(super) brand: &'a str,
-    pub(super) position: i64,
+    /// Index of its outcome among the new ones. The order gets the position of that outcome.
+    pub(super) outcome: usize,
     pub(super) terms: &'a OrderTerms,
 }
 
@@ -146,12 +159,46 @@ pub(super) struct PersonalRow<'a> {
     pub(super) personal: &'a PersonalAtRest,
 }
 
-/// All rows of the orders that a batch places.
+/// All rows that a batch writes, and the units that it moves.
 #[derive(Default)]
-pub(super) struct PlacedRows<'a> {
+pub(super) struct NewRows<'a> {
+    /// New outcomes, sorted by key. Two writers of the same keys then wait for each other in one
+    /// order, without a deadlock.
+    pub(super) outcomes: Vec<OutcomeRow<'a>>,
     pub(super) orders: Vec<OrderRow<'a>>,
     pub(super) lines: Vec<LineRow>,
     pub(super) personal: Vec<PersonalRow<'a>>,
+    /// Units newly sold by SKU row, or back if negative.
+    pub(super) stock: Vec<(i64, i64)>,
+    pub(super) purchases: Vec<PurchaseRow<'a>>,
+    /// Units newly sold by launch, or back if negative.
+    pub(super) launches: Vec<(i64, i64)>,
+}
+
+impl NewRows<'_> {
+    /// Returns true if the batch places and cancels nothing, so that it only has outcomes.
+    pub(super) fn are_outcomes_alone(&self) -> bool {
+        self.orders.is_empty() && self.stock.is_empty() && self.launches.is_empty()
+    }
+}
+
+/// The result of writing [`NewRows`].
+pub(super) struct WrittenRows {
+    /// Positions of the outcomes in their order. There are fewer than outcomes if a key was not
+    /// new.
+    pub(super) positions: Vec<i64>,
+    /// Number of stock rows that had the units.
+    pub(super) stock: usize,
+    /// Number of launches that had the units.
+    pub(super) launches: usize,
+}
+
+impl WrittenRows {
+    /// Returns true if all of these rows were written.
+    pub(super) fn are_all(&self, rows: &NewRows<'_>) -> bool {
+        (self.positions.len(), self.stock, self.launches)
+            == (rows.outcomes.len(), rows.stock.len(), rows.launches.len())
+    }
 }
 
 /// Converts a row to a brand and its currency.
@@ -202,30 +249,38 @@ pub(super) fn customer_tag(bytes: &[u8]) -> Result<CustomerTag, LedgerError> {
 }
 
 pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerError> {
-    let SettledRow { key, order, fingerprint, outcome: code, sku, price, currency, .. } = row;
-    let SettledRow { position, committed_at, opens_at, customer_limit, bought, .. } = row;
     let read = || {
-        let launch = match (opens_at, customer_limit.zip(bought)) {
-            (Some(at), None) => Some(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(at) }),
-            (None, Some((limit, bought))) => Some(LaunchRefusal::LimitReached { limit, bought }),
-            (None, None) => None,
-            (Some(_), Some(_)) => return None,
-        };
-        let sku = sku.as_deref().map(Sku::new);
-        let price = price.zip(currency).map(|(price, code)| Money::new(price, Currency::new(&code).ok()?));
-        if matches!(sku, Some(None)) || matches!(price, Some(None)) {
-            return None;
-        }
         let settled = Settled {
-            order: OrderId::from_uuid(order).ok()?,
-            fingerprint: fingerprint.try_into().ok()?,
-            outcome: Outcome::from_parts(&code, sku.flatten(), price.flatten(), launch)?,
-            position,
-            committed_at: UnixMicros::new(committed_at),
+            order: OrderId::from_uuid(row.order).ok()?,
+            fingerprint: row.fingerprint.as_slice().try_into().ok()?,
+            outcome: outcome(&row)?,
+            position: row.position,
+            committed_at: UnixMicros::new(row.committed_at),
         };
-        Some((KeyDigest::from_bytes(&key)?, settled))
+        Some((KeyDigest::from_bytes(&row.key)?, settled))
     };
     read().ok_or(LedgerError::Corrupt { table: "outcomes", what: "an outcome with contradictory columns" })
+}
+
+/// Returns the outcome in a row. `None` if its columns contradict each other.
+fn outcome(row: &SettledRow) -> Option<Outcome> {
+    let sku = row.sku.as_deref().map(Sku::new);
+    if let Some(code) = LaterCode::new(&row.outcome) {
+        // A later release says what its columns mean.
+        return Some(Outcome::Later { code, sku: sku.flatten() });
+    }
+    let launch = match (row.opens_at, row.customer_limit.zip(row.bought)) {
+        (Some(at), None) => Some(LaunchRefusal::NotOpen { opens_at: UnixMicros::new(at) }),
+        (None, Some((limit, bought))) => Some(LaunchRefusal::LimitReached { limit, bought }),
+        (None, None) => None,
+        (Some(_), Some(_)) => return None,
+    };
+    let price = row.price.zip(row.currency.as_deref());
+    let price = price.map(|(price, code)| Money::new(price, Currency::new(code).ok()?));
+    if matches!(sku, Some(None)) || matches!(price, Some(None)) {
+        return None;
+    }
+    Outcome::from_parts(&row.outcome, sku.flatten(), price.flatten(), launch)
 }
 
 pub(super) fn standing(row: StandingRow) -> Result<(OrderId, Brand, Standing), LedgerError> {

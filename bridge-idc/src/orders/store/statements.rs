@@ -6,10 +6,7 @@
 use bridge_protocol::domain::UnixMicros;
 use uuid::Uuid;
 
-use super::rows::{
-    LockedRow, OfferRow, OutcomeRow, PlacedRows, PositionRow, PurchaseRow, PurchasedRow, SettledRow,
-    StandingRow, UnitsRow,
-};
+use super::rows::{FactRows, LockedRow, NewRows, UnitsRow, WrittenRows};
 use crate::database::{Transaction, handed_over};
 use crate::orders::planner::{Awaited, CustomerTag};
 
@@ -20,6 +17,25 @@ pub(super) enum Locking {
     Skips,
     /// Wait for the row, at most for the connection's lock time-out.
     Waits,
+}
+
+/// Names of the rows from which a batch is decided.
+#[derive(Debug, Default)]
+pub(super) struct FactKeys<'a> {
+    /// Brands of the batch.
+    pub(super) brands: Vec<&'a str>,
+    /// SKUs that are ordered, as pairs of brand and SKU.
+    pub(super) named: Vec<(&'a str, &'a str)>,
+    /// Rows of SKUs to which cancellations return units.
+    pub(super) sku_ids: Vec<i64>,
+    /// Idempotency keys.
+    pub(super) keys: Vec<&'a [u8]>,
+    /// Orders to cancel.
+    pub(super) cancels: Vec<Uuid>,
+    /// Customers who order, as pairs of brand and customer. Empty if no launch is locked.
+    pub(super) customers: Vec<(&'a str, CustomerTag)>,
+    /// The locked launches. A database with one writer at a time does not use them.
+    pub(super) launches: Vec<i64>,
 }
 
 /// The statements of one transaction.
@@ -46,56 +62,21 @@ pub(super) trait Statements {
     /// [`Self::lock_stock`] does.
     async fn lock_orders(&mut self, orders: &[Uuid], locking: Locking) -> sqlx::Result<Option<Vec<Uuid>>>;
 
-    /// Returns the currency of each brand, and the offers of the SKUs and rows with their launches.
-    /// It must run after the locks.
-    async fn offers(
-        &mut self,
-        brands: &[&str],
-        named: &[(&str, &str)],
-        sku_ids: &[i64],
-    ) -> sqlx::Result<Vec<OfferRow>>;
+    /// Returns the rows from which the batch is decided: the currencies of brands, the offers of
+    /// SKUs with their launches, the outcomes under the keys, the states of the orders to cancel,
+    /// and the units of orders that stand which the customers have from the launches. It must run
+    /// after the locks. PostgreSQL does it in one statement, to save round trips.
+    async fn facts(&mut self, keys: &FactKeys<'_>) -> sqlx::Result<FactRows>;
 
-    /// Returns the units of orders that stand which these customers have from these launches, as
-    /// pairs. It must run after the launches' locks.
-    async fn purchases(&mut self, of: &[(i64, CustomerTag)]) -> sqlx::Result<Vec<PurchasedRow>>;
-
-    async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>>;
-
-    async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>>;
-
-    /// Inserts outcomes. Returns the positions of those whose key was new.
-    async fn insert_outcomes(
-        &mut self,
-        rows: &[OutcomeRow<'_>],
-        at: UnixMicros,
-    ) -> sqlx::Result<Vec<PositionRow>>;
-
-    /// Writes placed orders with all their rows, and moves stock as [`Self::move_stock`] does, with
-    /// the same result. No part reads what another part writes, so PostgreSQL does all of it in one
-    /// statement, to save round trips.
-    async fn write_placed(
-        &mut self,
-        placed: &PlacedRows<'_>,
-        moves: &[(i64, i64)],
-        at: UnixMicros,
-    ) -> sqlx::Result<u64>;
+    /// Writes the new rows of a batch, moves stock, and moves units of launches. If a key is not
+    /// new, the caller rolls back. PostgreSQL does it in one statement, to save round trips.
+    async fn write(&mut self, rows: &NewRows<'_>, at: UnixMicros) -> sqlx::Result<WrittenRows>;
 
     /// Cancels orders. Returns the number of orders that were placed and are cancelled now.
     async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64>;
 
-    /// Moves stock, given as pairs of SKU row and units newly sold. Returns the number of rows that
-    /// had the units.
-    async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64>;
-
-    /// Inserts units that placed orders have from launches.
-    async fn insert_purchases(&mut self, rows: &[PurchaseRow<'_>]) -> sqlx::Result<()>;
-
     /// Marks the units of cancelled orders as given back to their launches.
     async fn give_back(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<()>;
-
-    /// Moves units of launches, given as pairs of launch and units newly sold. Returns the number
-    /// of launches that had the units.
-    async fn move_launches(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64>;
 }
 
 impl Statements for Transaction {
@@ -104,16 +85,9 @@ impl Statements for Transaction {
         fn wait_for(awaited: &Awaited) -> ();
         fn lock_stock(named: &[(&str, &str)], sku_ids: &[i64], launches: &[i64], locking: Locking) -> Option<Vec<LockedRow>>;
         fn lock_orders(orders: &[Uuid], locking: Locking) -> Option<Vec<Uuid>>;
-        fn offers(brands: &[&str], named: &[(&str, &str)], sku_ids: &[i64]) -> Vec<OfferRow>;
-        fn purchases(of: &[(i64, CustomerTag)]) -> Vec<PurchasedRow>;
-        fn settled(keys: &[&[u8]]) -> Vec<SettledRow>;
-        fn standing(orders: &[Uuid]) -> Vec<StandingRow>;
-        fn insert_outcomes(rows: &[OutcomeRow<'_>], at: UnixMicros) -> Vec<PositionRow>;
-        fn write_placed(placed: &PlacedRows<'_>, moves: &[(i64, i64)], at: UnixMicros) -> u64;
+        fn facts(keys: &FactKeys<'_>) -> FactRows;
+        fn write(rows: &NewRows<'_>, at: UnixMicros) -> WrittenRows;
         fn cancel_orders(orders: &[Uuid], at: UnixMicros) -> u64;
-        fn move_stock(moves: &[(i64, i64)]) -> u64;
-        fn insert_purchases(rows: &[PurchaseRow<'_>]) -> ();
         fn give_back(orders: &[Uuid], at: UnixMicros) -> ();
-        fn move_launches(moves: &[(i64, i64)]) -> u64;
     }
 }

@@ -492,8 +492,10 @@ pub(crate) fn outcome(payment: &Payment, refund: Option<&Refund>) -> &'static st
 
 /// Refunds the rest of the payments of cancelled orders, in the transaction that cancels them.
 pub(crate) async fn refund_cancelled(tx: &mut impl Statements, orders: &[Uuid]) -> Result<(), LedgerError> {
-    for order in orders {
-        let Some(id) = tx.charged_of(*order).await? else { continue };
+    if orders.is_empty() {
+        return Ok(());
+    }
+    for id in tx.charged_of(orders).await? {
         let corrupt = |_| LedgerError::Corrupt { table: "payments", what: "an id that is not a UUIDv7" };
         let mut payment = found(tx, PaymentId::from_uuid(id).map_err(corrupt)?).await?;
         let now = clock(tx).await?;

@@ -122,8 +122,8 @@ pub trait Statements {
     /// Returns the key of the request for a payment or for one of its refunds.
     async fn key_of(&mut self, payment: Uuid, refund: Option<Uuid>) -> Result<Option<Vec<u8>>>;
 
-    /// Returns the payment that paid for an order.
-    async fn charged_of(&mut self, order: Uuid) -> Result<Option<Uuid>>;
+    /// Returns the payments that paid for these orders. An order has at most one.
+    async fn charged_of(&mut self, orders: &[Uuid]) -> Result<Vec<Uuid>>;
 
     async fn set_payment(&mut self, end: PaymentEnd<'_>) -> Result<()>;
 
@@ -281,9 +281,11 @@ impl Statements for Transaction {
             sqlx::query_scalar(common!("key_of")).bind(payment).bind(refund).fetch_optional(connection).await)
     }
 
-    async fn charged_of(&mut self, order: Uuid) -> Result<Option<Uuid>> {
-        on_connection!(self, connection =>
-            sqlx::query_scalar(common!("charged_of")).bind(order).fetch_optional(connection).await)
+    async fn charged_of(&mut self, orders: &[Uuid]) -> Result<Vec<Uuid>> {
+        let orders = orders.iter().map(|order| order.simple().to_string());
+        let (orders, sql) =
+            (serde_json::Value::from_iter(orders).to_string(), self.text(&each!("charged_of")));
+        on_connection!(self, connection => sqlx::query_scalar(sql).bind(orders).fetch_all(connection).await)
     }
 
     async fn set_payment(&mut self, end: PaymentEnd<'_>) -> Result<()> {

@@ -1,5 +1,8 @@
 //! Outcomes of a request in the ledger. An outcome is committed under its idempotency key and never
 //! changes.
+//!
+//! A later release may add outcomes, but only refusals: an agent that does not know the code of an
+//! outcome reads it as a refusal.
 
 use super::{Money, Sku, UnixMicros};
 
@@ -39,6 +42,33 @@ pub enum Outcome {
     Cancelled,
     /// The order was never placed, so there is nothing to cancel.
     NotCancellable,
+    /// A refusal of a later release, for a reason that this release does not know. Nothing was
+    /// allocated or changed.
+    Later {
+        /// Code of the refusal.
+        code: LaterCode,
+        /// SKU that the refusal is about, if there is one.
+        sku: Option<Sku>,
+    },
+}
+
+/// Code of an outcome that this release does not know: 1 to 64 of a-z, 0-9 and hyphen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaterCode(Box<str>);
+
+impl LaterCode {
+    /// Checks a text. Returns `None` if it is no code, or the code of an outcome that this release
+    /// knows.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_code = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let is_later = is_code && (1..=64).contains(&text.len()) && !Outcome::CODES.contains(&text);
+        is_later.then(|| Self(text.into()))
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Reason of a launch to refuse an order.
@@ -59,7 +89,7 @@ pub enum LaunchRefusal {
 }
 
 impl Outcome {
-    /// Every code that [`Outcome::code`] returns.
+    /// Every code of an outcome that this release knows.
     pub const CODES: [&str; 9] = [
         "placed",
         "sold-out",
@@ -73,7 +103,7 @@ impl Outcome {
     ];
 
     /// Returns the stable code that is used in tables, on the wire and in metrics.
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::Placed => "placed",
             Self::SoldOut { .. } => "sold-out",
@@ -84,6 +114,7 @@ impl Outcome {
             Self::WrongCurrency => "wrong-currency",
             Self::Cancelled => "cancelled",
             Self::NotCancellable => "not-cancellable",
+            Self::Later { code, .. } => code.as_str(),
         }
     }
 
@@ -94,6 +125,7 @@ impl Outcome {
             | Self::PriceChanged { sku, .. }
             | Self::RefusedByLaunch { sku, .. }
             | Self::UnknownSku { sku } => Some(sku),
+            Self::Later { sku, .. } => sku.as_ref(),
             _ => None,
         }
     }
@@ -116,18 +148,21 @@ impl Outcome {
 
     /// Returns the code by which agents of releases before launches know the outcome. To them, a
     /// launch that refuses an order has no unit for it.
-    pub fn code_before_launches(&self) -> &'static str {
+    pub fn code_before_launches(&self) -> &str {
         code_before_launches(self.code()).unwrap_or(self.code())
     }
 
     /// Reads an outcome from its code, SKU, price and reason of a launch. Returns `None` if they do
-    /// not fit together.
+    /// not fit together. An unknown code is a refusal of a later release, whatever else it has.
     pub fn from_parts(
         code: &str,
         sku: Option<Sku>,
         price: Option<Money>,
         launch: Option<LaunchRefusal>,
     ) -> Option<Self> {
+        if let Some(code) = LaterCode::new(code) {
+            return Some(Self::Later { code, sku });
+        }
         if let Some(reason) = launch {
             let outcome = Self::RefusedByLaunch { sku: sku?, reason };
             return Some(outcome).filter(|outcome| price.is_none() && outcome.code() == code);
@@ -149,4 +184,49 @@ impl Outcome {
 /// if the code is not of one.
 pub fn code_before_launches(code: &str) -> Option<&'static str> {
     matches!(code, "launch-not-open" | "limit-reached").then_some("sold-out")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dice::Dice;
+    use crate::domain::Currency;
+
+    #[test]
+    fn any_code_of_a_later_release_is_a_refusal_with_that_code() {
+        const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-";
+        let price = Money::new(5, Currency::new("KRW").unwrap());
+        let opens = LaunchRefusal::NotOpen { opens_at: UnixMicros::new(7) };
+        for seed in 0..2_000 {
+            let mut dice = Dice(seed);
+            let code: String =
+                (0..=dice.below(63)).map(|_| char::from(LETTERS[dice.usize_below(LETTERS.len())])).collect();
+            if Outcome::CODES.contains(&code.as_str()) {
+                continue;
+            }
+            let sku = Sku::new("S").filter(|_| dice.below(2) == 0);
+            let price = price.filter(|_| dice.below(2) == 0);
+            let launch = Some(opens).filter(|_| dice.below(2) == 0);
+            let outcome = Outcome::from_parts(&code, sku.clone(), price, launch);
+            let Some(outcome @ Outcome::Later { .. }) = outcome else { panic!("seed {seed}: {code}") };
+            assert_eq!((outcome.code(), outcome.sku()), (code.as_str(), sku.as_ref()), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_known_code_is_never_of_a_later_release() {
+        let (sku, price) = (Sku::new("S").unwrap(), Money::new(5, Currency::new("KRW").unwrap()).unwrap());
+        for code in Outcome::CODES {
+            assert_eq!(LaterCode::new(code), None);
+            let contradictory = Outcome::from_parts(code, None, Some(price), None);
+            assert_eq!(contradictory, None, "{code}");
+            let known = [None, Some(sku.clone())].into_iter().flat_map(|sku| {
+                [None, Some(price)].map(|price| Outcome::from_parts(code, sku.clone(), price, None))
+            });
+            assert!(known.flatten().all(|outcome| !matches!(outcome, Outcome::Later { .. })), "{code}");
+        }
+        for text in ["", "Sold-Out", "sold out", "sold_out", "a\u{e9}", &"a".repeat(65)] {
+            assert_eq!(LaterCode::new(text), None, "{text:?}");
+        }
+    }
 }

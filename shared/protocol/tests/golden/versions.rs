@@ -4,6 +4,8 @@
 //! because no version of this code can write them.
 
 use bridge_protocol::domain::catalogue::EntityKind;
+use bridge_protocol::domain::{Outcome, Sku};
+use bridge_protocol::note::NoteSigner;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver};
 use bridge_protocol::wire::catalogue::StockRow;
@@ -11,6 +13,8 @@ use bridge_protocol::wire::control::{Control, Hello, Obstacle, Readiness, messag
 use bridge_protocol::wire::feed::{ToPublisher, ToSubscriber, to_subscriber};
 use bridge_protocol::wire::order::{Refusal, ToCloud, ToIdc, to_cloud, to_idc};
 use bridge_protocol::wire::version::Versions;
+use bridge_protocol::{merkle, receipt, wire};
+use bytes::Bytes;
 use prost::Message;
 
 use crate::schema::Schema;
@@ -124,6 +128,22 @@ fn a_newer_refusal_is_one_without_a_known_reason() {
     };
     assert_eq!(refused.refusal, 99);
     assert_eq!(refused.refusal(), Refusal::Unspecified);
+}
+
+#[test]
+fn a_newer_outcome_in_a_receipt_is_a_refusal_with_its_code() {
+    let facts = Bytes::from(corpus::read("newer/receipt-facts"));
+    let signer = NoteSigner::new("idc", &[1; 32]).unwrap();
+    // A batch of one: its root is the hash of its leaf.
+    let root = merkle::leaf_hash(&facts);
+    let message = [b"bridge receipts v1\n".as_slice(), &1_u64.to_be_bytes(), &root].concat();
+    let signature = Bytes::copy_from_slice(&signer.sign(&message));
+    let receipt = wire::order::Receipt { facts, index: 0, size: 1, path: Bytes::new(), signature };
+    let verified = receipt::verify(&receipt, &[signer.verifier().clone()]).unwrap();
+    let outcome = &verified.receipt().outcome;
+    assert!(matches!(outcome, Outcome::Later { .. }), "{outcome:?}");
+    assert_eq!((outcome.code(), outcome.sku().map(Sku::as_str)), ("held-for-review", Some("DV1748-601")));
+    assert_eq!((verified.receipt().position, verified.receipt().committed_at.get()), (42, values::NOW));
 }
 
 #[test]

@@ -82,11 +82,14 @@ fn facts(launch: SkuLaunch, available: i64) -> Facts {
 }
 
 fn codes(plan: &Plan) -> Vec<&str> {
-    let code = |decision: &Decision| match decision {
+    plan.decisions.iter().map(code).collect()
+}
+
+fn code(decision: &Decision) -> &str {
+    match decision {
         Decision::New { outcome, .. } => outcome.code(),
         other => panic!("{other:?}"),
-    };
-    plan.decisions.iter().map(code).collect()
+    }
 }
 
 fn limit_reached(n: u8, limit: i64, bought: i64) -> Outcome {
@@ -154,6 +157,47 @@ fn a_skus_own_limit_and_the_units_in_all_hold_as_well() {
     assert_eq!(codes(&decided), ["limit-reached", "placed", "placed", "sold-out", "cancelled", "placed"]);
     assert_eq!(outcome_of(&decided, 0), limit_reached(0, 1, 0));
     assert_eq!(decided.launches.sold, BTreeMap::from([(LAUNCH, 3)]));
+}
+
+#[test]
+fn a_refusal_names_the_limit_that_leaves_the_fewest_units() {
+    let launch = SkuLaunch { sku_limit: Some(3), customer_limit: 4, ..open_launch() };
+    let bought = |of_sku, of_other| {
+        let units = HashMap::from([(0, of_sku), (1, of_other)]);
+        let purchases = HashMap::from([((LAUNCH, customer(1)), units)]);
+        Facts { purchases, ..facts(launch, 10) }
+    };
+    let refusal = |facts: Facts, lines: &[(u8, i64)]| outcome_of(&plan(&[place(1, 1, lines)], facts), 0);
+    assert_eq!(refusal(bought(0, 3), &[(0, 4)]), limit_reached(0, 4, 3), "both refuse, one unit is left");
+    assert_eq!(refusal(bought(2, 0), &[(0, 2)]), limit_reached(0, 3, 2), "the SKU's limit alone refuses");
+    assert_eq!(refusal(bought(0, 2), &[(0, 3)]), limit_reached(0, 4, 2), "the launch's limit alone refuses");
+    let both = refusal(bought(0, 0), &[(1, 3), (0, 2)]);
+    assert_eq!(both, limit_reached(0, 3, 0), "the SKU's limit leaves fewer, though it does not refuse");
+    assert_eq!(refusal(bought(0, 1), &[(0, 4)]), limit_reached(0, 3, 0), "both leave three");
+    assert_eq!(refusal(bought(5, 0), &[(0, 1)]), limit_reached(0, 3, 5), "a limit that was lowered");
+}
+
+/// An order of as many units of the SKU as a refusal leaves is placed, and one more is not.
+#[test]
+fn the_units_that_a_refusal_leaves_can_be_bought() {
+    for n in 0..4_i64.pow(5) {
+        let digit = |place| n / 4_i64.pow(place) % 4;
+        let launch =
+            SkuLaunch { sku_limit: Some(1 + digit(0)), customer_limit: 1 + digit(1), ..open_launch() };
+        let units = HashMap::from([(0, digit(2)), (1, digit(3))]);
+        let purchases = HashMap::from([((LAUNCH, customer(1)), units)]);
+        let facts = Facts { purchases, ..facts(launch, 10) };
+        let wanted = |units| outcome_of(&plan(&[place(1, 1, &[(0, units)])], facts.clone()), 0);
+        let Outcome::RefusedByLaunch { reason: LaunchRefusal::LimitReached { limit, bought }, .. } =
+            wanted(1 + digit(4))
+        else {
+            continue;
+        };
+        let left = (limit - bought).max(0);
+        assert!(left < 1 + digit(4), "case {n}: {left} left");
+        assert!(left == 0 || wanted(left) == Outcome::Placed, "case {n}: {left} left");
+        assert_ne!(wanted(left + 1), Outcome::Placed, "case {n}: {left} left");
+    }
 }
 
 #[test]

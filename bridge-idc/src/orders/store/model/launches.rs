@@ -38,10 +38,16 @@ impl Tables {
         }
     }
 
-    pub(super) fn purchases_of(&self, of: &[(i64, CustomerTag)]) -> Vec<PurchasedRow> {
+    /// Returns the units that these customers have from these launches. The brands are not
+    /// compared, because no customer of one brand has units from a launch of another one.
+    pub(super) fn purchases_of(
+        &self,
+        launches: &[i64],
+        customers: &[(&str, CustomerTag)],
+    ) -> Vec<PurchasedRow> {
         let is_of = |purchase: &Purchase| {
-            let customer = (purchase.launch_id, CustomerTag::from_bytes(purchase.customer));
-            !purchase.given_back && of.contains(&customer)
+            let by = |(_, customer): &(&str, CustomerTag)| *customer.as_bytes() == purchase.customer;
+            !purchase.given_back && launches.contains(&purchase.launch_id) && customers.iter().any(by)
         };
         let found = self.committed.purchases.iter().filter(|(_, purchase)| is_of(purchase));
         let row = |((_, sku_id), purchase): (&(Uuid, i64), &Purchase)| PurchasedRow {
@@ -76,14 +82,14 @@ impl Tables {
     }
 
     /// Moves units of launches. Returns the number of launches that had the units.
-    pub(super) fn move_launches(&mut self, id: TransactionId, moves: &[(i64, i64)]) -> u64 {
+    pub(super) fn move_launches(&mut self, id: TransactionId, moves: &[(i64, i64)]) -> usize {
         let moved = moves.iter().filter_map(|(launch_id, units)| {
             let sold = self.committed.launched.get(launch_id).copied().unwrap_or(0) + units;
             let most = self.launches.get(launch_id)?.units.filter(|_| *units > 0);
             most.is_none_or(|most| sold <= most).then_some((*launch_id, sold))
         });
         let moved = Vec::from_iter(moved);
-        let count = moved.len() as u64;
+        let count = moved.len();
         self.write(id, |written| written.launched.extend(moved));
         count
     }

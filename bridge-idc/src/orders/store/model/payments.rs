@@ -266,12 +266,12 @@ impl Statements for ModelTransaction {
         self.at_once(|tables, id| tables.key_of(id, payment, refund)).await
     }
 
-    async fn charged_of(&mut self, order: Uuid) -> Result<Option<Uuid>> {
+    async fn charged_of(&mut self, orders: &[Uuid]) -> Result<Vec<Uuid>> {
         self.at_once(|tables, id| {
             let charged = |row: &PaymentColumns| {
-                row.order == order && matches!(row.state.as_str(), "paid" | "partially_refunded")
+                orders.contains(&row.order) && matches!(row.state.as_str(), "paid" | "partially_refunded")
             };
-            tables.payments(id, charged).first().map(|row| row.payment)
+            tables.payments(id, charged).iter().map(|row| row.payment).collect()
         })
         .await
     }

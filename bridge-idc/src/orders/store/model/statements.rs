@@ -15,13 +15,13 @@ use super::rows::Stock;
 use super::tables::{Lock, Orphan, Patience, Step, Tables, TransactionId};
 use super::{CommitFate, LineColumns, ModelDatabase, OrderColumns, OutcomeColumns};
 use crate::database::{Begins, Ends};
-use crate::orders::planner::{Awaited, CustomerTag};
+use crate::orders::planner::Awaited;
 use crate::orders::store::LedgerError;
 use crate::orders::store::rows::{
-    LineRow, LockedRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PositionRow, PurchaseRow,
-    PurchasedRow, SettledRow, StandingRow, UnitsRow,
+    FactRows, LineRow, LockedRow, NewRows, OfferRow, OrderRow, OutcomeRow, PersonalRow, SettledRow,
+    StandingRow, UnitsRow, WrittenRows,
 };
-use crate::orders::store::statements::{Locking, Statements};
+use crate::orders::store::statements::{FactKeys, Locking, Statements};
 
 /// A transaction on the model.
 #[derive(Debug)]
@@ -108,11 +108,12 @@ impl ModelTransaction {
         .await
     }
 
-    async fn insert_orders(&mut self, rows: &[OrderRow<'_>]) -> sqlx::Result<()> {
+    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], positions: &[i64]) -> sqlx::Result<()> {
+        let columns = |row: &OrderRow<'_>| Rc::new(order_columns(row, positions[row.outcome]));
         self.at_once(|tables, id| {
             tables.write(id, |written| {
                 written.states.extend(rows.iter().map(|row| (row.order, "placed")));
-                written.orders.extend(rows.iter().map(|row| (row.order, Rc::new(order_columns(row)))));
+                written.orders.extend(rows.iter().map(|row| (row.order, columns(row))));
             });
         })
         .await
@@ -135,6 +136,96 @@ impl ModelTransaction {
         self.at_once(|tables, id| {
             let row = |row: &PersonalRow<'_>| (row.order, Rc::new(row.personal.clone()));
             tables.write(id, |written| written.personal.extend(rows.iter().map(row)));
+        })
+        .await
+    }
+
+    /// Inserts outcomes. Returns the positions of those whose key was new.
+    async fn insert_outcomes(&mut self, rows: &[OutcomeRow<'_>], at: UnixMicros) -> sqlx::Result<Vec<i64>> {
+        let key = |row: &OutcomeRow<'_>| row.key.as_bytes().to_vec();
+        self.statement(|tables, id| {
+            // A unique index makes a second writer of a value wait for the end of the first one.
+            let places = rows.iter().filter(|row| row.operation == "place");
+            let keys = rows.iter().map(|row| Lock::Key(key(row)));
+            if tables.lock(
+                id,
+                keys.chain(places.clone().map(|row| Lock::Placed(row.order))),
+                Patience::Lock,
+            )? == Step::Waits
+            {
+                return Ok(Step::Waits);
+            }
+            let mut new = Vec::new();
+            for row in rows {
+                if tables.outcome(id, row.key.as_bytes()).is_some() {
+                    continue;
+                }
+                let places = row.operation == "place";
+                if places && tables.placing(id, &row.order).is_some() {
+                    return Err(Refusal::Duplicate);
+                }
+                let price = row.outcome.price();
+                let (opens_at, customer_limit, bought) = row.launch_columns();
+                let outcome = OutcomeColumns {
+                    key: key(row),
+                    brand: row.brand.to_owned(),
+                    operation: row.operation,
+                    order: row.order,
+                    fingerprint: row.fingerprint.to_vec(),
+                    outcome: row.outcome.code().to_owned(),
+                    sku: row.outcome.sku().map(|sku| sku.as_str().to_owned()),
+                    price: price.map(|price| price.amount()),
+                    currency: price.map(|price| price.currency().to_string()),
+                    position: tables.next_position(),
+                    committed_at: at.get(),
+                    opens_at,
+                    customer_limit,
+                    bought,
+                };
+                new.push(outcome.position);
+                tables.write(id, |written| {
+                    if places {
+                        written.placed.insert(row.order, key(row));
+                    }
+                    written.outcomes.insert(key(row), outcome.into());
+                });
+            }
+            Ok(Step::Done(new))
+        })
+        .await
+    }
+
+    async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<usize> {
+        let read = std::mem::take(&mut self.read);
+        self.statement(|tables, id| {
+            if tables.lock(id, moves.iter().map(|(sku_id, _)| Lock::Stock(*sku_id)), Patience::Lock)?
+                == Step::Waits
+            {
+                return Ok(Step::Waits);
+            }
+            let moved = moves.iter().filter_map(|(sku_id, units)| {
+                let now = tables.stock(id, *sku_id)?;
+                let written_over = read.get(sku_id).copied().filter(|_| tables.overwrites);
+                let Stock { initial, available, sold } = written_over.unwrap_or(now);
+                let moved = Stock { initial, available: available - units, sold: sold + units };
+                (moved.available >= 0).then_some((*sku_id, moved))
+            });
+            let moved = Vec::from_iter(moved);
+            let count = moved.len();
+            tables.write(id, |written| written.stock.extend(moved));
+            Ok(Step::Done(count))
+        })
+        .await
+    }
+
+    async fn move_launches(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<usize> {
+        self.statement(|tables, id| {
+            if tables.lock(id, moves.iter().map(|(launch, _)| Lock::Launch(*launch)), Patience::Lock)?
+                == Step::Waits
+            {
+                return Ok(Step::Waits);
+            }
+            Ok(Step::Done(tables.move_launches(id, moves)))
         })
         .await
     }
@@ -214,153 +305,38 @@ impl Statements for ModelTransaction {
         self.lock(&placed, |order| Lock::Order(*order), patience(locking)).await.map(Some)
     }
 
-    async fn offers(
-        &mut self,
-        brands: &[&str],
-        named: &[(&str, &str)],
-        sku_ids: &[i64],
-    ) -> sqlx::Result<Vec<OfferRow>> {
+    async fn facts(&mut self, keys: &FactKeys<'_>) -> sqlx::Result<FactRows> {
         let mut read = std::mem::take(&mut self.read);
-        let offers = self.at_once(|tables, id| {
-            let wanted = wanted(tables, named, sku_ids);
-            let brand = |brand: &&str| {
-                let currency = tables.brands.get(*brand)?.clone();
-                let brand = (*brand).to_owned();
-                Some(OfferRow { brand, currency, ..OfferRow::default() })
+        let facts = self.at_once(|tables, id| {
+            let settled = keys.keys.iter().filter_map(|key| settled(tables, id, key)).collect();
+            let standing = keys.cancels.iter().filter_map(|order| standing(tables, id, order)).collect();
+            let purchases = match tables.forgets_purchases {
+                true => Vec::new(),
+                false => tables.purchases_of(&keys.launches, &keys.customers),
             };
-            let offer = |((brand, sku), sku_id): (&(String, String), &i64)| {
-                wanted.binary_search(sku_id).ok()?;
-                let (currency, stock) = (tables.brands.get(brand)?.clone(), tables.stock(id, *sku_id)?);
-                read.insert(*sku_id, stock);
-                Some(tables.launch_columns(OfferRow {
-                    brand: brand.clone(),
-                    currency,
-                    sku_id: Some(*sku_id),
-                    sku: Some(sku.clone()),
-                    price: tables.price(id, *sku_id),
-                    available: Some(stock.available),
-                    ..OfferRow::default()
-                }))
-            };
-            let brands = brands.iter().filter_map(brand);
-            brands.chain(tables.skus.iter().filter_map(offer)).collect()
+            let offers = offers(tables, id, keys, &mut read);
+            FactRows { offers, settled, standing, purchases }
         });
-        let offers = offers.await;
+        let facts = facts.await;
         self.read = read;
-        offers
+        facts
     }
 
-    async fn purchases(&mut self, of: &[(i64, CustomerTag)]) -> sqlx::Result<Vec<PurchasedRow>> {
-        let purchases = |tables: &mut Tables, _| match tables.forgets_purchases {
-            true => Vec::new(),
-            false => tables.purchases_of(of),
-        };
-        self.at_once(purchases).await
-    }
-
-    async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>> {
-        self.at_once(|tables, id| {
-            let row = |key: &&[u8]| {
-                let found = tables.outcome(id, key)?;
-                Some(SettledRow {
-                    key: key.to_vec(),
-                    order: found.order,
-                    fingerprint: found.fingerprint.clone(),
-                    outcome: found.outcome.clone(),
-                    sku: found.sku.clone(),
-                    price: found.price,
-                    currency: found.currency.clone(),
-                    position: found.position,
-                    committed_at: found.committed_at,
-                    opens_at: found.opens_at,
-                    customer_limit: found.customer_limit,
-                    bought: found.bought,
-                })
-            };
-            keys.iter().filter_map(row).collect()
-        })
-        .await
-    }
-
-    async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>> {
-        self.at_once(|tables, id| {
-            let row = |order: &Uuid| {
-                let brand = tables.placing(id, order)?.brand.clone();
-                let state = tables.state(id, order).unwrap_or("rejected").to_owned();
-                Some(StandingRow { order: *order, brand, state })
-            };
-            orders.iter().filter_map(row).collect()
-        })
-        .await
-    }
-
-    async fn insert_outcomes(
-        &mut self,
-        rows: &[OutcomeRow<'_>],
-        at: UnixMicros,
-    ) -> sqlx::Result<Vec<PositionRow>> {
-        self.statement(|tables, id| {
-            // A unique index makes a second writer of a value wait for the end of the first one.
-            let places = rows.iter().filter(|row| row.operation == "place");
-            let keys = rows.iter().map(|row| Lock::Key(row.key.to_vec()));
-            if tables.lock(
-                id,
-                keys.chain(places.clone().map(|row| Lock::Placed(row.order))),
-                Patience::Lock,
-            )? == Step::Waits
-            {
-                return Ok(Step::Waits);
-            }
-            let mut new = Vec::new();
-            for row in rows {
-                if tables.outcome(id, row.key).is_some() {
-                    continue;
-                }
-                let places = row.operation == "place";
-                if places && tables.placing(id, &row.order).is_some() {
-                    return Err(Refusal::Duplicate);
-                }
-                let price = row.outcome.price();
-                let (opens_at, customer_limit, bought) = row.launch_columns();
-                let outcome = OutcomeColumns {
-                    key: row.key.to_vec(),
-                    brand: row.brand.to_owned(),
-                    operation: row.operation,
-                    order: row.order,
-                    fingerprint: row.fingerprint.to_vec(),
-                    outcome: row.outcome.code().to_owned(),
-                    sku: row.outcome.sku().map(|sku| sku.as_str().to_owned()),
-                    price: price.map(|price| price.amount()),
-                    currency: price.map(|price| price.currency().to_string()),
-                    position: tables.next_position(),
-                    committed_at: at.get(),
-                    opens_at,
-                    customer_limit,
-                    bought,
-                };
-                new.push((row.key.to_vec(), outcome.position));
-                tables.write(id, |written| {
-                    if places {
-                        written.placed.insert(row.order, row.key.to_vec());
-                    }
-                    written.outcomes.insert(row.key.to_vec(), outcome.into());
-                });
-            }
-            Ok(Step::Done(new))
-        })
-        .await
-    }
-
-    async fn write_placed(
-        &mut self,
-        placed: &PlacedRows<'_>,
-        moves: &[(i64, i64)],
-        _at: UnixMicros,
-    ) -> sqlx::Result<u64> {
-        self.insert_orders(&placed.orders).await?;
-        self.insert_lines(&placed.lines).await?;
-        self.insert_personal(&placed.personal).await?;
-        self.move_stock(moves).await
+    /// The parts of the statement may run in any order, and others may run between them. All rows
+    /// that it changes are locked by then, except new ones.
+    async fn write(&mut self, rows: &NewRows<'_>, at: UnixMicros) -> sqlx::Result<WrittenRows> {
+        let positions = self.insert_outcomes(&rows.outcomes, at).await?;
+        let mut written = WrittenRows { positions, stock: 0, launches: 0 };
+        if rows.are_outcomes_alone() || written.positions.len() < rows.outcomes.len() {
+            return Ok(written);
+        }
+        self.insert_orders(&rows.orders, &written.positions).await?;
+        self.insert_lines(&rows.lines).await?;
+        self.insert_personal(&rows.personal).await?;
+        self.at_once(|tables, id| tables.insert_purchases(id, &rows.purchases)).await?;
+        written.stock = self.move_stock(&rows.stock).await?;
+        written.launches = self.move_launches(&rows.launches).await?;
+        Ok(written)
     }
 
     async fn cancel_orders(&mut self, orders: &[Uuid], _at: UnixMicros) -> sqlx::Result<u64> {
@@ -379,47 +355,8 @@ impl Statements for ModelTransaction {
         .await
     }
 
-    async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
-        let read = std::mem::take(&mut self.read);
-        self.statement(|tables, id| {
-            if tables.lock(id, moves.iter().map(|(sku_id, _)| Lock::Stock(*sku_id)), Patience::Lock)?
-                == Step::Waits
-            {
-                return Ok(Step::Waits);
-            }
-            let moved = moves.iter().filter_map(|(sku_id, units)| {
-                let now = tables.stock(id, *sku_id)?;
-                let written_over = read.get(sku_id).copied().filter(|_| tables.overwrites);
-                let Stock { initial, available, sold } = written_over.unwrap_or(now);
-                let moved = Stock { initial, available: available - units, sold: sold + units };
-                (moved.available >= 0).then_some((*sku_id, moved))
-            });
-            let moved = Vec::from_iter(moved);
-            let count = moved.len() as u64;
-            tables.write(id, |written| written.stock.extend(moved));
-            Ok(Step::Done(count))
-        })
-        .await
-    }
-
-    async fn insert_purchases(&mut self, rows: &[PurchaseRow<'_>]) -> sqlx::Result<()> {
-        self.at_once(|tables, id| tables.insert_purchases(id, rows)).await
-    }
-
     async fn give_back(&mut self, orders: &[Uuid], _at: UnixMicros) -> sqlx::Result<()> {
         self.at_once(|tables, id| tables.give_back(id, orders)).await
-    }
-
-    async fn move_launches(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
-        self.statement(|tables, id| {
-            if tables.lock(id, moves.iter().map(|(launch, _)| Lock::Launch(*launch)), Patience::Lock)?
-                == Step::Waits
-            {
-                return Ok(Step::Waits);
-            }
-            Ok(Step::Done(tables.move_launches(id, moves)))
-        })
-        .await
     }
 }
 
@@ -459,10 +396,65 @@ impl Drop for ModelTransaction {
     }
 }
 
-fn order_columns(row: &OrderRow<'_>) -> OrderColumns {
+/// Returns the brands, and the offers of their SKUs. Notes the stock that was read.
+fn offers(
+    tables: &Tables,
+    id: TransactionId,
+    keys: &FactKeys<'_>,
+    read: &mut BTreeMap<i64, Stock>,
+) -> Vec<OfferRow> {
+    let wanted = wanted(tables, &keys.named, &keys.sku_ids);
+    let brand = |brand: &&str| {
+        let currency = tables.brands.get(*brand)?.clone();
+        let brand = (*brand).to_owned();
+        Some(OfferRow { brand, currency, ..OfferRow::default() })
+    };
+    let offer = |((brand, sku), sku_id): (&(String, String), &i64)| {
+        wanted.binary_search(sku_id).ok()?;
+        let (currency, stock) = (tables.brands.get(brand)?.clone(), tables.stock(id, *sku_id)?);
+        read.insert(*sku_id, stock);
+        Some(tables.launch_columns(OfferRow {
+            brand: brand.clone(),
+            currency,
+            sku_id: Some(*sku_id),
+            sku: Some(sku.clone()),
+            price: tables.price(id, *sku_id),
+            available: Some(stock.available),
+            ..OfferRow::default()
+        }))
+    };
+    let brands = keys.brands.iter().filter_map(brand);
+    brands.chain(tables.skus.iter().filter_map(offer)).collect()
+}
+
+fn settled(tables: &Tables, id: TransactionId, key: &[u8]) -> Option<SettledRow> {
+    let found = tables.outcome(id, key)?;
+    Some(SettledRow {
+        key: key.to_vec(),
+        order: found.order,
+        fingerprint: found.fingerprint.clone(),
+        outcome: found.outcome.clone(),
+        sku: found.sku.clone(),
+        price: found.price,
+        currency: found.currency.clone(),
+        position: found.position,
+        committed_at: found.committed_at,
+        opens_at: found.opens_at,
+        customer_limit: found.customer_limit,
+        bought: found.bought,
+    })
+}
+
+fn standing(tables: &Tables, id: TransactionId, order: &Uuid) -> Option<StandingRow> {
+    let brand = tables.placing(id, order)?.brand.clone();
+    let state = tables.state(id, order).unwrap_or("rejected").to_owned();
+    Some(StandingRow { order: *order, brand, state })
+}
+
+fn order_columns(row: &OrderRow<'_>, position: i64) -> OrderColumns {
     OrderColumns {
         brand: row.brand.to_owned(),
-        position: row.position,
+        position,
         customer_reference: row.terms.customer_reference().to_owned(),
         currency: row.terms.currency().to_string(),
         shipping_fee: row.terms.shipping_fee().amount(),

@@ -12,8 +12,15 @@ WITH wanted AS MATERIALIZED (
         SELECT launch_skus.launch_id
         FROM wanted
         JOIN launch_skus ON launch_skus.sku_id = wanted.sku_id AND NOT isempty(launch_skus.selling)
-        -- The first condition is tested once a statement: without a launch no SKU is looked up.
-        WHERE (SELECT EXISTS (SELECT FROM launch_skus AS known WHERE NOT isempty(known.selling)))
+        -- The first condition is tested once a statement: without a launch that has not ended, no SKU
+        -- is looked up.
+        WHERE (
+                SELECT EXISTS (
+                    SELECT
+                    FROM launch_skus AS known
+                    WHERE known.selling && int8range(CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS bigint), NULL)
+                )
+            )
             AND (
                 upper_inf(launch_skus.selling)
                 OR upper(launch_skus.selling) > CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)

@@ -5,16 +5,18 @@
 //! table needs one prepared statement, whatever the size of the batch. Bytes are hexadecimal digits
 //! in the text.
 
+use std::collections::BTreeSet;
+
 use bridge_protocol::domain::UnixMicros;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::look_up::{self, Question, Questions};
 use super::rows::{
-    LineRow, LockedRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PositionRow, PurchaseRow,
-    PurchasedRow, SettledRow, StandingRow, UnitsRow,
+    FactRows, LineRow, LockedRow, NewRows, OfferRow, OutcomeRow, PersonalRow, PurchaseRow, PurchasedRow,
+    UnitsRow, WrittenRows,
 };
-use super::statements::{Locking, Statements};
+use super::statements::{FactKeys, Locking, Statements};
 use crate::database::sqlite::tables::{json, table};
 use crate::orders::planner::{Awaited, CustomerTag};
 
@@ -42,68 +44,43 @@ impl Statements for SqliteConnection {
         Ok(None)
     }
 
-    async fn offers(
-        &mut self,
-        brands: &[&str],
-        named: &[(&str, &str)],
-        sku_ids: &[i64],
-    ) -> sqlx::Result<Vec<OfferRow>> {
-        sqlx::query_as(include_str!("offers.sql"))
+    async fn facts(&mut self, keys: &FactKeys<'_>) -> sqlx::Result<FactRows> {
+        let FactKeys { brands, named, sku_ids, keys, cancels, customers, .. } = keys;
+        let offers: Vec<OfferRow> = sqlx::query_as(include_str!("offers.sql"))
             .bind(json(brands)?)
             .bind(json(named)?)
             .bind(json(sku_ids)?)
-            .fetch_all(self)
-            .await
-    }
-
-    async fn purchases(&mut self, of: &[(i64, CustomerTag)]) -> sqlx::Result<Vec<PurchasedRow>> {
-        let of = table(of, |(launch_id, customer)| (*launch_id, hex(customer.as_bytes())))?;
-        sqlx::query_as(include_str!("purchases.sql")).bind(of).fetch_all(self).await
-    }
-
-    async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>> {
+            .fetch_all(&mut *self)
+            .await?;
         let keys = table(keys, |key| hex(key))?;
-        sqlx::query_as(include_str!("settled.sql")).bind(keys).fetch_all(self).await
+        let settled = sqlx::query_as(include_str!("settled.sql")).bind(keys).fetch_all(&mut *self).await?;
+        let standing = match cancels.as_slice() {
+            [] => Vec::new(),
+            cancels => {
+                sqlx::query_as(include_str!("standing.sql")).bind(ids(cancels)?).fetch_all(&mut *self).await?
+            }
+        };
+        let purchases = purchases(self, &offers, customers).await?;
+        Ok(FactRows { offers, settled, standing, purchases })
     }
 
-    async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>> {
-        sqlx::query_as(include_str!("standing.sql")).bind(ids(orders)?).fetch_all(self).await
-    }
-
-    async fn insert_outcomes(
-        &mut self,
-        rows: &[OutcomeRow<'_>],
-        at: UnixMicros,
-    ) -> sqlx::Result<Vec<PositionRow>> {
-        let rows = table(rows, |row| {
-            let (price, launch) = (row.outcome.price(), row.launch_columns());
-            (
-                hex(row.key),
-                row.brand,
-                row.operation,
-                hex(row.order.as_bytes()),
-                hex(row.fingerprint),
-                row.outcome.code(),
-                row.outcome.sku().map(|sku| sku.as_str()),
-                price.map(|price| price.amount()),
-                price.map(|price| price.currency().to_string()),
-                launch,
-            )
-        })?;
-        let insert = sqlx::query_as(include_str!("insert_outcomes.sql")).bind(rows).bind(at.get());
-        insert.fetch_all(self).await
-    }
-
-    async fn write_placed(
-        &mut self,
-        placed: &PlacedRows<'_>,
-        moves: &[(i64, i64)],
-        at: UnixMicros,
-    ) -> sqlx::Result<u64> {
-        insert_orders(self, &placed.orders, at).await?;
-        insert_lines(self, &placed.lines).await?;
-        insert_personal(self, &placed.personal).await?;
-        if moves.is_empty() { Ok(0) } else { self.move_stock(moves).await }
+    async fn write(&mut self, rows: &NewRows<'_>, at: UnixMicros) -> sqlx::Result<WrittenRows> {
+        let positions = insert_outcomes(self, &rows.outcomes, at).await?;
+        let mut written = WrittenRows { positions, stock: 0, launches: 0 };
+        if rows.are_outcomes_alone() || written.positions.len() < rows.outcomes.len() {
+            return Ok(written);
+        }
+        if !rows.orders.is_empty() {
+            insert_orders(self, rows, &written.positions, at).await?;
+            insert_lines(self, &rows.lines).await?;
+            insert_personal(self, &rows.personal).await?;
+        }
+        if !rows.purchases.is_empty() {
+            insert_purchases(self, &rows.purchases).await?;
+        }
+        written.stock = move_units(self, include_str!("move_stock.sql"), &rows.stock).await?;
+        written.launches = move_units(self, include_str!("move_launches.sql"), &rows.launches).await?;
+        Ok(written)
     }
 
     async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64> {
@@ -111,27 +88,9 @@ impl Statements for SqliteConnection {
         Ok(update.execute(self).await?.rows_affected())
     }
 
-    async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
-        let update = sqlx::query(include_str!("move_stock.sql")).bind(json(moves)?);
-        Ok(update.execute(self).await?.rows_affected())
-    }
-
-    async fn insert_purchases(&mut self, rows: &[PurchaseRow<'_>]) -> sqlx::Result<()> {
-        let rows = table(rows, |row| {
-            let (units, customer) = (row.units, hex(row.units.customer.as_bytes()));
-            (hex(row.order.as_bytes()), units.sku_id, units.launch_id, customer, units.units)
-        })?;
-        sqlx::query(include_str!("insert_purchases.sql")).bind(rows).execute(self).await.map(drop)
-    }
-
     async fn give_back(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<()> {
         let update = sqlx::query(include_str!("give_back.sql")).bind(ids(orders)?).bind(at.get());
         update.execute(self).await.map(drop)
-    }
-
-    async fn move_launches(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
-        let update = sqlx::query(include_str!("move_launches.sql")).bind(json(moves)?);
-        Ok(update.execute(self).await?.rows_affected())
     }
 }
 
@@ -149,16 +108,64 @@ impl Questions for SqliteConnection {
     }
 }
 
+/// Returns what customers have from the launches of these offers.
+async fn purchases(
+    connection: &mut SqliteConnection,
+    offers: &[OfferRow],
+    customers: &[(&str, CustomerTag)],
+) -> sqlx::Result<Vec<PurchasedRow>> {
+    let launches = offers.iter().filter_map(|row| Some((row.brand.as_str(), row.launch_id?)));
+    let launches: BTreeSet<(&str, i64)> = launches.collect();
+    if launches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of = launches.iter().flat_map(|(brand, launch_id)| {
+        let own = customers.iter().filter(move |(of, _)| of == brand);
+        own.map(move |(_, customer)| (*launch_id, hex(customer.as_bytes())))
+    });
+    let of = json(&Vec::from_iter(of))?;
+    sqlx::query_as(include_str!("purchases.sql")).bind(of).fetch_all(connection).await
+}
+
+/// Inserts outcomes. Returns the positions of those whose key was new, in the order of the keys.
+async fn insert_outcomes(
+    connection: &mut SqliteConnection,
+    rows: &[OutcomeRow<'_>],
+    at: UnixMicros,
+) -> sqlx::Result<Vec<i64>> {
+    let rows = table(rows, |row| {
+        let (price, launch) = (row.outcome.price(), row.launch_columns());
+        (
+            hex(row.key.as_bytes()),
+            row.brand,
+            row.operation,
+            hex(row.order.as_bytes()),
+            hex(row.fingerprint),
+            row.outcome.code(),
+            row.outcome.sku().map(|sku| sku.as_str()),
+            price.map(|price| price.amount()),
+            price.map(|price| price.currency().to_string()),
+            launch,
+        )
+    })?;
+    let insert = sqlx::query_as(include_str!("insert_outcomes.sql")).bind(rows).bind(at.get());
+    // SQLite returns the rows in any order.
+    let mut inserted: Vec<(Vec<u8>, i64)> = insert.fetch_all(connection).await?;
+    inserted.sort_unstable();
+    Ok(inserted.into_iter().map(|(_, position)| position).collect())
+}
+
 async fn insert_orders(
     connection: &mut SqliteConnection,
-    rows: &[OrderRow<'_>],
+    rows: &NewRows<'_>,
+    positions: &[i64],
     at: UnixMicros,
 ) -> sqlx::Result<()> {
-    let rows = table(rows, |row| {
+    let rows = table(&rows.orders, |row| {
         (
             hex(row.order.as_bytes()),
             row.brand,
-            row.position,
+            positions.get(row.outcome),
             row.terms.customer_reference(),
             row.terms.currency().to_string(),
             row.terms.shipping_fee().amount(),
@@ -167,6 +174,27 @@ async fn insert_orders(
     })?;
     let insert = sqlx::query(include_str!("insert_orders.sql")).bind(rows).bind(at.get());
     insert.execute(connection).await.map(drop)
+}
+
+async fn insert_purchases(connection: &mut SqliteConnection, rows: &[PurchaseRow<'_>]) -> sqlx::Result<()> {
+    let rows = table(rows, |row| {
+        let (units, customer) = (row.units, hex(row.units.customer.as_bytes()));
+        (hex(row.order.as_bytes()), units.sku_id, units.launch_id, customer, units.units)
+    })?;
+    sqlx::query(include_str!("insert_purchases.sql")).bind(rows).execute(connection).await.map(drop)
+}
+
+/// Moves units of stock or of launches. Returns the number of rows that had the units.
+async fn move_units(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    moves: &[(i64, i64)],
+) -> sqlx::Result<usize> {
+    if moves.is_empty() {
+        return Ok(0);
+    }
+    let moved = sqlx::query(sql).bind(json(moves)?).execute(connection).await?.rows_affected();
+    Ok(usize::try_from(moved).unwrap_or_default())
 }
 
 async fn insert_lines(connection: &mut SqliteConnection, rows: &[LineRow]) -> sqlx::Result<()> {
