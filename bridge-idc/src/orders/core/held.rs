@@ -5,14 +5,17 @@
 //! same row. So requests about one key or order keep their sequence. The time to find the queue of
 //! a new request does not depend on how many wait.
 //!
-//! Each brand may have its share of the queues. So a brand whose orders wait for a held row takes
-//! no place from another brand that meets another held row.
+//! Each brand may have its share of the queues, and brands take turns. So a brand whose orders wait
+//! for held rows takes no place and no time from another brand that meets another held row.
 
 /// Index of the queues by key and order.
 mod queue_index;
 
 /// Number of requests and share of each brand.
 mod brand_counts;
+
+/// Turns of the queues.
+mod queue_turns;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,11 +24,11 @@ use bridge_protocol::order_link::fair_share::FairShare;
 
 use self::brand_counts::BrandCounts;
 use self::queue_index::{QueueIndex, RequestSubject};
+use self::queue_turns::QueueTurns;
 use super::Pending;
 use super::committers::{BatchLimits, lines_of};
 use super::turns::BrandWeights;
 use crate::orders::planner::{Action, Awaited, Request};
-use crate::orders::store::AWAITED_AT_ONCE;
 
 /// Most requests of a brand that are tried together if the held row is unknown. This is enough for
 /// a quiet shop, and bisection finds the row within seconds.
@@ -35,11 +38,7 @@ const OF_A_BRAND_AT_ONCE: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     queues: BTreeMap<Awaited, Queue>,
-    /// Queues that wait for their turn: first those that have not waited in vain, then those that
-    /// have.
-    turns: [VecDeque<Awaited>; 2],
-    /// Number of batches under way, for each of these two kinds.
-    tried: [usize; 2],
+    turns: QueueTurns,
     /// Requests in all queues and in batches for held rows, by brand. All of them count in the
     /// window.
     brands: BrandCounts,
@@ -49,8 +48,10 @@ pub(super) struct Queues {
     launched: BTreeMap<(Brand, Sku), Awaited>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
+    /// Brand of the row: that of the first request.
+    brand: Brand,
     /// Requests in the order of admission.
     waiting: VecDeque<Pending>,
     /// Brands and subjects of the first requests while a batch commits them. `None` while the queue
@@ -71,7 +72,11 @@ pub(super) struct QueueTurn {
 impl Queues {
     /// Creates queues without requests, for brands of these weights.
     pub(super) fn new(weights: BrandWeights) -> Self {
-        Self { brands: BrandCounts::new(weights), ..Self::default() }
+        Self {
+            turns: QueueTurns::new(weights.clone()),
+            brands: BrandCounts::new(weights),
+            ..Self::default()
+        }
     }
 
     /// Returns the number of requests that wait or are in a batch for a held row.
@@ -164,9 +169,9 @@ impl Queues {
         let queue = self.queues.get_mut(&awaited)?;
         let pending = queue.waiting.remove(at)?;
         if queue.waiting.is_empty() && queue.tried.is_none() {
+            self.turns.remove(&queue.brand, &awaited);
             self.queues.remove(&awaited);
             self.launched.retain(|_, launch| *launch != awaited);
-            self.turns.iter_mut().for_each(|turns| turns.retain(|turn| *turn != awaited));
         }
         self.leave(&awaited, &pending.request.brand, RequestSubject::of(&pending.request));
         Some(pending)
@@ -180,7 +185,12 @@ impl Queues {
             self.launched.insert((brand.clone(), line.sku.clone()), awaited.clone());
         }
         self.enter(&awaited, &pending.request);
-        self.queue(awaited).waiting.push_back(pending);
+        let queue = self.queues.entry(awaited).or_insert_with_key(|awaited| {
+            let brand = pending.request.brand.clone();
+            self.turns.add(&brand, awaited.clone(), false);
+            Queue { brand, waiting: VecDeque::new(), tried: None, in_vain: false }
+        });
+        queue.waiting.push_back(pending);
     }
 
     fn enter(&mut self, awaited: &Awaited, request: &Request) {
@@ -201,21 +211,23 @@ impl Queues {
         again: Vec<Pending>,
         elsewhere: Vec<(Awaited, Pending)>,
     ) {
-        let queue = self.queue(awaited.clone());
-        let (tried, was_in_vain) = (queue.tried.take(), queue.in_vain);
+        // A queue stays while a batch of it is under way.
+        let Some(queue) = self.queues.get_mut(&awaited) else { return };
+        let (brand, tried, was_in_vain) = (queue.brand.clone(), queue.tried.take(), queue.in_vain);
         queue.in_vain = !again.is_empty();
-        if let Some(tried) = tried {
-            self.tried[usize::from(was_in_vain)] -= 1;
-            tried.into_iter().for_each(|(brand, about)| self.leave(&awaited, &brand, about));
+        for (of, about) in tried.into_iter().flatten() {
+            self.leave(&awaited, &of, about);
         }
         for (to, pending) in elsewhere {
             self.move_over(&awaited, to, pending);
         }
         for pending in again.into_iter().rev() {
             self.enter(&awaited, &pending.request);
-            self.queue(awaited.clone()).waiting.push_front(pending);
+            if let Some(queue) = self.queues.get_mut(&awaited) {
+                queue.waiting.push_front(pending);
+            }
         }
-        let Queue { waiting, in_vain, .. } = self.queue(awaited.clone());
+        let Some(Queue { waiting, in_vain, .. }) = self.queues.get(&awaited) else { return };
         let (is_over, in_vain) = (waiting.is_empty(), *in_vain);
         if is_over || in_vain {
             // A launch may have ended meanwhile. A committer finds out with the next order.
@@ -224,8 +236,9 @@ impl Queues {
         if is_over {
             self.queues.remove(&awaited);
         } else {
-            self.turns[usize::from(in_vain)].push_back(awaited);
+            self.turns.add(&brand, awaited, in_vain);
         }
+        self.turns.end(&brand, was_in_vain);
     }
 
     /// Moves a request to another queue. All requests about its key or order move with it, so that
@@ -246,21 +259,9 @@ impl Queues {
         }
     }
 
-    /// Returns the queue whose turn it is, with as many of its requests as a batch takes. One place
-    /// is kept for a queue that has not waited in vain, so that a short lock is not delayed by long
-    /// ones.
+    /// Returns the queue whose turn it is, with as many of its requests as a batch takes.
     pub(super) fn next_turn(&mut self, limits: BatchLimits) -> Option<QueueTurn> {
-        let (fresh, known) = (0, 1);
-        let in_vain = self.tried[known];
-        let awaited = match self.tried[fresh] + in_vain < AWAITED_AT_ONCE {
-            false => None,
-            // With no such batch under way, a queue that waited in vain comes first. So new queues
-            // cannot delay it without end.
-            true if in_vain == 0 => self.turns[known].pop_front().or_else(|| self.turns[fresh].pop_front()),
-            true => self.turns[fresh]
-                .pop_front()
-                .or_else(|| if in_vain + 1 < AWAITED_AT_ONCE { self.turns[known].pop_front() } else { None }),
-        }?;
+        let awaited = self.turns.begin()?;
         let requests_max = match awaited {
             // The held row of a brand's request is unknown. Bisection looks for it, and each half
             // may wait.
@@ -278,15 +279,7 @@ impl Queues {
         let requests: Vec<Pending> = queue.waiting.drain(..size).collect();
         let about = |pending: &Pending| (pending.request.brand.clone(), RequestSubject::of(&pending.request));
         queue.tried = Some(requests.iter().map(about).collect());
-        self.tried[usize::from(queue.in_vain)] += 1;
         Some(QueueTurn { awaited, requests, again: queue.in_vain })
-    }
-
-    fn queue(&mut self, awaited: Awaited) -> &mut Queue {
-        self.queues.entry(awaited).or_insert_with_key(|awaited| {
-            self.turns[0].push_back(awaited.clone());
-            Queue::default()
-        })
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::orders::store::AWAITED_AT_ONCE;
 
 fn brand() -> Brand {
     Brand::new("shoes").unwrap()
@@ -99,22 +100,26 @@ fn a_request_that_changes_its_queue_takes_related_ones_along() {
 }
 
 #[test]
-fn one_of_four_turns_is_kept_for_promising_queues() {
+fn one_of_a_brands_turns_is_kept_for_promising_queues() {
     let mut queues = Queues::default();
     let skus = ["A", "B", "C", "D", "E", "F"];
     for (number, sku) in (0..).zip(skus) {
         queues.push(stock(sku), pending(sku, number));
     }
-    let turns: Vec<QueueTurn> = std::iter::from_fn(|| queues.next_turn(up_to(8))).collect();
-    assert_eq!(turns.len(), 4);
+    let turns = begin_turns(&mut queues);
+    assert_eq!(turns.len(), 3, "the fourth is for another brand");
     for turn in turns {
-        queues.end_turn(turn.awaited, turn.requests, Vec::new());
+        end_in_vain(&mut queues, turn);
     }
-    let turns: Vec<QueueTurn> = std::iter::from_fn(|| queues.next_turn(up_to(8))).collect();
+    let turns = begin_turns(&mut queues);
     let again = turns.iter().filter(|turn| turn.again).count();
-    assert_eq!((turns.len(), again), (4, 2), "two were never tried, and go before a third that was");
+    assert_eq!((turns.len(), again), (3, 1), "those that were never tried go before a second that was");
+    turns.into_iter().for_each(|turn| end_in_vain(&mut queues, turn));
+    let _third = begin_turns(&mut queues);
+    let turns = begin_turns(&mut queues);
+    assert!(turns.is_empty());
     queues.push(stock("G"), pending("G", 9));
-    assert!(queues.next_turn(up_to(8)).is_none(), "four at a time");
+    assert!(queues.next_turn(up_to(8)).is_none(), "three at a time");
 }
 
 /// If each new request were compared with all that wait, this test would take hours.
@@ -195,6 +200,119 @@ fn what_is_tried_stays_and_a_modest_brand_comes_on_top() {
     assert_eq!(add(&mut queues, "f", "ONE", 40..41), [order(40)], "at most twice as many wait");
 }
 
+/// Begins the turns that may begin now.
+fn begin_turns(queues: &mut Queues) -> Vec<QueueTurn> {
+    std::iter::from_fn(|| queues.next_turn(up_to(8))).collect()
+}
+
+fn end_in_vain(queues: &mut Queues, turn: QueueTurn) {
+    queues.end_turn(turn.awaited, turn.requests, Vec::new());
+}
+
+fn brand_of(turn: &QueueTurn) -> &str {
+    turn.requests[0].request.brand.as_str()
+}
+
+#[test]
+fn many_held_rows_of_a_brand_leave_places_to_other_brands() {
+    let mut queues = Queues::default();
+    for number in 0..100 {
+        assert_eq!(add(&mut queues, "red", &format!("R{number}"), number..number + 1), []);
+    }
+    let mut under_way = VecDeque::new();
+    for _ in 0..300 {
+        under_way.extend(begin_turns(&mut queues));
+        assert!(under_way.len() < AWAITED_AT_ONCE, "red has all places");
+        let turn = under_way.pop_front().unwrap();
+        end_in_vain(&mut queues, turn);
+    }
+    under_way.extend(begin_turns(&mut queues));
+    add(&mut queues, "green", "G", 200..201);
+    let green = begin_turns(&mut queues);
+    assert_eq!(green.iter().map(brand_of).collect::<Vec<_>>(), ["green"], "at once");
+    add(&mut queues, "blue", "B", 300..301);
+    assert!(begin_turns(&mut queues).is_empty(), "four at a time");
+    let red = under_way.pop_front().unwrap();
+    end_in_vain(&mut queues, red);
+    let blue = begin_turns(&mut queues);
+    assert_eq!(blue.iter().map(brand_of).collect::<Vec<_>>(), ["blue"], "before the many others of red");
+    for turn in green.into_iter().chain(blue) {
+        end_in_vain(&mut queues, turn);
+        let again = begin_turns(&mut queues);
+        assert!(again.iter().all(|turn| brand_of(turn) != "red"), "red has half of the places");
+        again.into_iter().for_each(|turn| end_in_vain(&mut queues, turn));
+    }
+    add(&mut queues, "yellow", "Y", 400..401);
+    assert!(begin_turns(&mut queues).iter().any(|turn| brand_of(turn) == "yellow"), "at once");
+}
+
+#[test]
+fn a_fresh_queue_and_one_that_waited_in_vain_take_turns_although_one_place_is_free() {
+    let mut queues = Queues::default();
+    for (number, name) in (0..).zip(["a", "b", "c"]) {
+        add(&mut queues, name, "LONG", number..number + 1);
+    }
+    let _long = begin_turns(&mut queues);
+    add(&mut queues, "red", "HELD", 10..11);
+    let mut tried = Vec::new();
+    for number in 20..24 {
+        add(&mut queues, "red", &format!("R{number}"), number..number + 1);
+        for turn in begin_turns(&mut queues) {
+            tried.push(turn.again);
+            end_in_vain(&mut queues, turn);
+        }
+    }
+    assert_eq!(tried, [false, true, false, true]);
+}
+
+proptest! {
+    /// However many rows of other brands are held, and whatever their turns ended with, a brand
+    /// that comes new waits for at most one queue of each other brand.
+    #[test]
+    fn a_new_brand_waits_for_one_queue_of_each_other_brand(
+        weights in prop::collection::vec(prop_oneof![Just(1), Just(1_000), 1..=1_000_usize], 6),
+        rows in prop::collection::vec(0..5_usize, 1..60),
+        ends in prop::collection::vec((0..4_usize, 0..3_u8), 0..200),
+    ) {
+        let names = ["a", "b", "c", "d", "e", "new"];
+        let mut queues = Queues::new(names.iter().zip(weights).map(|(name, weight)| (named(name), weight)).collect());
+        let mut next = 0;
+        let mut hold = |queues: &mut Queues, name: &str, sku: &str| {
+            next += 1;
+            let (row, pending) = of_brand(name, sku, next);
+            queues.push(row, pending);
+        };
+        for (number, brand) in rows.iter().enumerate() {
+            hold(&mut queues, names[*brand], &format!("R{number}"));
+        }
+        let mut under_way: Vec<QueueTurn> = Vec::new();
+        for (at, end) in ends {
+            under_way.extend(begin_turns(&mut queues));
+            let turn = under_way.swap_remove(at % under_way.len());
+            let again = if end == 0 { Vec::new() } else { turn.requests };
+            if again.is_empty() {
+                hold(&mut queues, names[at], "OTHER");
+            }
+            queues.end_turn(turn.awaited, again, Vec::new());
+        }
+        under_way.extend(begin_turns(&mut queues));
+        hold(&mut queues, "new", "N");
+        let mut others = 0;
+        'until_its_turn: loop {
+            while let Some(turn) = queues.next_turn(up_to(8)) {
+                if brand_of(&turn) == "new" {
+                    break 'until_its_turn;
+                }
+                others += 1;
+                under_way.push(turn);
+            }
+            prop_assert!(others <= 5, "{} queues went before it", others);
+            end_in_vain(&mut queues, under_way.swap_remove(0));
+        }
+        prop_assert!(others <= 5, "{} queues went before it", others);
+    }
+}
+
 /// A step of the property test.
 #[derive(Debug, Clone)]
 enum Step {
@@ -270,7 +388,7 @@ proptest! {
             queues.end_turn(turn.awaited, Vec::new(), Vec::new());
         }
         prop_assert_eq!((queues.len(), ended), (0, added as usize));
-        prop_assert!(queues.is_empty() && queues.turns.iter().all(VecDeque::is_empty));
+        prop_assert!(queues.is_empty() && queues.turns.is_empty());
         prop_assert_eq!(queues.brands.share_of(&named("b"), MAX).busy_weight, 3);
     }
 }
