@@ -142,7 +142,8 @@ pub struct Attempt {
     /// batches, and waits in the database until the row is free. `None` for a committer's batch,
     /// which waits for no lock.
     pub awaited: Option<Awaited>,
-    /// True if the last try of this batch failed. The driver must then pause before this one.
+    /// True if the last try of this batch failed a moment ago. The driver must then pause before this
+    /// one.
     pub again: bool,
     /// Time for which the oldest request waited. `None` if the batch is empty or `awaited` is set.
     pub waited: Option<Duration>,
@@ -331,6 +332,7 @@ impl OrderCore {
     /// input and before it polls. Requests whose callers no longer wait are refused by this clock.
     pub fn set_time(&mut self, now: Duration) {
         self.receiver.set_time(now);
+        self.held.set_time(now);
     }
 
     /// Returns a new message about the requests that each cloud agent may have outstanding, if one

@@ -18,6 +18,7 @@ mod brand_counts;
 mod queue_turns;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, Sku};
 use bridge_protocol::order_link::fair_share::FairShare;
@@ -34,11 +35,17 @@ use crate::orders::planner::{Action, Awaited, Request};
 /// a quiet shop, and bisection finds the row within seconds.
 const OF_A_BRAND_AT_ONCE: usize = 16;
 
+/// Time in which a queue that was tried in vain is not tried again. If others had their turns in
+/// this time, it does not pause with a place of its own.
+const REST: Duration = Duration::from_millis(500);
+
 /// All queues of held rows.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     queues: BTreeMap<Awaited, Queue>,
     turns: QueueTurns,
+    /// Present time, as [`Queues::set_time`] has it.
+    now: Duration,
     /// Requests in all queues and in batches for held rows, by brand. All of them count in the
     /// window.
     brands: BrandCounts,
@@ -57,12 +64,12 @@ struct Queue {
     /// Brands and subjects of the first requests while a batch commits them. `None` while the queue
     /// waits for its turn.
     tried: Option<Vec<(Brand, RequestSubject)>>,
-    /// True if the queue's last batch found the row still locked.
-    in_vain: bool,
+    /// Time of the end of the queue's last batch if that found the row still locked.
+    in_vain: Option<Duration>,
 }
 
 /// The first requests of a queue. `again` is true if the queue's last batch found the row still
-/// locked.
+/// locked, and this was a moment ago.
 pub(super) struct QueueTurn {
     pub(super) awaited: Awaited,
     pub(super) requests: Vec<Pending>,
@@ -77,6 +84,11 @@ impl Queues {
             brands: BrandCounts::new(weights),
             ..Self::default()
         }
+    }
+
+    /// Sets the present time, by a clock that never steps back.
+    pub(super) fn set_time(&mut self, now: Duration) {
+        self.now = now;
     }
 
     /// Returns the number of requests that wait or are in a batch for a held row.
@@ -188,7 +200,7 @@ impl Queues {
         let queue = self.queues.entry(awaited).or_insert_with_key(|awaited| {
             let brand = pending.request.brand.clone();
             self.turns.add(&brand, awaited.clone(), false);
-            Queue { brand, waiting: VecDeque::new(), tried: None, in_vain: false }
+            Queue { brand, waiting: VecDeque::new(), tried: None, in_vain: None }
         });
         queue.waiting.push_back(pending);
     }
@@ -213,8 +225,8 @@ impl Queues {
     ) {
         // A queue stays while a batch of it is under way.
         let Some(queue) = self.queues.get_mut(&awaited) else { return };
-        let (brand, tried, was_in_vain) = (queue.brand.clone(), queue.tried.take(), queue.in_vain);
-        queue.in_vain = !again.is_empty();
+        let (brand, tried, was_in_vain) = (queue.brand.clone(), queue.tried.take(), queue.in_vain.is_some());
+        queue.in_vain = (!again.is_empty()).then_some(self.now);
         for (of, about) in tried.into_iter().flatten() {
             self.leave(&awaited, &of, about);
         }
@@ -228,7 +240,7 @@ impl Queues {
             }
         }
         let Some(Queue { waiting, in_vain, .. }) = self.queues.get(&awaited) else { return };
-        let (is_over, in_vain) = (waiting.is_empty(), *in_vain);
+        let (is_over, in_vain) = (waiting.is_empty(), in_vain.is_some());
         if is_over || in_vain {
             // A launch may have ended meanwhile. A committer finds out with the next order.
             self.launched.retain(|_, launch| *launch != awaited);
@@ -279,7 +291,8 @@ impl Queues {
         let requests: Vec<Pending> = queue.waiting.drain(..size).collect();
         let about = |pending: &Pending| (pending.request.brand.clone(), RequestSubject::of(&pending.request));
         queue.tried = Some(requests.iter().map(about).collect());
-        Some(QueueTurn { awaited, requests, again: queue.in_vain })
+        let again = queue.in_vain.is_some_and(|ended| self.now.saturating_sub(ended) < REST);
+        Some(QueueTurn { awaited, requests, again })
     }
 }
 

@@ -265,6 +265,18 @@ fn a_fresh_queue_and_one_that_waited_in_vain_take_turns_although_one_place_is_fr
     assert_eq!(tried, [false, true, false, true]);
 }
 
+#[test]
+fn a_queue_pauses_only_if_it_was_tried_a_moment_ago() {
+    let mut queues = Queues::default();
+    queues.push(stock("A"), pending("a", 1));
+    for (millis, again) in [(0, false), (499, true), (1_000, false), (1_001, true)] {
+        queues.set_time(Duration::from_millis(millis));
+        let turn = queues.next_turn(up_to(8)).unwrap();
+        assert_eq!(turn.again, again, "at {millis} ms");
+        end_in_vain(&mut queues, turn);
+    }
+}
+
 proptest! {
     /// However many rows of other brands are held, and whatever their turns ended with, a brand
     /// that comes new waits for at most one queue of each other brand.
