@@ -37,7 +37,7 @@ use bridge_protocol::wire::control::Grants;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
 use rand::Rng;
 
-use self::batches::BatchUnderWay;
+use self::batches::{BatchUnderWay, waits_of_turns};
 use self::committers::{BatchLimits, Committers, Needs};
 use self::credits::Credits;
 use self::held::Queues;
@@ -172,6 +172,8 @@ struct Pending {
     /// True if an earlier try may have committed the request. Its caller must then not hear that
     /// the request had no effect.
     doubtful: bool,
+    /// Time of the request's arrival at the committers.
+    since: UnixMicros,
 }
 
 /// A question that is not answered yet.
@@ -342,9 +344,13 @@ impl OrderCore {
         if self.away {
             self.credits.lift();
         }
-        self.credits
-            .is_due(time)
-            .then(|| self.credits.compute(time, round_trip, self.committers.waits(now)))?
+        if !self.credits.is_due(time) {
+            return None;
+        }
+        self.held.forget_standing();
+        self.credits.set_standing(&self.held.standing());
+        let held = self.held.waits(now).chain(waits_of_turns(&self.batches, &self.held, now));
+        self.credits.compute(time, round_trip, self.committers.waits(now).chain(held))
     }
 
     /// Returns the number of requests refused so far because their callers no longer waited.
@@ -463,8 +469,9 @@ impl OrderCore {
                             self.refuse_logged(now, token, header, Refusal::DatabaseDown);
                         }
                         After::Commit(token, request, needs) => {
-                            let pending = Pending { token, request: *request, doubtful: false };
-                            self.committers.admit(pending, needs, now);
+                            let request = *request;
+                            let pending = Pending { token, request, doubtful: false, since: now };
+                            self.committers.admit(pending, needs);
                         }
                         After::Answer(token, _, kind) => self.answer(token, *kind),
                     }

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use bridge_protocol::domain::{OrderId, UnixMicros};
+use bridge_protocol::domain::{Brand, OrderId, UnixMicros};
 use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::Refusal;
 
 use super::committers::{Queued, Ticket};
-use super::held::QueueTurn;
+use super::held::{QueueTurn, Queues};
 use super::{After, Attempt, AttemptEnd, OrderCore, Pending};
 use crate::orders::log_entry;
 use crate::orders::planner::{Awaited, Request};
@@ -35,6 +35,8 @@ pub(super) struct BatchMember {
     token: Token,
     header: Header,
     doubtful: bool,
+    /// Time of the request's arrival at the committers.
+    since: UnixMicros,
     /// Place of the request at its committer. `None` in a batch for a held row.
     ticket: Option<Ticket>,
 }
@@ -58,6 +60,21 @@ struct Onward {
     elsewhere: Vec<(Awaited, Pending)>,
 }
 
+/// Returns the brand of each request in a batch for a held row whose queue moves, and its wait since
+/// then.
+pub(super) fn waits_of_turns<'a>(
+    batches: &'a [BatchUnderWay],
+    held: &'a Queues,
+    at: UnixMicros,
+) -> impl Iterator<Item = (&'a Brand, Duration)> {
+    let moving =
+        batches.iter().filter_map(move |batch| Some((batch, held.moves_for(batch.awaited.as_ref()?)?)));
+    moving.flat_map(move |(batch, moves_for)| {
+        let wait = move |member: &BatchMember| at.since(member.since).min(moves_for);
+        batch.members.iter().map(move |member| (&member.header.brand, wait(member)))
+    })
+}
+
 impl OrderCore {
     /// Handles the end of a batch: each of its requests is answered or waits again.
     pub(super) fn batch_ended(&mut self, ended: AttemptEnd, now: UnixMicros) {
@@ -72,6 +89,9 @@ impl OrderCore {
         let Onward { committed, unknown, again, elsewhere } = onward;
         if awaited.is_none() && !committed.is_empty() {
             self.credits.took(self.receiver.time().saturating_sub(began), committed.len());
+        }
+        if let Some(awaited) = awaited.as_ref().filter(|_| !committed.is_empty()) {
+            self.held.note_moved(awaited);
         }
         self.answer_committed(committed, now);
         // A batch that waits for a lock may lose its connection because of the wait alone. Only
@@ -88,7 +108,7 @@ impl OrderCore {
             self.worked = self.worked.max(number);
             self.away &= number <= self.away_after;
         }
-        self.try_again(unknown, now);
+        self.try_again(unknown);
         if self.away {
             // Requests that only waited have had no effect, so they are refused at once.
             for pending in self.committers.drain_without_effect() {
@@ -102,14 +122,14 @@ impl OrderCore {
     /// Queues requests in doubt again. Requests that still have their claims come before all
     /// others. Requests from the queue of a held row get their claims only now. So they come behind
     /// the requests that need the same rows; otherwise two of them could wait for each other.
-    fn try_again(&mut self, unknown: Vec<(Pending, Option<Ticket>)>, now: UnixMicros) {
+    fn try_again(&mut self, unknown: Vec<(Pending, Option<Ticket>)>) {
         let mut kept = Vec::new();
         for (pending, ticket) in unknown {
             match ticket {
                 Some(ticket) => kept.push(Queued { pending, ticket }),
                 None => {
                     let needs = self.committers.needs_of(&pending.request);
-                    self.committers.admit(pending, needs, now);
+                    self.committers.admit(pending, needs);
                 }
             }
         }
@@ -126,13 +146,13 @@ impl OrderCore {
         onward: &mut Onward,
         now: UnixMicros,
     ) {
-        let BatchMember { token, header, doubtful, ticket } = member;
+        let BatchMember { token, header, doubtful, since, ticket } = member;
         match end {
             RequestEnd::Committed(_) | RequestEnd::NotCommitted => self.doubtful -= usize::from(doubtful),
             RequestEnd::Unknown => self.doubtful += usize::from(!doubtful),
             RequestEnd::Waits(_) => {}
         }
-        let pending = Pending { token, request, doubtful };
+        let pending = Pending { token, request, doubtful, since };
         match end {
             RequestEnd::Waits(on) => {
                 return match ticket {
@@ -259,9 +279,9 @@ impl OrderCore {
 
     fn attempt(&mut self, committer: usize, batch: Vec<Queued>, at: UnixMicros) -> Attempt {
         self.asks = false;
-        let first = batch.iter().map(|queued| queued.ticket.since).min();
-        for Queued { pending, ticket } in &batch {
-            self.credits.began(&pending.request.brand, at.since(ticket.since));
+        let first = batch.iter().map(|queued| queued.pending.since).min();
+        for Queued { pending, .. } in &batch {
+            self.credits.began(&pending.request.brand, at.since(pending.since));
         }
         let batch = batch.into_iter().map(|Queued { pending, ticket }| (pending, Some(ticket)));
         let waited = first.map(|first| at.since(first));
@@ -297,8 +317,9 @@ impl OrderCore {
         at: UnixMicros,
     ) -> Attempt {
         let (mut members, mut requests) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for (Pending { token, request, doubtful }, ticket) in batch {
-            members.push(BatchMember { token, header: log_entry::header_of(&request), doubtful, ticket });
+        for (Pending { token, request, doubtful, since }, ticket) in batch {
+            let header = log_entry::header_of(&request);
+            members.push(BatchMember { token, header, doubtful, since, ticket });
             requests.push(request);
         }
         self.begun += 1;

@@ -117,8 +117,6 @@ pub(super) struct Ticket {
     number: u64,
     pub(super) needs: Needs,
     lines: usize,
-    /// Time of the request's arrival.
-    pub(super) since: UnixMicros,
 }
 
 /// The requests that a committer takes out of its queue for a batch.
@@ -180,7 +178,7 @@ impl Committers {
     pub(super) fn waits(&self, now: UnixMicros) -> impl Iterator<Item = (&Brand, Duration)> {
         let queues =
             self.queues.iter().flat_map(|queue| queue.passed_over.iter().chain(queue.waiting.iter()));
-        queues.map(move |queued| (&queued.pending.request.brand, now.since(queued.ticket.since)))
+        queues.map(move |queued| (&queued.pending.request.brand, now.since(queued.pending.since)))
     }
 
     /// Returns the needs of a request. A single committer shares with no other, so its needs are
@@ -219,8 +217,8 @@ impl Committers {
     }
 
     /// Queues a request.
-    pub(super) fn admit(&mut self, pending: Pending, needs: Needs, since: UnixMicros) {
-        let ticket = self.ticket(&pending, needs, since);
+    pub(super) fn admit(&mut self, pending: Pending, needs: Needs) {
+        let ticket = self.ticket(&pending, needs);
         self.waiting += 1;
         self.queues[ticket.committer].waiting.push(Queued { pending, ticket });
     }
@@ -228,11 +226,11 @@ impl Committers {
     /// Queues a request again that turned out to need this row, which another committer may hold.
     pub(super) fn admit_again(&mut self, queued: Queued, awaited: &Awaited) {
         let Queued { pending, ticket } = queued;
-        let (mut needs, since) = (ticket.needs.clone(), ticket.since);
+        let mut needs = ticket.needs.clone();
         self.leave(ticket);
         self.launches.learn(&pending.request, awaited);
         needs.add(awaited);
-        self.admit(pending, needs, since);
+        self.admit(pending, needs);
     }
 
     /// Returns a request to its committer, which tries it again before the later ones of its brand.
@@ -241,10 +239,10 @@ impl Committers {
         self.queues[queued.ticket.committer].come_back(vec![queued]);
     }
 
-    fn ticket(&mut self, pending: &Pending, needs: Needs, since: UnixMicros) -> Ticket {
+    fn ticket(&mut self, pending: &Pending, needs: Needs) -> Ticket {
         let (committer, lines) = (self.owner(&needs), lines_of(&pending.request));
         let number = if self.is_one() { 0 } else { self.claims.claim(&needs, lines, committer) };
-        Ticket { committer, number, needs, lines, since }
+        Ticket { committer, number, needs, lines }
     }
 
     /// Releases a request's place at its committer.

@@ -76,6 +76,8 @@ pub(super) struct Credits {
 struct BrandCredit {
     /// Control of the requests that all cloud agents together may have outstanding.
     control: QueueControl,
+    /// Requests that wait for held rows whose queues stand still.
+    standing: f64,
     /// Limit of one cloud agent in the last message; infinite if it had none.
     sent: f64,
     /// Links that sent a request, with the time of the last one.
@@ -123,6 +125,15 @@ impl Credits {
     /// Notes the time of a commit of this many requests.
     pub(super) fn took(&mut self, took: Duration, requests: usize) {
         self.commit_times.note(took, requests);
+    }
+
+    /// Takes the number of requests of each brand that wait for held rows whose queues stand still.
+    /// The database does nothing for them, so the grants are larger by them. Otherwise a row that a
+    /// DBA holds would keep out the brand's other requests.
+    pub(super) fn set_standing(&mut self, standing: &BTreeMap<&Brand, usize>) {
+        for (name, brand) in &mut self.brands {
+            brand.standing = number(standing.get(name).copied().unwrap_or(0));
+        }
     }
 
     /// Lifts all limits. While the database is away, each request is refused at once with that
@@ -223,7 +234,12 @@ impl CommitTimes {
 
 impl BrandCredit {
     fn without_limit(limit_max: f64) -> Self {
-        Self { control: QueueControl::new(LIMIT_MIN, limit_max), sent: f64::INFINITY, links: BTreeMap::new() }
+        Self {
+            control: QueueControl::new(LIMIT_MIN, limit_max),
+            standing: 0.0,
+            sent: f64::INFINITY,
+            links: BTreeMap::new(),
+        }
     }
 
     /// Returns the number of links that share the limit.
@@ -232,7 +248,8 @@ impl BrandCredit {
     }
 
     fn of_a_link(&self) -> f64 {
-        (self.control.limit() / self.sharers()).ceil().max(LIMIT_MIN)
+        let limit = (self.control.limit() / self.sharers()).ceil().max(LIMIT_MIN);
+        limit + (self.standing / self.sharers()).ceil()
     }
 
     fn rate_of_a_link(&self) -> f64 {

@@ -14,16 +14,20 @@ mod queue_index;
 /// Number of requests and share of each brand.
 mod brand_counts;
 
+/// Rows whose queues move.
+mod movement;
+
 /// Turns of the queues.
 mod queue_turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bridge_protocol::domain::{Brand, Sku};
+use bridge_protocol::domain::{Brand, Sku, UnixMicros};
 use bridge_protocol::order_link::fair_share::FairShare;
 
 use self::brand_counts::BrandCounts;
+use self::movement::Movements;
 use self::queue_index::{QueueIndex, RequestSubject};
 use self::queue_turns::QueueTurns;
 use super::Pending;
@@ -44,6 +48,7 @@ const REST: Duration = Duration::from_millis(500);
 pub(super) struct Queues {
     queues: BTreeMap<Awaited, Queue>,
     turns: QueueTurns,
+    movements: Movements,
     /// Present time, as [`Queues::set_time`] has it.
     now: Duration,
     /// Requests in all queues and in batches for held rows, by brand. All of them count in the
@@ -79,11 +84,7 @@ pub(super) struct QueueTurn {
 impl Queues {
     /// Creates queues without requests, for brands of these weights.
     pub(super) fn new(weights: BrandWeights) -> Self {
-        Self {
-            turns: QueueTurns::new(weights.clone()),
-            brands: BrandCounts::new(weights),
-            ..Self::default()
-        }
+        Self { turns: QueueTurns::new(weights.clone()), brands: BrandCounts::new(weights), ..Self::default() }
     }
 
     /// Sets the present time, by a clock that never steps back.
@@ -104,6 +105,44 @@ impl Queues {
     /// Returns the requests that wait.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Pending> {
         self.queues.values().flat_map(|queue| &queue.waiting)
+    }
+
+    /// Takes that a batch committed requests that waited for this row.
+    pub(super) fn note_moved(&mut self, awaited: &Awaited) {
+        self.movements.note(self.now, awaited);
+    }
+
+    /// Forgets the rows whose queues stand still.
+    pub(super) fn forget_standing(&mut self) {
+        self.movements.forget_standing(self.now);
+    }
+
+    /// Returns the time for which a row's queue has moved: for which its requests are committed, only
+    /// not at once. Returns `None` if it stands still.
+    pub(super) fn moves_for(&self, awaited: &Awaited) -> Option<Duration> {
+        self.movements.moves_for(self.now, awaited)
+    }
+
+    /// Returns the brand of each waiting request whose queue moves, and its wait since then.
+    pub(super) fn waits(&self, at: UnixMicros) -> impl Iterator<Item = (&Brand, Duration)> {
+        let moving =
+            self.queues.iter().filter_map(move |(awaited, queue)| Some((queue, self.moves_for(awaited)?)));
+        moving.flat_map(move |(queue, moves_for)| {
+            let wait = move |pending: &Pending| at.since(pending.since).min(moves_for);
+            queue.waiting.iter().map(move |pending| (&pending.request.brand, wait(pending)))
+        })
+    }
+
+    /// Returns the number of requests of each brand whose queues stand still.
+    pub(super) fn standing(&self) -> BTreeMap<&Brand, usize> {
+        let mut standing = BTreeMap::new();
+        for (awaited, Queue { brand, waiting, tried, .. }) in &self.queues {
+            if self.moves_for(awaited).is_none() {
+                let tried = tried.as_ref().map_or(0, Vec::len);
+                *standing.entry(brand).or_default() += waiting.len() + tried;
+            }
+        }
+        standing
     }
 
     /// Returns the held row that a request must wait for, because it needs that row or is about the

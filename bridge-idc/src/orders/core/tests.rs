@@ -9,6 +9,9 @@ mod committers;
 /// Requests whose callers no longer wait.
 mod deadlines;
 
+/// Limits of brands whose orders wait for held rows.
+mod limits;
+
 use bridge_protocol::audit::Event;
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::{Currency, IdempotencyKey, Money, Sku};
@@ -67,9 +70,13 @@ fn header(key: &str) -> Header {
 
 impl World {
     fn envelope(&mut self, key: &str, units: i64) -> Envelope {
+        self.envelope_of(key, "SHOE", units)
+    }
+
+    fn envelope_of(&mut self, key: &str, sku: &str, units: i64) -> Envelope {
         let total = units * 100;
         let body = format!(
-            r#"{{"lines": [{{"sku": "SHOE", "quantity": {units}, "unit_price": {{"amount": 100, "currency": "KRW"}}}}],
+            r#"{{"lines": [{{"sku": "{sku}", "quantity": {units}, "unit_price": {{"amount": 100, "currency": "KRW"}}}}],
             "total": {{"amount": {total}, "currency": "KRW"}}, "customer": {{"reference": "c-1"}},
             "delivery": {{"name": "n", "address": ["a"], "country": "KR"}}}}"#
         );

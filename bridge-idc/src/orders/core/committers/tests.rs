@@ -78,7 +78,7 @@ impl Committers {
     fn queue(&mut self, request: Request) -> usize {
         let needs = self.needs_of(&request);
         let committer = self.owner(&needs);
-        self.admit(Pending { token: token(), request, doubtful: false }, needs, NOW);
+        self.admit(Pending { token: token(), request, doubtful: false, since: NOW }, needs);
         committer
     }
 
@@ -604,7 +604,7 @@ proptest! {
                 DoubtStep::Doubtful { brand, key, skus } => {
                     let request = keyed(brand, key, &skus);
                     let needs = all.needs_of(&request);
-                    all.admit(Pending { token: token(), request, doubtful: true }, needs, NOW);
+                    all.admit(Pending { token: token(), request, doubtful: true, since: NOW }, needs);
                     all.drain_without_effect();
                     overtaken = Default::default();
                 }

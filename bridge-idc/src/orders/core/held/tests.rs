@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::orders::store::AWAITED_AT_ONCE;
 
+const NOW: UnixMicros = UnixMicros::new(1);
+
 fn brand() -> Brand {
     Brand::new("shoes").unwrap()
 }
@@ -48,7 +50,7 @@ fn request(key: &str, number: u32) -> Request {
 }
 
 fn pending(key: &str, number: u32) -> Pending {
-    Pending { token: token(), request: request(key, number), doubtful: false }
+    Pending { token: token(), request: request(key, number), doubtful: false, since: NOW }
 }
 
 fn stock(sku: &str) -> Awaited {
@@ -131,7 +133,7 @@ fn however_many_wait_a_new_one_is_not_compared_with_each() {
     for number in 0..REQUESTS {
         let request = request(&number.to_string(), number);
         assert_eq!(queues.needed_by(&request), None);
-        queues.push(stock("SHOE"), Pending { token, request, doubtful: false });
+        queues.push(stock("SHOE"), Pending { token, request, doubtful: false, since: NOW });
     }
     for number in 0..REQUESTS {
         assert!(queues.needed_by(&request("cancel", number)).is_some());
@@ -150,7 +152,7 @@ fn of_brand(name: &str, sku: &str, number: u32) -> (Awaited, Pending) {
     let action = Action::Cancel { order: order(number) };
     let request = Request { brand: brand.clone(), key, fingerprint: [1; 32], action };
     let row = Awaited::Stock { brand, sku: Sku::new(sku).unwrap() };
-    (row, Pending { token: token(), request, doubtful: false })
+    (row, Pending { token: token(), request, doubtful: false, since: NOW })
 }
 
 /// Adds this many requests of a brand. Returns the orders of those that were refused.

@@ -119,8 +119,8 @@ fn one_key_for_two_orders_is_settled_at_one_committer() {
         request
     };
     let needs = world.agent.committers.needs_of(&second);
-    let pending = |request| Pending { token: world_token(), request, doubtful: false };
-    world.agent.committers.admit(pending(second), needs, NOW);
+    let pending = |request| Pending { token: world_token(), request, doubtful: false, since: NOW };
+    world.agent.committers.admit(pending(second), needs);
     assert!(world.poll().is_none(), "it waits for the committer that has its key");
     world.end_committed(&beside);
     world.receipt();
