@@ -476,8 +476,9 @@ impl Sender {
         true
     }
 
-    /// Handles the answer of an agent that cannot commit and did nothing. Returns false if no other
-    /// agent is known to work and has room.
+    /// Handles the answer of an agent that cannot commit and did nothing. A write that may go to
+    /// another agent which has no room for it now waits in the queue, before the others of its brand.
+    /// Returns false if no other agent is known to work.
     fn goes_elsewhere(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         if !matches!(request.place, RequestState::InFlight { link: on, .. } if on == link) {
@@ -486,21 +487,26 @@ impl Sender {
         request.down_on.push(link);
         let (class, brand) = (request.class(), request.brand);
         let window_use = self.window_use(brand);
-        let Some(Request { down_on, unknown_on, sealed_to, .. }) = self.requests.get(&id) else {
+        let Some(Request { down_on, unknown_on, sealed_to, doubtful, .. }) = self.requests.get(&id) else {
             return false;
         };
         let others = self.links.iter().filter(|(id, link)| {
-            link.opens(*sealed_to)
-                && link.has_room(class, window_use)
-                && !link.is_away(now)
-                && !down_on.contains(id)
-                && !unknown_on.contains(id)
+            link.opens(*sealed_to) && !link.is_away(now) && !down_on.contains(id) && !unknown_on.contains(id)
         });
-        let Some((other, _)) = others.min_by_key(|(_, link)| link.in_flight) else { return false };
-        let other = *other;
-        self.take_off_link(id);
-        self.send(now, id, other);
-        true
+        let has_room = |link: &Link| link.has_room(class, window_use);
+        let best = others.min_by_key(|(_, link)| (!has_room(link), link.in_flight));
+        let Some((other, has_room)) = best.map(|(id, link)| (*id, has_room(link))) else { return false };
+        if has_room {
+            self.take_off_link(id);
+            self.send(now, id, other);
+            return true;
+        }
+        // From the queue, a request that looks for its order would go to any agent again.
+        let may_wait = class == RequestClass::Write && !doubtful && unknown_on.is_empty();
+        if may_wait {
+            self.requeue(id);
+        }
+        may_wait
     }
 
     fn is_on_another(&self, id: RequestId, link: LinkId) -> bool {

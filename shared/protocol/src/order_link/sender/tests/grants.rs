@@ -84,6 +84,22 @@ fn an_agent_that_refused_is_tried_again_after_a_second() {
     assert_eq!((on_links(&sender, SHOES), waiting(&sender, SHOES)), ([1, 1], 0));
 }
 
+#[test]
+fn an_order_that_one_agent_cannot_commit_waits_for_the_grant_of_another() {
+    let mut sender = sender_of(&[1], &[8, 8]);
+    sender.handle_grants(at(0), B, [(SHOES, 1)]);
+    flood(&mut sender, SHOES, 2);
+    let [(on_a, A), (on_b, B)] = in_flight(&sender, SHOES)[..] else { panic!("one on each") };
+    drain(&mut sender);
+    sender.handle_answer(at(1), A, refused(on_a, Refusal::DatabaseDown));
+    assert_eq!((on_links(&sender, SHOES), waiting(&sender, SHOES)), ([0, 1], 1));
+    assert_eq!(drain(&mut sender), Vec::<String>::new(), "its caller is not told that there is no database");
+    sender.handle_answer(at(1), B, settled(on_b));
+    assert_eq!(in_flight(&sender, SHOES), [(on_a, B)]);
+    sender.handle_answer(at(1), B, refused(on_a, Refusal::DatabaseDown));
+    assert!(drain(&mut sender).contains(&format!("{} Refused(DatabaseDown)", on_a.0)), "no agent works");
+}
+
 /// No agent gets more than it grants. A request waits only if each agent that works has as many as
 /// it grants, or its window has no room.
 #[test]
