@@ -486,7 +486,7 @@ impl OrderLinkDriver {
             let timeouts = [
                 self.orders.sender.next_timeout(),
                 self.payments.sender.next_timeout(),
-                self.limits.next_expiry(self.now()),
+                self.limits.next_expiry(),
             ];
             let timeout = timeouts.into_iter().flatten().min();
             let timeout = timeout.unwrap_or(self.now() + Duration::from_secs(3_600));
@@ -508,14 +508,19 @@ impl OrderLinkDriver {
                 _ = adapts.tick(), if self.limits.adapts(self.now()) => {
                     let now = self.now();
                     self.limits.adapt(now);
+                    self.set_limits(now);
                 }
                 () = sleep_until(self.started + timeout) => {
                     let now = self.now();
                     self.orders.sender.handle_timeout(now);
                     self.payments.sender.handle_timeout(now);
                     self.see(|centre, now| centre.forget(now.at));
-                    self.expire_grants(now);
                 }
+            }
+            // Not only when the timer fires: under load, other inputs nearly always come first.
+            let now = self.now();
+            if self.limits.expire(now) {
+                self.apply_grants(now);
             }
             self.prefer_keys();
             self.orders.do_outputs(&self.links);
@@ -534,8 +539,9 @@ impl OrderLinkDriver {
             TunnelEvent::Up(LinkUp { link, peer, target, hello, lanes, payments, sender, .. }) => {
                 self.see(|centre, now| centre.handle_up(link, &peer, target.as_deref(), now));
                 self.links.insert(link, Link { sender, peer, keys: Vec::new() });
-                self.limits.change(now, |grants| grants.handle_link_up(link));
+                self.limits.change(|grants| grants.handle_link_up(link));
                 self.orders.sender.handle_link_up(now, link, lanes, hello.window);
+                self.apply_grants(now);
                 self.take_manifest(link, &hello.manifest);
                 if payments {
                     self.payments.sender.handle_link_up(now, link, 1, hello.payment_window);
@@ -554,38 +560,48 @@ impl OrderLinkDriver {
             TunnelEvent::Window { link, window } => self.orders.sender.handle_window(now, link, window),
             TunnelEvent::Manifest { link, note } => self.take_manifest(link, &note),
             TunnelEvent::Grants { link, grants } => {
-                self.limits.change(now, |book| book.handle_grants(now, link, &grants));
-                self.orders.sender.handle_grants(now, link, self.limits.granted_on(now, link));
+                self.limits.change(|book| book.handle_grants(now, link, &grants));
+                self.apply_grants(now);
             }
             TunnelEvent::Readiness { link, obstacles } => self.take_readiness(link, &obstacles),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
                 self.see(|centre, now| centre.handle_open(link, false, now));
-                self.limits.change(now, |grants| grants.handle_link_open(link, false));
+                self.limits.change(|grants| grants.handle_link_open(link, false));
                 self.orders.sender.handle_link_open(now, link, false);
                 self.payments.sender.handle_link_open(now, link, false);
+                self.apply_grants(now);
             }
             TunnelEvent::Heard { link } => {
                 self.see(|centre, now| centre.handle_open(link, true, now));
-                self.limits.change(now, |grants| grants.handle_link_open(link, true));
+                self.limits.change(|grants| grants.handle_link_open(link, true));
                 self.orders.sender.handle_link_open(now, link, true);
                 self.payments.sender.handle_link_open(now, link, true);
+                self.apply_grants(now);
             }
             TunnelEvent::Down { link, .. } => {
                 self.see(|centre, now| centre.handle_down(link, now));
                 self.links.remove(&link);
-                self.limits.change(now, |grants| grants.handle_link_down(link));
+                self.limits.change(|grants| grants.handle_link_down(link));
                 self.orders.sender.handle_link_down(now, link);
                 self.payments.sender.handle_link_down(now, link);
+                self.apply_grants(now);
             }
         }
     }
 
-    /// Lifts the limits of grants that have expired.
-    fn expire_grants(&mut self, now: Duration) {
-        self.limits.set(now);
+    /// Lets the sender and the serving threads go by the grants as they are now. A change at one
+    /// agent, or its silence, may change the use of the others.
+    fn apply_grants(&mut self, now: Duration) {
         for link in self.links.keys() {
+            self.orders.sender.handle_stopped(now, *link, self.limits.is_stopped(now, *link));
             self.orders.sender.handle_grants(now, *link, self.limits.granted_on(now, *link));
         }
+        self.set_limits(now);
+    }
+
+    /// Sets the limits that the serving threads see.
+    fn set_limits(&self, now: Duration) {
+        self.limits.set(now, |link, brand| self.orders.sender.writes_on(link, brand));
     }
 
     /// Decodes an answer. A malformed one ends its link, which is logged and counted there.
@@ -617,8 +633,8 @@ impl OrderLinkDriver {
     fn take_readiness(&mut self, id: LinkId, obstacles: &BTreeSet<Obstacle>) {
         self.see(|centre, now| centre.handle_readiness(id, obstacles, now));
         let (now, is_stopped) = (self.now(), obstacles.iter().any(|obstacle| obstacle.stops_orders()));
-        self.limits.change(now, |grants| grants.handle_stopped(id, is_stopped));
-        self.orders.sender.handle_stopped(now, id, is_stopped);
+        self.limits.change(|grants| grants.handle_stopped(id, is_stopped));
+        self.apply_grants(now);
         self.payments.sender.handle_stopped(now, id, is_stopped);
         let Some(Link { peer, .. }) = self.links.get(&id) else { return };
         let Some(left_out) = self.readiness_told.due("readiness", std::time::Instant::now()) else { return };

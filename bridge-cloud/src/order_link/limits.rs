@@ -10,7 +10,7 @@ use std::time::Duration;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::adaptive::AdaptiveLimit;
-use bridge_protocol::order_link::credits::GrantBook;
+use bridge_protocol::order_link::credits::{GrantBook, WritesOnLink};
 use bridge_protocol::order_link::fair_share::BrandIndex;
 
 use super::credits::Credits;
@@ -33,10 +33,21 @@ impl BrandLimits {
         Self { credits, grants: GrantBook::default(), adaptive: Vec::new(), brands, limit_max }
     }
 
-    /// Changes the grants, and sets the limits by them.
-    pub(super) fn change(&mut self, now: Duration, change: impl FnOnce(&mut GrantBook)) {
+    /// Changes the grants. The limits must be set after that.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut GrantBook)) {
         change(&mut self.grants);
-        self.set(now);
+    }
+
+    /// Forgets the grants that have expired. Returns true if there were some: the limits must then be
+    /// set.
+    pub(super) fn expire(&mut self, now: Duration) -> bool {
+        self.grants.expire(now)
+    }
+
+    /// Returns true if a link's agent takes no orders, or has stopped granting while another one
+    /// grants.
+    pub(super) fn is_stopped(&self, now: Duration, link: LinkId) -> bool {
+        self.grants.is_stopped(now, link)
     }
 
     /// Returns what a link's agent grants now. A brand that is not listed has no limit there.
@@ -45,15 +56,18 @@ impl BrandLimits {
         granted.filter_map(|(brand, writes)| Some((*self.brands.get(brand)?, writes)))
     }
 
-    /// Returns the time of the next expiry of a grant.
-    pub(super) fn next_expiry(&self, now: Duration) -> Option<Duration> {
-        self.grants.next_expiry(now)
+    /// Returns the time of the next expiry of a grant that [`Self::expire`] has not handled.
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        self.grants.next_expiry()
     }
 
-    /// Sets the limits that the serving threads see.
-    pub(super) fn set(&self, now: Duration) {
+    /// Sets the limits that the serving threads see. `writes` returns a brand's writes on a link.
+    pub(super) fn set(&self, now: Duration, writes: impl Fn(LinkId, BrandIndex) -> WritesOnLink) {
         let adaptive = |index: BrandIndex| self.adaptive.get(index.0)?.limit();
-        self.credits.set_limits(|index, brand| self.grants.limit_of(now, brand).or_else(|| adaptive(index)));
+        self.credits.set_limits(|index, brand| {
+            let granted = self.grants.limit_of(now, brand, |link| writes(link, index));
+            granted.or_else(|| adaptive(index))
+        });
     }
 
     /// Returns true if limits by the delays must be computed, or are no longer needed.
@@ -61,7 +75,7 @@ impl BrandLimits {
         self.grants.lacks_grants(now) || !self.adaptive.is_empty()
     }
 
-    /// Computes the limits by the delays.
+    /// Computes the limits by the delays. The limits must be set after that.
     pub(super) fn adapt(&mut self, now: Duration) {
         if !self.grants.lacks_grants(now) {
             self.adaptive.clear();
@@ -75,7 +89,6 @@ impl BrandLimits {
                 limit.compute(now, self.credits.take_seen(BrandIndex(index)));
             }
         }
-        self.set(now);
     }
 }
 
@@ -102,25 +115,30 @@ mod tests {
         assert!(!limits.adapts(at(0)), "there is no link");
         let shoes = BrandGrant { brand: "shoes".to_owned(), outstanding: 10, per_second: 5 };
         let grants = Grants { number: 1, expires_millis: 1_000, brands: vec![shoes] };
-        limits.change(at(0), |book| {
+        let set = |limits: &BrandLimits, now| limits.set(now, |_, _| WritesOnLink::default());
+        limits.change(|book| {
             book.handle_link_up(NEW);
             book.handle_grants(at(0), NEW, &grants);
         });
+        set(&limits, at(0));
         let limited =
             |credits: &Credits| credits.report().into_iter().filter(|of| of.limit.is_some()).count();
         assert!(!limits.adapts(at(0)) && limited(&credits) == 1);
         assert_eq!(limits.granted_on(at(0), NEW).collect::<Vec<_>>(), [(BrandIndex(0), 10)]);
-        limits.change(at(10), |book| book.handle_link_up(OLD));
+        limits.change(|book| book.handle_link_up(OLD));
         assert!(limits.adapts(at(10)), "the other agent is of an earlier release");
         limits.adapt(at(50));
         limits.adapt(at(100));
+        set(&limits, at(100));
         assert_eq!((limits.adaptive.len(), limited(&credits)), (2, 0), "nothing waits");
-        limits.change(at(150), |book| book.handle_link_down(OLD));
+        limits.change(|book| book.handle_link_down(OLD));
         assert!(limits.adapts(at(150)), "once more, to forget the delays");
         limits.adapt(at(150));
+        set(&limits, at(150));
         assert!(!limits.adapts(at(150)) && limited(&credits) == 1);
-        assert_eq!(limits.next_expiry(at(150)), Some(at(1_000)));
-        limits.set(at(1_000));
-        assert!(limits.adapts(at(1_000)) && limited(&credits) == 0, "the grant has expired");
+        assert_eq!(limits.next_expiry(), Some(at(1_000)));
+        assert!(!limits.expire(at(999)) && limits.expire(at(1_050)), "however late it is looked at");
+        set(&limits, at(1_050));
+        assert!(limits.adapts(at(1_050)) && limited(&credits) == 0, "the grant has expired");
     }
 }

@@ -1,4 +1,5 @@
-//! Slot of a request on its way to the order link's owner: its count in the backlog, and its credit.
+//! Slot of a request on its way to the order link's owner: its count in the backlog, and its
+//! credit.
 
 use bridge_protocol::order_link::fair_share::BrandIndex;
 

@@ -4,7 +4,8 @@
 //! Sans-IO. A grant is absolute and expires, so a lost one is replaced by the next. A link whose
 //! agent grants nothing, because it is of an earlier release or was silent for too long, leaves
 //! every brand without a limit from here: the windows and queues still bound it. An agent that
-//! takes no orders counts only if no other one takes them.
+//! takes no orders counts only if no other one takes them. An agent that has granted and whose
+//! grants have expired takes none as long as another one grants.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -70,6 +71,16 @@ pub struct BrandLimit {
     pub per_second: u32,
 }
 
+/// Writes of a brand on one link, as far as they count in its limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WritesOnLink {
+    /// Writes whose callers wait.
+    pub waited_for: u32,
+    /// Writes whose callers were told that the outcome is unknown, as far as they spend the grant of
+    /// the link.
+    pub settling: u32,
+}
+
 /// The grants of all links.
 #[derive(Debug, Default)]
 pub struct GrantBook {
@@ -85,7 +96,7 @@ struct LinkGrants {
     is_stopped: bool,
     /// Number of the last message.
     number: u64,
-    /// End of the last message's time; `None` before the first.
+    /// End of the last message's time; `None` before the first, and after it has expired.
     valid_until: Option<Duration>,
     /// Brands with a limit.
     brands: BTreeMap<Brand, BrandLimit>,
@@ -138,24 +149,65 @@ impl GrantBook {
         grants.brands = limits.collect();
     }
 
-    /// Returns the links that new requests go to: the open ones whose agents take orders, or all
-    /// open ones if no agent does.
-    fn in_use(&self) -> impl Iterator<Item = &LinkGrants> {
-        let any_works = self.links.values().any(|grants| grants.is_open && !grants.is_stopped);
-        self.links.values().filter(move |grants| grants.is_open && !(any_works && grants.is_stopped))
+    /// Forgets the grants that have expired. Returns true if there were some.
+    pub fn expire(&mut self, now: Duration) -> bool {
+        let mut any = false;
+        for grants in self.links.values_mut().filter(|grants| grants.valid_until.is_some()) {
+            if !grants.is_valid(now) {
+                (grants.valid_until, any) = (None, true);
+                grants.brands.clear();
+            }
+        }
+        any
     }
 
-    /// Returns the limit of a brand over all links in use. Returns `None` if it has none: no link
-    /// is open, some link grants nothing, or some link has no limit for it.
-    pub fn limit_of(&self, now: Duration, brand: &Brand) -> Option<BrandLimit> {
-        let limits = self.in_use().map(|grants| grants.limit_of(now, brand));
-        limits.reduce(|all, one| {
-            let (all, one) = (all?, one?);
-            Some(BrandLimit {
-                outstanding: all.outstanding.saturating_add(one.outstanding),
-                per_second: all.per_second.saturating_add(one.per_second),
-            })
-        })?
+    /// Returns true if a link's agent takes no orders: it reports so, or its grants have expired
+    /// while another agent grants. An agent that stands still grants nothing. If it counted as one
+    /// without a limit, it would get all orders until its link counts as silent.
+    pub fn is_stopped(&self, now: Duration, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|grants| grants.takes_none(now, self.any_grants(now)))
+    }
+
+    fn any_grants(&self, now: Duration) -> bool {
+        self.links.values().any(|grants| grants.is_open && !grants.is_stopped && grants.is_valid(now))
+    }
+
+    /// Returns the links that new requests go to: the open ones whose agents take orders, or all
+    /// open ones if no agent does. The flag tells if it is one of them.
+    fn by_use(&self, now: Duration) -> impl Iterator<Item = (LinkId, &LinkGrants, bool)> {
+        let any_grants = self.any_grants(now);
+        let works = move |grants: &LinkGrants| grants.is_open && !grants.takes_none(now, any_grants);
+        let any_works = self.links.values().any(works);
+        let is_used = move |grants: &LinkGrants| if any_works { works(grants) } else { grants.is_open };
+        self.links.iter().map(move |(link, grants)| (*link, grants, is_used(grants)))
+    }
+
+    /// Returns the limit of a brand: what the agents on all links in use grant, and what is still on
+    /// other links, because that takes nothing from these agents. `writes` returns the brand's
+    /// writes on a link. Returns `None` if it has no limit: no link is open, some link in use grants
+    /// nothing, or some link in use has no limit for it.
+    pub fn limit_of(
+        &self,
+        now: Duration,
+        brand: &Brand,
+        writes: impl Fn(LinkId) -> WritesOnLink,
+    ) -> Option<BrandLimit> {
+        let (mut limit, mut elsewhere) = (None::<BrandLimit>, 0_u32);
+        for (link, grants, is_used) in self.by_use(now) {
+            if !is_used {
+                elsewhere = elsewhere.saturating_add(writes(link).waited_for);
+                continue;
+            }
+            let BrandLimit { outstanding, per_second } = grants.limit_of(now, brand)?;
+            let outstanding = outstanding.saturating_sub(writes(link).settling);
+            let before = limit.unwrap_or(BrandLimit { outstanding: 0, per_second: 0 });
+            limit = Some(BrandLimit {
+                outstanding: before.outstanding.saturating_add(outstanding),
+                per_second: before.per_second.saturating_add(per_second),
+            });
+        }
+        let limit = limit?;
+        Some(BrandLimit { outstanding: limit.outstanding.saturating_add(elsewhere), ..limit })
     }
 
     /// Returns the brands that have a limit on some link.
@@ -173,18 +225,25 @@ impl GrantBook {
 
     /// Returns true if some link in use has no valid grants.
     pub fn lacks_grants(&self, now: Duration) -> bool {
-        self.in_use().any(|grants| !grants.is_valid(now))
+        self.by_use(now).any(|(_, grants, is_used)| is_used && !grants.is_valid(now))
     }
 
-    /// Returns the time of the next expiry after now.
-    pub fn next_expiry(&self, now: Duration) -> Option<Duration> {
-        self.links.values().filter_map(|grants| grants.valid_until).filter(|until| *until > now).min()
+    /// Returns the time of the next expiry that [`Self::expire`] has not handled.
+    pub fn next_expiry(&self) -> Option<Duration> {
+        self.links.values().filter_map(|grants| grants.valid_until).min()
     }
 }
 
 impl LinkGrants {
     fn is_valid(&self, now: Duration) -> bool {
         self.valid_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns true if its agent reports that it takes no orders, or has granted before and no longer
+    /// grants while some agent does.
+    fn takes_none(&self, now: Duration, any_grants: bool) -> bool {
+        let has_granted = self.number > 0;
+        self.is_stopped || (any_grants && has_granted && !self.is_valid(now))
     }
 
     fn limit_of(&self, now: Duration, brand: &Brand) -> Option<BrandLimit> {
@@ -218,7 +277,7 @@ mod tests {
     }
 
     fn outstanding(book: &GrantBook, now: Duration, name: &str) -> Option<u32> {
-        book.limit_of(now, &brand(name)).map(|limit| limit.outstanding)
+        book.limit_of(now, &brand(name), |_| WritesOnLink::default()).map(|limit| limit.outstanding)
     }
 
     #[test]
@@ -232,7 +291,7 @@ mod tests {
         book.handle_link_up(B);
         assert_eq!(outstanding(&book, at(0), "shoes"), None, "the other has not granted yet");
         book.handle_grants(at(0), B, &grants(1, &[("shoes", 7), ("tea", 1)]));
-        let limit = book.limit_of(at(0), &brand("shoes"));
+        let limit = book.limit_of(at(0), &brand("shoes"), |_| WritesOnLink::default());
         assert_eq!(limit, Some(BrandLimit { outstanding: 17, per_second: 170 }));
         assert_eq!(outstanding(&book, at(0), "tea"), None, "the first has no limit for it");
         book.handle_link_open(A, false);
@@ -262,14 +321,56 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_no_longer_grants_gets_nothing_while_another_one_grants() {
+        let mut book = GrantBook::default();
+        [A, B].into_iter().for_each(|link| book.handle_link_up(link));
+        book.handle_grants(at(0), A, &grants(1, &[("shoes", 5)]));
+        book.handle_grants(at(600), B, &grants(1, &[("shoes", 7)]));
+        assert_eq!(outstanding(&book, at(600), "shoes"), Some(12));
+        assert_eq!((book.is_stopped(at(999), A), book.is_stopped(at(1_000), A)), (false, true));
+        assert_eq!((outstanding(&book, at(1_000), "shoes"), book.lacks_grants(at(1_000))), (Some(7), false));
+        book.expire(at(1_100));
+        assert!(book.is_stopped(at(1_100), A), "after its end as well");
+        assert_eq!((book.is_stopped(at(1_600), A), outstanding(&book, at(1_600), "shoes")), (false, None));
+        book.handle_grants(at(1_700), A, &grants(2, &[]));
+        assert!(!book.is_stopped(at(1_700), A) && book.is_stopped(at(1_700), B));
+        book.handle_link_down(A);
+        book.handle_link_up(A);
+        book.handle_grants(at(1_700), B, &grants(2, &[("shoes", 7)]));
+        assert!(!book.is_stopped(at(1_700), A), "one that has never granted is of an earlier release");
+        assert_eq!(outstanding(&book, at(1_700), "shoes"), None);
+    }
+
+    #[test]
+    fn what_is_at_an_agent_that_is_not_in_use_takes_nothing_from_the_others() {
+        let mut book = GrantBook::default();
+        [A, B].into_iter().for_each(|link| book.handle_link_up(link));
+        [A, B].into_iter().for_each(|link| book.handle_grants(at(0), link, &grants(1, &[("shoes", 10)])));
+        let limit = |book: &GrantBook| {
+            let writes = |link: LinkId| WritesOnLink { waited_for: 20 * link.0 as u32, settling: 3 };
+            book.limit_of(at(0), &brand("shoes"), writes).map(|limit| limit.outstanding)
+        };
+        assert_eq!(limit(&book), Some(14), "what nobody waits for still spends the grants");
+        book.handle_link_open(A, false);
+        assert_eq!(limit(&book), Some(7 + 20), "20 of the outstanding ones are at the silent agent");
+        book.handle_link_open(A, true);
+        book.handle_stopped(B, true);
+        assert_eq!(limit(&book), Some(7 + 40));
+    }
+
+    #[test]
     fn a_lost_grant_is_replaced_and_an_old_one_expires() {
         let mut book = GrantBook::default();
         book.handle_link_up(A);
         book.handle_grants(at(0), A, &grants(2, &[("shoes", 10)]));
         book.handle_grants(at(10), A, &grants(1, &[("shoes", 99)]));
         assert_eq!(outstanding(&book, at(999), "shoes"), Some(10), "an older message has no effect");
-        assert_eq!(book.next_expiry(at(10)), Some(at(1_000)));
+        assert_eq!(book.next_expiry(), Some(at(1_000)));
+        assert!(!book.expire(at(999)));
         assert_eq!((outstanding(&book, at(1_000), "shoes"), book.lacks_grants(at(1_000))), (None, true));
+        assert_eq!(book.next_expiry(), Some(at(1_000)), "however late it is looked at");
+        assert!(book.expire(at(1_500)) && !book.expire(at(1_500)));
+        assert_eq!(book.next_expiry(), None);
         book.handle_grants(at(1_500), A, &grants(4, &[]));
         assert_eq!((outstanding(&book, at(1_500), "shoes"), book.lacks_grants(at(1_500))), (None, false));
     }

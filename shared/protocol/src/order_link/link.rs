@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::credits::WritesOnLink;
 use super::fair_share::{BrandIndex, FairShare};
 use super::request::RequestClass;
 use super::window_use::{LinkSlot, WindowUse};
@@ -35,7 +36,7 @@ pub(super) struct Link {
     /// Number of these questions of each brand; never 0.
     questions_of: HashMap<BrandIndex, usize>,
     /// Number of the writes of each brand.
-    writes_of: Vec<usize>,
+    writes_of: Vec<BrandWrites>,
     /// Most writes of the brands for which its agent has a limit.
     granted: HashMap<BrandIndex, usize>,
     /// Its number in sets of links; `None` if there are too many links.
@@ -49,6 +50,15 @@ pub(super) struct Link {
     pub(super) away_until: Option<Duration>,
     /// True if its agent reports that it takes no orders.
     pub(super) is_stopped: bool,
+}
+
+/// Writes of a brand on a link.
+#[derive(Debug, Clone, Copy, Default)]
+struct BrandWrites {
+    /// Writes whose callers wait.
+    waited_for: usize,
+    /// Writes whose callers were told that the outcome is unknown.
+    settling: usize,
 }
 
 #[derive(Debug, Default)]
@@ -106,8 +116,27 @@ impl Link {
 
     /// Returns true if a brand has as many writes on the link as its agent grants it.
     pub(super) fn is_spent(&self, brand: BrandIndex) -> bool {
-        let writes = || self.writes_of.get(brand.0).copied().unwrap_or(0);
-        self.granted_to(brand).is_some_and(|granted| writes() >= granted)
+        let spent = || {
+            let WritesOnLink { waited_for, settling } = self.writes(brand);
+            waited_for as usize + settling as usize
+        };
+        self.granted_to(brand).is_some_and(|granted| spent() >= granted)
+    }
+
+    /// Returns the writes of a brand that count in its limit. Those that nobody waits for spend at
+    /// most half of a grant, so they do not keep out all of the brand's new ones, however long they
+    /// take. From one and a half grants on, each of them counts again: there are never more than two
+    /// grants of writes.
+    pub(super) fn writes(&self, brand: BrandIndex) -> WritesOnLink {
+        let BrandWrites { waited_for, settling } = self.writes_of.get(brand.0).copied().unwrap_or_default();
+        let spends = |granted: usize| {
+            let half = granted / 2;
+            settling.min(half) + settling.saturating_sub(granted.saturating_add(half))
+        };
+        let settling = self.granted_to(brand).map_or(settling, spends);
+        let [waited_for, settling] =
+            [waited_for, settling].map(|writes| u32::try_from(writes).unwrap_or(u32::MAX));
+        WritesOnLink { waited_for, settling }
     }
 
     /// Returns true if it takes new requests, and its agent opens what is sealed to this key.
@@ -143,16 +172,16 @@ impl Link {
             && share.allows_one_more(mine)
     }
 
-    /// Counts a request that is sent on the link.
-    pub(super) fn begin(&mut self, class: RequestClass, brand: BrandIndex) {
+    /// Counts a request that is sent on the link. `is_waited_for` tells if a caller waits for it.
+    pub(super) fn begin(&mut self, class: RequestClass, brand: BrandIndex, is_waited_for: bool) {
         self.in_flight += 1;
         match class {
             RequestClass::Write => {
                 if self.writes_of.len() <= brand.0 {
-                    self.writes_of.resize(brand.0 + 1, 0);
+                    self.writes_of.resize(brand.0 + 1, BrandWrites::default());
                 }
                 if let Some(writes) = self.writes_of.get_mut(brand.0) {
-                    *writes += 1;
+                    *writes.count(is_waited_for) += 1;
                 }
             }
             RequestClass::Question => {
@@ -162,13 +191,22 @@ impl Link {
         }
     }
 
-    /// Stops counting a request that was on the link.
-    pub(super) fn end(&mut self, class: RequestClass, brand: BrandIndex) {
+    /// Takes that nobody waits any more for a write that is on the link.
+    pub(super) fn caller_left(&mut self, brand: BrandIndex) {
+        if let Some(writes) = self.writes_of.get_mut(brand.0) {
+            writes.waited_for = writes.waited_for.saturating_sub(1);
+            writes.settling += 1;
+        }
+    }
+
+    /// Stops counting a request that was on the link. `is_waited_for` tells if a caller waits for it.
+    pub(super) fn end(&mut self, class: RequestClass, brand: BrandIndex, is_waited_for: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
         match class {
             RequestClass::Write => {
                 if let Some(writes) = self.writes_of.get_mut(brand.0) {
-                    *writes = writes.saturating_sub(1);
+                    let count = writes.count(is_waited_for);
+                    *count = count.saturating_sub(1);
                 }
             }
             RequestClass::Question => {
@@ -192,6 +230,12 @@ impl Link {
     /// Makes each lane carry encapsulations again.
     pub(super) fn forget_sessions(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.sessions.clear());
+    }
+}
+
+impl BrandWrites {
+    fn count(&mut self, is_waited_for: bool) -> &mut usize {
+        if is_waited_for { &mut self.waited_for } else { &mut self.settling }
     }
 }
 

@@ -387,12 +387,19 @@ impl Sender {
                 request.caller_until.is_some() && !matches!(request.place, RequestState::Sealing(_));
             if is_waited_for && request.caller_until.is_some_and(|until| until <= now) {
                 request.caller_until = None;
-                if !request.doubtful && matches!(request.place, RequestState::Queued) {
+                let (place, is_write, brand) = (&request.place, request.key.is_some(), request.brand);
+                if !request.doubtful && matches!(place, RequestState::Queued) {
                     self.finish(id, CallerAnswer::NotSent);
                     continue;
                 }
+                if let RequestState::InFlight { link, .. } = place
+                    && let Some(link) = self.links.get_mut(link).filter(|_| is_write)
+                {
+                    link.caller_left(brand);
+                    self.update_window_use(brand);
+                }
                 self.outputs.push_back(Output::Answer { request: id, answer: CallerAnswer::Unknown });
-                if request.key.is_none() {
+                if !is_write {
                     self.forget(id);
                     continue;
                 }
@@ -545,7 +552,7 @@ impl Sender {
         let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
         request.sent = request.sent.saturating_add(1);
         let brand = request.brand;
-        link.begin(request.class(), brand);
+        link.begin(request.class(), brand, request.caller_until.is_some());
         let index = lane_of(request.order, link.lanes.len());
         let mut bare = false;
         if let Some(lane) = link.lanes.get_mut(index) {
@@ -601,7 +608,7 @@ impl Sender {
         let RequestState::InFlight { link, .. } = request.place else { return false };
         let (class, brand) = (request.class(), request.brand);
         if let Some(link) = self.links.get_mut(&link) {
-            link.end(class, brand);
+            link.end(class, brand, request.caller_until.is_some());
         }
         self.reserve.end(brand);
         self.update_window_use(brand);

@@ -52,7 +52,8 @@ async fn a_slow_agent_gets_what_it_takes_and_a_failed_one_nothing() -> Result<()
         flood.spawn(order_until(Shop::open(&site, "a"), is_over.clone()));
     }
     until("the slow agent takes no more than it can", async || {
-        let limit = limit_at(&slow).await?;
+        // Its first commits show no rate yet.
+        let limit = limit_at(&slow).await?.filter(|limit| *limit < CALLERS as u64 / 4);
         Ok(limit.is_some() && Some(requests_under_way(&[slow.admin()]).await?) <= limit)
     })
     .await?;

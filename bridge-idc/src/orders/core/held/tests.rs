@@ -211,6 +211,12 @@ fn end_in_vain(queues: &mut Queues, turn: QueueTurn) {
     queues.end_turn(turn.awaited, turn.requests, Vec::new());
 }
 
+/// Adds a request of a brand that needs one of its rows.
+fn hold(queues: &mut Queues, name: &str, sku: &str, number: u32) {
+    let (row, pending) = of_brand(name, sku, number);
+    queues.push(row, pending);
+}
+
 fn brand_of(turn: &QueueTurn) -> &str {
     turn.requests[0].request.brand.as_str()
 }
@@ -219,7 +225,7 @@ fn brand_of(turn: &QueueTurn) -> &str {
 fn many_held_rows_of_a_brand_leave_places_to_other_brands() {
     let mut queues = Queues::default();
     for number in 0..100 {
-        assert_eq!(add(&mut queues, "red", &format!("R{number}"), number..number + 1), []);
+        hold(&mut queues, "red", &format!("R{number}"), number);
     }
     let mut under_way = VecDeque::new();
     for _ in 0..300 {
@@ -229,36 +235,32 @@ fn many_held_rows_of_a_brand_leave_places_to_other_brands() {
         end_in_vain(&mut queues, turn);
     }
     under_way.extend(begin_turns(&mut queues));
-    add(&mut queues, "green", "G", 200..201);
-    let green = begin_turns(&mut queues);
-    assert_eq!(green.iter().map(brand_of).collect::<Vec<_>>(), ["green"], "at once");
-    add(&mut queues, "blue", "B", 300..301);
+    let mut others = Vec::new();
+    for (name, number) in [("green", 200), ("blue", 300)] {
+        hold(&mut queues, name, "ROW", number);
+        let turns = begin_turns(&mut queues);
+        assert_eq!(turns.iter().map(brand_of).collect::<Vec<_>>(), [name], "at once");
+        others.extend(turns);
+    }
+    hold(&mut queues, "yellow", "ROW", 400);
     assert!(begin_turns(&mut queues).is_empty(), "four at a time");
     let red = under_way.pop_front().unwrap();
     end_in_vain(&mut queues, red);
-    let blue = begin_turns(&mut queues);
-    assert_eq!(blue.iter().map(brand_of).collect::<Vec<_>>(), ["blue"], "before the many others of red");
-    for turn in green.into_iter().chain(blue) {
-        end_in_vain(&mut queues, turn);
-        let again = begin_turns(&mut queues);
-        assert!(again.iter().all(|turn| brand_of(turn) != "red"), "red has half of the places");
-        again.into_iter().for_each(|turn| end_in_vain(&mut queues, turn));
-    }
-    add(&mut queues, "yellow", "Y", 400..401);
-    assert!(begin_turns(&mut queues).iter().any(|turn| brand_of(turn) == "yellow"), "at once");
+    let yellow = begin_turns(&mut queues);
+    assert_eq!(yellow.iter().map(brand_of).collect::<Vec<_>>(), ["yellow"], "before the many others of red");
 }
 
 #[test]
 fn a_fresh_queue_and_one_that_waited_in_vain_take_turns_although_one_place_is_free() {
     let mut queues = Queues::default();
     for (number, name) in (0..).zip(["a", "b", "c"]) {
-        add(&mut queues, name, "LONG", number..number + 1);
+        hold(&mut queues, name, "LONG", number);
     }
     let _long = begin_turns(&mut queues);
-    add(&mut queues, "red", "HELD", 10..11);
+    hold(&mut queues, "red", "HELD", 10);
     let mut tried = Vec::new();
     for number in 20..24 {
-        add(&mut queues, "red", &format!("R{number}"), number..number + 1);
+        hold(&mut queues, "red", &format!("R{number}"), number);
         for turn in begin_turns(&mut queues) {
             tried.push(turn.again);
             end_in_vain(&mut queues, turn);
@@ -291,13 +293,12 @@ proptest! {
         let names = ["a", "b", "c", "d", "e", "new"];
         let mut queues = Queues::new(names.iter().zip(weights).map(|(name, weight)| (named(name), weight)).collect());
         let mut next = 0;
-        let mut hold = |queues: &mut Queues, name: &str, sku: &str| {
+        let mut hold_next = |queues: &mut Queues, name: &str, sku: &str| {
             next += 1;
-            let (row, pending) = of_brand(name, sku, next);
-            queues.push(row, pending);
+            hold(queues, name, sku, next);
         };
         for (number, brand) in rows.iter().enumerate() {
-            hold(&mut queues, names[*brand], &format!("R{number}"));
+            hold_next(&mut queues, names[*brand], &format!("R{number}"));
         }
         let mut under_way: Vec<QueueTurn> = Vec::new();
         for (at, end) in ends {
@@ -305,12 +306,12 @@ proptest! {
             let turn = under_way.swap_remove(at % under_way.len());
             let again = if end == 0 { Vec::new() } else { turn.requests };
             if again.is_empty() {
-                hold(&mut queues, names[at], "OTHER");
+                hold_next(&mut queues, names[at], "OTHER");
             }
             queues.end_turn(turn.awaited, again, Vec::new());
         }
         under_way.extend(begin_turns(&mut queues));
-        hold(&mut queues, "new", "N");
+        hold_next(&mut queues, "new", "N");
         let mut others = 0;
         'until_its_turn: loop {
             while let Some(turn) = queues.next_turn(up_to(8)) {

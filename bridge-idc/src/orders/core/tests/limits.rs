@@ -151,13 +151,13 @@ fn a_row_that_a_dba_holds_makes_no_limit() {
 #[test]
 fn the_orders_for_a_dbas_row_take_no_credit_from_the_brands_others() {
     let mut shop = Shop::new();
-    shop.run(400, &[("SOCK", 2)]);
+    shop.run(200, &[("SOCK", 1)]);
     assert_eq!(shop.limit(), Some(16));
     shop.is_held = true;
     // The held orders get behind the others at the committer, which has enough to do.
     shop.run(20, &[("SHOE", 2)]);
-    shop.run(5_000, &[("SOCK", 0)]);
+    shop.run(1_500, &[("SOCK", 0)]);
     assert_eq!(shop.world.agent.held(), 40);
-    shop.run(200, &[("SOCK", 2)]);
+    shop.run(200, &[("SOCK", 1)]);
     assert_eq!((shop.world.agent.held(), shop.limit()), (40, Some(16 + 40)));
 }

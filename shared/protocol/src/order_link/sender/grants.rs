@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::super::credits::WritesOnLink;
 use super::super::link::Link;
 use super::{BrandIndex, LinkId, LinkSet, Sender, WindowUse};
 
@@ -27,10 +28,16 @@ impl Sender {
 
     /// Takes that a link's agent reports that it takes no orders, or that it takes orders again.
     pub fn handle_stopped(&mut self, now: Duration, link: LinkId, is_stopped: bool) {
-        if let Some(link) = self.links.get_mut(&link) {
+        let known = self.links.get_mut(&link).filter(|link| link.is_stopped != is_stopped);
+        if let Some(link) = known {
             link.is_stopped = is_stopped;
+            self.send_queued(now);
         }
-        self.send_queued(now);
+    }
+
+    /// Returns the writes of a brand on a link that count in its limit.
+    pub fn writes_on(&self, link: LinkId, brand: BrandIndex) -> WritesOnLink {
+        self.links.get(&link).map(|link| link.writes(brand)).unwrap_or_default()
     }
 
     /// Returns what a brand may use of the links' windows.

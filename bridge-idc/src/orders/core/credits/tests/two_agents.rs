@@ -119,7 +119,7 @@ impl World {
             self.sender.handle_timeout(now);
         }
         for _ in 0..(self.now * offered / SECOND - (self.now - 1) * offered / SECOND) {
-            let limit = self.book.limit_of(now, &brand(0)).map_or(u32::MAX, |limit| limit.outstanding);
+            let limit = self.limit().unwrap_or(u32::MAX);
             if self.outstanding < limit && self.sender.has_room(RequestClass::Write, BrandIndex(0)) {
                 self.submit(now);
             }
@@ -128,6 +128,13 @@ impl World {
         for index in 0..2 {
             self.commit(index);
         }
+    }
+
+    /// Returns the limit that admission is told.
+    fn limit(&self) -> Option<u32> {
+        let writes = |link| self.sender.writes_on(link, BrandIndex(0));
+        let limit = self.book.limit_of(millis(self.now), &brand(0), writes);
+        limit.map(|limit| limit.outstanding)
     }
 
     fn submit(&mut self, now: Duration) {
@@ -280,20 +287,19 @@ fn a_slow_agent_gets_no_more_than_it_grants() {
 fn without_its_database_an_agent_gets_nothing() {
     let mut world = World::new([FAST, FAST], 15_000);
     world.run_for(5 * SECOND);
-    let limit = |world: &World| world.book.limit_of(millis(world.now), &brand(0));
-    assert!(limit(&world).is_some());
+    assert!(world.limit().is_some());
     world.set_away(0, true);
     world.run_for(2 * SECOND);
     let refused = world.agents[0].refused;
     for _ in 0..30 {
         world.run_for(100);
-        assert!(limit(&world).is_some(), "there is no limit at all");
+        assert!(world.limit().is_some(), "there is no limit at all");
     }
     assert_eq!(world.agents[0].refused, refused, "it was asked to commit");
     assert!(world.rate(1, 3 * SECOND) * 100 >= steady_rate(FAST) * 90, "{}", world.rate(1, 3 * SECOND));
     world.set_away(1, true);
     world.run_for(2 * SECOND);
-    assert_eq!(limit(&world), None, "each request hears that there is no database");
+    assert_eq!(world.limit(), None, "each request hears that there is no database");
     let refused = world.agents.each_ref().map(|agent| agent.refused);
     world.run_for(SECOND);
     assert!((0..2).any(|index| world.agents[index].refused > refused[index]));

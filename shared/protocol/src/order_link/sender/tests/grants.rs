@@ -78,10 +78,14 @@ fn an_agent_that_refused_is_tried_again_after_a_second() {
     let (refused_one, _) = *in_flight(&sender, SHOES).iter().find(|(_, link)| *link == A).unwrap();
     sender.handle_answer(at(1), A, refused(refused_one, Refusal::DatabaseDown));
     flood(&mut sender, SHOES, 1);
-    assert_eq!((on_links(&sender, SHOES), waiting(&sender, SHOES)), ([0, 1], 1));
+    assert_eq!(
+        (on_links(&sender, SHOES), waiting(&sender, SHOES)),
+        ([0, 1], 2),
+        "both wait for the other agent"
+    );
     assert_eq!(sender.next_timeout(), Some(at(1) + AWAY_FOR));
     sender.handle_timeout(at(1) + AWAY_FOR);
-    assert_eq!((on_links(&sender, SHOES), waiting(&sender, SHOES)), ([1, 1], 0));
+    assert_eq!((on_links(&sender, SHOES), waiting(&sender, SHOES)), ([2, 1], 0));
 }
 
 #[test]
@@ -98,6 +102,26 @@ fn an_order_that_one_agent_cannot_commit_waits_for_the_grant_of_another() {
     assert_eq!(in_flight(&sender, SHOES), [(on_a, B)]);
     sender.handle_answer(at(1), B, refused(on_a, Refusal::DatabaseDown));
     assert!(drain(&mut sender).contains(&format!("{} Refused(DatabaseDown)", on_a.0)), "no agent works");
+}
+
+#[test]
+fn writes_that_nobody_waits_for_leave_half_of_a_grant_and_never_exceed_two() {
+    let mut sender = sender_of(&[1], &[100]);
+    (sender.limits.settling_max, sender.limits.resend_after) = (1_000, at(600));
+    sender.handle_grants(at(0), A, [(SHOES, 8)]);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        flood(&mut sender, SHOES, 20);
+        seen.push(in_flight(&sender, SHOES).len());
+        // All callers are told that the outcome is unknown, or that nothing was sent.
+        sender.handle_timeout(at(10));
+        assert_eq!(waiting(&sender, SHOES), 0);
+    }
+    assert_eq!(seen, [8, 12, 16, 16]);
+    let (first, _) = in_flight(&sender, SHOES)[0];
+    sender.handle_answer(at(10), A, settled(first));
+    flood(&mut sender, SHOES, 20);
+    assert_eq!(in_flight(&sender, SHOES).len(), 16);
 }
 
 /// No agent gets more than it grants. A request waits only if each agent that works has as many as
