@@ -87,8 +87,7 @@ pub struct SqlState {
     pub code: String,
     /// The violated constraint, if the database names it.
     pub constraint: Option<String>,
-    /// PostgreSQL's message for a missing right. It names a table or a function and contains no
-    /// value.
+    /// The reason and what to do. It contains no value.
     pub denied: Option<String>,
 }
 
@@ -96,9 +95,20 @@ impl fmt::Display for SqlState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SQL state {}", self.code)?;
         self.constraint.iter().try_for_each(|constraint| write!(f, ", constraint {constraint}"))?;
-        self.denied.iter().try_for_each(|denied| {
-            write!(f, ": {denied}; role.sql gives the rights, after each bridge-idc migrate")
-        })
+        self.denied.iter().try_for_each(|denied| write!(f, ": {denied}"))
+    }
+}
+
+/// SQLSTATE for rows that are not there (`no_data`).
+const NO_DATA: &str = "02000";
+
+impl SqlState {
+    /// Returns the state of a batch of whose new orders the database did not insert all rows. It
+    /// reports no error of its own.
+    pub(crate) fn rows_dropped() -> Self {
+        let why = "rows of new orders are missing after their insert; a trigger of your own on orders, order_lines, \
+                   order_personal or launch_purchases returns NULL (docs/dba.md, The tables)";
+        Self { code: NO_DATA.to_owned(), constraint: None, denied: Some(why.to_owned()) }
     }
 }
 

@@ -68,7 +68,9 @@ fn state_of(refusal: &dyn DatabaseError) -> SqlState {
     SqlState {
         code: code.to_string(),
         constraint: refusal.constraint().map(str::to_owned),
-        denied: is_denied.then(|| refusal.message().to_owned()),
+        denied: is_denied.then(|| {
+            format!("{}; role.sql gives the rights, after each bridge-idc migrate", refusal.message())
+        }),
     }
 }
 

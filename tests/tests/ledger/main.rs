@@ -102,6 +102,13 @@ on_both_databases! {
 }
 
 on_both_databases! {
+    triggers_in_sqlite and triggers_in_postgres:
+    outages {
+        an_order_whose_rows_a_trigger_drops_is_not_placed
+    }
+}
+
+on_both_databases! {
     launches_in_sqlite and launches_in_postgres:
     launches {
         nothing_is_sold_before_the_opening_by_the_databases_clock

@@ -450,6 +450,32 @@ async fn a_brand_whose_stock_never_moves_costs_others_few_tries() {
     assert!(tries <= 150, "its stock was to be moved {tries} times");
 }
 
+/// Trigger of a shop that forgets to return its row, on one table of new orders.
+const DROPS_ROWS: [&str; 2] = [
+    "CREATE OR REPLACE FUNCTION forgets() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; \
+     CREATE TRIGGER forgets BEFORE INSERT ON $TABLE FOR EACH ROW EXECUTE FUNCTION forgets()",
+    "CREATE TRIGGER forgets BEFORE INSERT ON $TABLE BEGIN SELECT RAISE(IGNORE); END",
+];
+
+pub(crate) async fn an_order_whose_rows_a_trigger_drops_is_not_placed(database: &database::Database) {
+    let shop = Shop::open(&database.ledger, "acme", &[("A", 10)]).await;
+    for table in ["orders", "order_lines", "order_personal"] {
+        let [postgres, sqlite] = DROPS_ROWS.map(|trigger| trigger.replace("$TABLE", table));
+        database.run(&postgres, &sqlite).await;
+        let requests = batch(vec![shop.place(table, &[("A", 1)])]);
+        let BatchEnd { ends, outage } = database.ledger.commit(&requests, None).await;
+        assert!(matches!(ends[..], [RequestEnd::NotCommitted]), "{table}: {ends:?}");
+        assert!(outage.is_none(), "{table}: {outage:?}");
+        assert_eq!(database.count("SELECT count(*) FROM outcomes").await, 0, "{table}");
+        assert_eq!(shop.stock(&database.ledger, "A").await, (10, 0), "{table}");
+        database.run(&format!("DROP TRIGGER forgets ON {table}"), "DROP TRIGGER forgets").await;
+    }
+    let BatchEnd { ends, .. } =
+        database.ledger.commit(&batch(vec![shop.place("orders", &[("A", 1)])]), None).await;
+    assert!(matches!(ends[..], [RequestEnd::Committed(_)]), "{ends:?}");
+    assert_eq!(shop.stock(&database.ledger, "A").await, (9, 1));
+}
+
 /// Trigger that fails every order of one brand.
 const ONE_BRAND_S: &str = "CREATE OR REPLACE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
     IF NEW.brand = 'acme' THEN RAISE EXCEPTION 'planted' USING ERRCODE = '$STATE'; END IF; \

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::rows::{self, LineRow, LockedRow, NewRows, OrderRow, OutcomeRow, PersonalRow, PurchaseRow};
 use super::statements::{FactKeys, Locking, Statements};
-use super::{Committed, LedgerError, RequestEnd, RequestOutcome};
+use super::{Committed, LedgerError, RequestEnd, RequestOutcome, SqlState};
 use crate::database::transaction::{TRIES, is_late};
 use crate::database::{self, Begins, Ends as _, NotDone, soon};
 use crate::orders::planner::{
@@ -324,8 +324,11 @@ async fn write<T: Both>(
         return Ok(HashMap::new());
     }
     let written = transaction.write(&rows, at).await?;
-    if !written.are_all(&rows) {
+    if !written.had_all(&rows) {
         return Err(LedgerError::Conflict);
+    }
+    if !written.has_all(&rows) {
+        return Err(LedgerError::Denied(SqlState::rows_dropped()));
     }
     // Orders and purchases are written before cancellations, because this batch may cancel an order
     // that it places.

@@ -183,10 +183,14 @@ impl NewRows<'_> {
 }
 
 /// The result of writing [`NewRows`].
+#[derive(Default)]
 pub(super) struct WrittenRows {
     /// Positions of the outcomes in their order. There are fewer than outcomes if a key was not
     /// new.
     pub(super) positions: Vec<i64>,
+    /// Number of rows of orders, lines, personal data and purchases that were inserted. There are
+    /// fewer if a trigger of the shop drops some.
+    pub(super) inserted: usize,
     /// Number of stock rows that had the units.
     pub(super) stock: usize,
     /// Number of launches that had the units.
@@ -194,10 +198,16 @@ pub(super) struct WrittenRows {
 }
 
 impl WrittenRows {
-    /// Returns true if all of these rows were written.
-    pub(super) fn are_all(&self, rows: &NewRows<'_>) -> bool {
+    /// Returns true if all keys were new and all units were there.
+    pub(super) fn had_all(&self, rows: &NewRows<'_>) -> bool {
         (self.positions.len(), self.stock, self.launches)
             == (rows.outcomes.len(), rows.stock.len(), rows.launches.len())
+    }
+
+    /// Returns true if all rows of the orders were inserted.
+    pub(super) fn has_all(&self, rows: &NewRows<'_>) -> bool {
+        let NewRows { orders, lines, personal, purchases, .. } = rows;
+        self.inserted == orders.len() + lines.len() + personal.len() + purchases.len()
     }
 }
 

@@ -326,7 +326,7 @@ impl Statements for ModelTransaction {
     /// that it changes are locked by then, except new ones.
     async fn write(&mut self, rows: &NewRows<'_>, at: UnixMicros) -> sqlx::Result<WrittenRows> {
         let positions = self.insert_outcomes(&rows.outcomes, at).await?;
-        let mut written = WrittenRows { positions, stock: 0, launches: 0 };
+        let mut written = WrittenRows { positions, ..WrittenRows::default() };
         if rows.are_outcomes_alone() || written.positions.len() < rows.outcomes.len() {
             return Ok(written);
         }
@@ -334,6 +334,7 @@ impl Statements for ModelTransaction {
         self.insert_lines(&rows.lines).await?;
         self.insert_personal(&rows.personal).await?;
         self.at_once(|tables, id| tables.insert_purchases(id, &rows.purchases)).await?;
+        written.inserted = rows.orders.len() + rows.lines.len() + rows.personal.len() + rows.purchases.len();
         written.stock = self.move_stock(&rows.stock).await?;
         written.launches = self.move_launches(&rows.launches).await?;
         Ok(written)

@@ -98,7 +98,7 @@ impl Statements for PgConnection {
         if rows.are_outcomes_alone() {
             let insert = of_outcomes(include_str!("insert_outcomes.sql"), outcomes, at);
             let (positions,) = insert.fetch_one(self).await?;
-            return Ok(WrittenRows { positions, stock: 0, launches: 0 });
+            return Ok(WrittenRows { positions, ..WrittenRows::default() });
         }
         let currencies = column(orders, |row| row.terms.currency());
         let mut write = of_outcomes(include_str!("write.sql"), outcomes, at)
@@ -131,9 +131,10 @@ impl Statements for PgConnection {
             .bind(column(purchases, |row| row.units.units))
             .bind(column(launches, |(launch_id, _)| *launch_id))
             .bind(column(launches, |(_, units)| *units));
-        let (positions, stock, launches): (_, i64, i64) = write.fetch_one(self).await?;
+        let (positions, inserted, stock, launches): (_, i64, i64, i64) = write.fetch_one(self).await?;
         let count = |rows: i64| usize::try_from(rows).unwrap_or_default();
-        Ok(WrittenRows { positions, stock: count(stock), launches: count(launches) })
+        let (inserted, stock, launches) = (count(inserted), count(stock), count(launches));
+        Ok(WrittenRows { positions, inserted, stock, launches })
     }
 
     async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64> {

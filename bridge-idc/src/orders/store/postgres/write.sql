@@ -4,8 +4,9 @@
 -- units of the orders that launches sold ($40 to $44); and units sold by launches, or back if
 -- negative, but never above what a launch sells in all ($45, $46). $1 is the time.
 --
--- Returns the positions of the outcomes in the order of their keys, and the numbers of stock rows
--- and of launches that had the units. A key that was settled by another agent in the meantime gets
+-- Returns the positions of the outcomes in the order of their keys, the number of rows of orders,
+-- lines, personal data and launches that were inserted, and the numbers of stock rows and of
+-- launches that had the units. A key that was settled by another agent in the meantime gets
 -- no position; then no order is written, and the caller rolls back.
 --
 -- The outcomes come first, because an order has the position of its outcome. No other part reads
@@ -34,9 +35,11 @@ WITH settled AS (
     CROSS JOIN UNNEST($14::uuid[], $15::text[], $16::integer[], $17::text[], $18::text[], $19::bigint[], $20::bigint[])
         AS new (order_id, brand, outcome, customer_reference, currency, shipping_fee, total)
     WHERE cardinality(numbered.positions) = cardinality($2)
+    RETURNING 1
 ), lines AS (
     INSERT INTO order_lines (order_id, line_no, sku_id, quantity, unit_price)
     SELECT * FROM UNNEST($21::uuid[], $22::integer[], $23::bigint[], $24::bigint[], $25::bigint[])
+    RETURNING 1
 ), personal AS (
     INSERT INTO order_personal (
         order_id, key_version, wrapped_key, customer_name, customer_phone, customer_email,
@@ -46,6 +49,7 @@ WITH settled AS (
         $26::uuid[], $27::integer[], $28::bytea[], $29::bytea[], $30::bytea[], $31::bytea[],
         $32::bytea[], $33::bytea[], $34::bytea[], $35::bytea[], $36::bytea[], $37::bytea[]
     )
+    RETURNING 1
 ), moved AS (
     UPDATE stock
     SET available = stock.available - moves.units, sold = stock.sold + moves.units
@@ -55,6 +59,7 @@ WITH settled AS (
 ), purchased AS (
     INSERT INTO launch_purchases (order_id, sku_id, launch_id, customer, units)
     SELECT * FROM UNNEST($40::uuid[], $41::bigint[], $42::bigint[], $43::bytea[], $44::bigint[])
+    RETURNING 1
 ), launched AS (
     UPDATE launch_sales
     SET sold = launch_sales.sold + moves.units
@@ -64,4 +69,10 @@ WITH settled AS (
         AND (moves.units <= 0 OR coalesce(launch_sales.sold + moves.units <= launches.units, true))
     RETURNING launch_sales.launch_id
 )
-SELECT numbered.positions, (SELECT count(*) FROM moved), (SELECT count(*) FROM launched) FROM numbered
+SELECT
+    numbered.positions,
+    (SELECT count(*) FROM placed) + (SELECT count(*) FROM lines) + (SELECT count(*) FROM personal)
+        + (SELECT count(*) FROM purchased),
+    (SELECT count(*) FROM moved),
+    (SELECT count(*) FROM launched)
+FROM numbered

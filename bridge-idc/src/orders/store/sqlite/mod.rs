@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use bridge_protocol::domain::UnixMicros;
 use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteQueryResult;
 use uuid::Uuid;
 
 use super::look_up::{self, Question, Questions};
@@ -66,17 +67,17 @@ impl Statements for SqliteConnection {
 
     async fn write(&mut self, rows: &NewRows<'_>, at: UnixMicros) -> sqlx::Result<WrittenRows> {
         let positions = insert_outcomes(self, &rows.outcomes, at).await?;
-        let mut written = WrittenRows { positions, stock: 0, launches: 0 };
+        let mut written = WrittenRows { positions, ..WrittenRows::default() };
         if rows.are_outcomes_alone() || written.positions.len() < rows.outcomes.len() {
             return Ok(written);
         }
         if !rows.orders.is_empty() {
-            insert_orders(self, rows, &written.positions, at).await?;
-            insert_lines(self, &rows.lines).await?;
-            insert_personal(self, &rows.personal).await?;
+            written.inserted += insert_orders(self, rows, &written.positions, at).await?;
+            written.inserted += insert_lines(self, &rows.lines).await?;
+            written.inserted += insert_personal(self, &rows.personal).await?;
         }
         if !rows.purchases.is_empty() {
-            insert_purchases(self, &rows.purchases).await?;
+            written.inserted += insert_purchases(self, &rows.purchases).await?;
         }
         written.stock = move_units(self, include_str!("move_stock.sql"), &rows.stock).await?;
         written.launches = move_units(self, include_str!("move_launches.sql"), &rows.launches).await?;
@@ -160,7 +161,7 @@ async fn insert_orders(
     rows: &NewRows<'_>,
     positions: &[i64],
     at: UnixMicros,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<usize> {
     let rows = table(&rows.orders, |row| {
         (
             hex(row.order.as_bytes()),
@@ -173,15 +174,18 @@ async fn insert_orders(
         )
     })?;
     let insert = sqlx::query(include_str!("insert_orders.sql")).bind(rows).bind(at.get());
-    insert.execute(connection).await.map(drop)
+    count(insert.execute(connection).await)
 }
 
-async fn insert_purchases(connection: &mut SqliteConnection, rows: &[PurchaseRow<'_>]) -> sqlx::Result<()> {
+async fn insert_purchases(
+    connection: &mut SqliteConnection,
+    rows: &[PurchaseRow<'_>],
+) -> sqlx::Result<usize> {
     let rows = table(rows, |row| {
         let (units, customer) = (row.units, hex(row.units.customer.as_bytes()));
         (hex(row.order.as_bytes()), units.sku_id, units.launch_id, customer, units.units)
     })?;
-    sqlx::query(include_str!("insert_purchases.sql")).bind(rows).execute(connection).await.map(drop)
+    count(sqlx::query(include_str!("insert_purchases.sql")).bind(rows).execute(connection).await)
 }
 
 /// Moves units of stock or of launches. Returns the number of rows that had the units.
@@ -193,25 +197,29 @@ async fn move_units(
     if moves.is_empty() {
         return Ok(0);
     }
-    let moved = sqlx::query(sql).bind(json(moves)?).execute(connection).await?.rows_affected();
-    Ok(usize::try_from(moved).unwrap_or_default())
+    count(sqlx::query(sql).bind(json(moves)?).execute(connection).await)
 }
 
-async fn insert_lines(connection: &mut SqliteConnection, rows: &[LineRow]) -> sqlx::Result<()> {
+/// Returns the number of rows that a statement wrote.
+fn count(done: sqlx::Result<SqliteQueryResult>) -> sqlx::Result<usize> {
+    Ok(usize::try_from(done?.rows_affected()).unwrap_or_default())
+}
+
+async fn insert_lines(connection: &mut SqliteConnection, rows: &[LineRow]) -> sqlx::Result<usize> {
     let rows = table(rows, |row| {
         (hex(row.order.as_bytes()), row.line_no, row.sku_id, row.quantity, row.unit_price)
     })?;
-    sqlx::query(include_str!("insert_lines.sql")).bind(rows).execute(connection).await.map(drop)
+    count(sqlx::query(include_str!("insert_lines.sql")).bind(rows).execute(connection).await)
 }
 
-async fn insert_personal(connection: &mut SqliteConnection, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
+async fn insert_personal(connection: &mut SqliteConnection, rows: &[PersonalRow<'_>]) -> sqlx::Result<usize> {
     let rows = table(rows, |row| {
         let fields = row.personal.fields.each_ref().map(|field| field.as_deref().map(hex));
         let [f1, f2, f3, f4, f5, f6, f7, f8, f9] = fields;
         let (version, wrapped) = (row.personal.key_version, hex(&row.personal.wrapped_key));
         (hex(row.order.as_bytes()), version, wrapped, f1, f2, f3, f4, f5, f6, f7, f8, f9)
     })?;
-    sqlx::query(include_str!("insert_personal.sql")).bind(rows).execute(connection).await.map(drop)
+    count(sqlx::query(include_str!("insert_personal.sql")).bind(rows).execute(connection).await)
 }
 
 fn ids(orders: &[Uuid]) -> sqlx::Result<String> {
