@@ -38,8 +38,8 @@ impl BrandLimits {
         change(&mut self.grants);
     }
 
-    /// Forgets the grants that have expired. Returns true if there were some: the limits must then be
-    /// set.
+    /// Forgets the grants that have expired. Returns true if there were some: the limits must then
+    /// be set.
     pub(super) fn expire(&mut self, now: Duration) -> bool {
         self.grants.expire(now)
     }

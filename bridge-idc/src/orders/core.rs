@@ -33,11 +33,10 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, ReceivedOrder, Receiver, Reply, Token};
 use bridge_protocol::seal::opening::{Decapsulated, Encapsulated, Opener};
 use bridge_protocol::seal::sealing::Header;
-use bridge_protocol::wire::control::Grants;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
 use rand::Rng;
 
-use self::batches::{BatchUnderWay, waits_of_turns};
+use self::batches::BatchUnderWay;
 use self::committers::{BatchLimits, Committers, Needs};
 use self::credits::Credits;
 use self::held::Queues;
@@ -142,8 +141,8 @@ pub struct Attempt {
     /// batches, and waits in the database until the row is free. `None` for a committer's batch,
     /// which waits for no lock.
     pub awaited: Option<Awaited>,
-    /// True if the last try of this batch failed a moment ago. The driver must then pause before this
-    /// one.
+    /// True if the last try of this batch failed a moment ago. The driver must then pause before
+    /// this one.
     pub again: bool,
     /// Time for which the oldest request waited. `None` if the batch is empty or `awaited` is set.
     pub waited: Option<Duration>,
@@ -335,22 +334,6 @@ impl OrderCore {
     pub fn set_time(&mut self, now: Duration) {
         self.receiver.set_time(now);
         self.held.set_time(now);
-    }
-
-    /// Returns a new message about the requests that each cloud agent may have outstanding, if one
-    /// is due. `round_trip` is that of the longest line.
-    pub fn poll_grants(&mut self, now: UnixMicros, round_trip: Duration) -> Option<Grants> {
-        let time = self.receiver.time();
-        if self.away {
-            self.credits.lift();
-        }
-        if !self.credits.is_due(time) {
-            return None;
-        }
-        self.held.forget_standing();
-        self.credits.set_standing(&self.held.standing());
-        let held = self.held.waits(now).chain(waits_of_turns(&self.batches, &self.held, now));
-        self.credits.compute(time, round_trip, self.committers.waits(now).chain(held))
     }
 
     /// Returns the number of requests refused so far because their callers no longer waited.

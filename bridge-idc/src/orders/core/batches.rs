@@ -6,6 +6,7 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, OrderId, UnixMicros};
 use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::wire::control::Grants;
 use bridge_protocol::wire::order::Refusal;
 
 use super::committers::{Queued, Ticket};
@@ -60,9 +61,9 @@ struct Onward {
     elsewhere: Vec<(Awaited, Pending)>,
 }
 
-/// Returns the brand of each request in a batch for a held row whose queue moves, and its wait since
-/// then.
-pub(super) fn waits_of_turns<'a>(
+/// Returns the brand of each request in a batch for a held row whose queue moves, and its wait
+/// since then.
+fn waits_of_turns<'a>(
     batches: &'a [BatchUnderWay],
     held: &'a Queues,
     at: UnixMicros,
@@ -76,6 +77,22 @@ pub(super) fn waits_of_turns<'a>(
 }
 
 impl OrderCore {
+    /// Returns a new message about the requests that each cloud agent may have outstanding, if one
+    /// is due. `round_trip` is that of the longest line.
+    pub fn poll_grants(&mut self, now: UnixMicros, round_trip: Duration) -> Option<Grants> {
+        let time = self.receiver.time();
+        if self.away {
+            self.credits.lift();
+        }
+        if !self.credits.is_due(time) {
+            return None;
+        }
+        self.held.forget_standing();
+        self.credits.set_standing(&self.held.standing());
+        let held = self.held.waits(now).chain(waits_of_turns(&self.batches, &self.held, now));
+        self.credits.compute(time, round_trip, self.committers.waits(now).chain(held))
+    }
+
     /// Handles the end of a batch: each of its requests is answered or waits again.
     pub(super) fn batch_ended(&mut self, ended: AttemptEnd, now: UnixMicros) {
         let AttemptEnd { committer, awaited, requests, outage } = ended;

@@ -117,8 +117,8 @@ impl Queues {
         self.movements.forget_standing(self.now);
     }
 
-    /// Returns the time for which a row's queue has moved: for which its requests are committed, only
-    /// not at once. Returns `None` if it stands still.
+    /// Returns the time for which a row's queue has moved: for which its requests are committed,
+    /// only not at once. Returns `None` if it stands still.
     pub(super) fn moves_for(&self, awaited: &Awaited) -> Option<Duration> {
         self.movements.moves_for(self.now, awaited)
     }

@@ -76,8 +76,8 @@ pub struct BrandLimit {
 pub struct WritesOnLink {
     /// Writes whose callers wait.
     pub waited_for: u32,
-    /// Writes whose callers were told that the outcome is unknown, as far as they spend the grant of
-    /// the link.
+    /// Writes whose callers were told that the outcome is unknown, as far as they spend the grant
+    /// of the link.
     pub settling: u32,
 }
 
@@ -182,10 +182,10 @@ impl GrantBook {
         self.links.iter().map(move |(link, grants)| (*link, grants, is_used(grants)))
     }
 
-    /// Returns the limit of a brand: what the agents on all links in use grant, and what is still on
-    /// other links, because that takes nothing from these agents. `writes` returns the brand's
-    /// writes on a link. Returns `None` if it has no limit: no link is open, some link in use grants
-    /// nothing, or some link in use has no limit for it.
+    /// Returns the limit of a brand: what the agents on all links in use grant, and what is still
+    /// on other links, because that takes nothing from these agents. `writes` returns the brand's
+    /// writes on a link. Returns `None` if it has no limit: no link is open, some link in use
+    /// grants nothing, or some link in use has no limit for it.
     pub fn limit_of(
         &self,
         now: Duration,
@@ -239,8 +239,8 @@ impl LinkGrants {
         self.valid_until.is_some_and(|until| now < until)
     }
 
-    /// Returns true if its agent reports that it takes no orders, or has granted before and no longer
-    /// grants while some agent does.
+    /// Returns true if its agent reports that it takes no orders, or has granted before and no
+    /// longer grants while some agent does.
     fn takes_none(&self, now: Duration, any_grants: bool) -> bool {
         let has_granted = self.number > 0;
         self.is_stopped || (any_grants && has_granted && !self.is_valid(now))
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_an_agent_that_is_not_in_use_takes_nothing_from_the_others() {
+    fn writes_at_an_agent_out_of_use_take_nothing_from_the_others() {
         let mut book = GrantBook::default();
         [A, B].into_iter().for_each(|link| book.handle_link_up(link));
         [A, B].into_iter().for_each(|link| book.handle_grants(at(0), link, &grants(1, &[("shoes", 10)])));

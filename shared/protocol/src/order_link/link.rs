@@ -125,8 +125,8 @@ impl Link {
 
     /// Returns the writes of a brand that count in its limit. Those that nobody waits for spend at
     /// most half of a grant, so they do not keep out all of the brand's new ones, however long they
-    /// take. From one and a half grants on, each of them counts again: there are never more than two
-    /// grants of writes.
+    /// take. From one and a half grants on, each of them counts again: there are never more than
+    /// two grants of writes.
     pub(super) fn writes(&self, brand: BrandIndex) -> WritesOnLink {
         let BrandWrites { waited_for, settling } = self.writes_of.get(brand.0).copied().unwrap_or_default();
         let spends = |granted: usize| {
@@ -199,7 +199,8 @@ impl Link {
         }
     }
 
-    /// Stops counting a request that was on the link. `is_waited_for` tells if a caller waits for it.
+    /// Stops counting a request that was on the link. `is_waited_for` tells if a caller waits for
+    /// it.
     pub(super) fn end(&mut self, class: RequestClass, brand: BrandIndex, is_waited_for: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
         match class {

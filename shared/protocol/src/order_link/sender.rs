@@ -484,8 +484,8 @@ impl Sender {
     }
 
     /// Handles the answer of an agent that cannot commit and did nothing. A write that may go to
-    /// another agent which has no room for it now waits in the queue, before the others of its brand.
-    /// Returns false if no other agent is known to work.
+    /// another agent which has no room for it now waits in the queue, before the others of its
+    /// brand. Returns false if no other agent is known to work.
     fn goes_elsewhere(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         if !matches!(request.place, RequestState::InFlight { link: on, .. } if on == link) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::orders::planner::Awaited;
 
-/// Time after which a queue that has committed nothing stands still. It is longer than a commit that
-/// counts in the limits.
+/// Time after which a queue that has committed nothing stands still. It is longer than a commit
+/// that counts in the limits.
 const MOVES_FOR: Duration = Duration::from_secs(5);
 
 /// Most rows that are remembered. The queue of a further one counts as standing still.

@@ -153,8 +153,8 @@ impl BrandQueues {
         self.tried() < most && (!self.fresh.is_empty() || self.known_tried + 1 < most)
     }
 
-    /// Takes the next queue. With no batch under way for one that waited in vain, such a queue comes
-    /// first every second time. So new queues cannot delay it without end, nor it them.
+    /// Takes the next queue. With no batch under way for one that waited in vain, such a queue
+    /// comes first every second time. So new queues cannot delay it without end, nor it them.
     fn begin(&mut self) -> Option<Awaited> {
         let is_known = self.fresh.is_empty()
             || (!self.known.is_empty() && self.known_tried == 0 && !self.known_was_last);

@@ -251,7 +251,7 @@ fn many_held_rows_of_a_brand_leave_places_to_other_brands() {
 }
 
 #[test]
-fn a_fresh_queue_and_one_that_waited_in_vain_take_turns_although_one_place_is_free() {
+fn a_fresh_queue_and_a_known_one_take_turns_at_one_place() {
     let mut queues = Queues::default();
     for (number, name) in (0..).zip(["a", "b", "c"]) {
         hold(&mut queues, name, "LONG", number);

@@ -105,7 +105,7 @@ fn an_order_that_one_agent_cannot_commit_waits_for_the_grant_of_another() {
 }
 
 #[test]
-fn writes_that_nobody_waits_for_leave_half_of_a_grant_and_never_exceed_two() {
+fn writes_that_nobody_waits_for_leave_half_of_a_grant() {
     let mut sender = sender_of(&[1], &[100]);
     (sender.limits.settling_max, sender.limits.resend_after) = (1_000, at(600));
     sender.handle_grants(at(0), A, [(SHOES, 8)]);
