@@ -686,17 +686,14 @@ impl OrderLinkDriver {
     }
 
     fn report_load(&mut self) {
-        let load = self.orders.report_load();
-        self.metrics.shared.queues.set_depth(Queue::Orders, load.queued);
-        let questions = self.orders.sender.queued(RequestClass::Question);
-        self.metrics.shared.queues.set_depth(Queue::Questions, questions);
-        self.metrics.shared.queues.set_depth(Queue::InFlight, self.orders.callers.len());
+        let queues = &self.metrics.shared.queues;
+        queues.set_depth(Queue::Orders, self.orders.report_load().queued);
+        queues.set_depth(Queue::Questions, self.orders.sender.queued(RequestClass::Question));
+        queues.set_depth(Queue::InFlight, self.orders.callers.len());
         let settling = self.orders.sender.unsettled().saturating_sub(self.orders.callers.len());
-        self.metrics.shared.queues.set_depth(Queue::Settling, settling);
-        let load = self.payments.report_load();
-        self.metrics.shared.queues.set_depth(Queue::Payments, load.queued);
-        let questions = self.payments.sender.queued(RequestClass::Question);
-        self.metrics.shared.queues.set_depth(Queue::PaymentQuestions, questions);
-        self.metrics.shared.queues.set_depth(Queue::PaymentsInFlight, self.payments.callers.len());
+        queues.set_depth(Queue::Settling, settling);
+        queues.set_depth(Queue::Payments, self.payments.report_load().queued);
+        queues.set_depth(Queue::PaymentQuestions, self.payments.sender.queued(RequestClass::Question));
+        queues.set_depth(Queue::PaymentsInFlight, self.payments.callers.len());
     }
 }

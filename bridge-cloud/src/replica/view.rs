@@ -27,9 +27,9 @@ pub struct View {
     fresh: Option<Freshness>,
 }
 
-/// A map for the look-ups of reads. Its hash is quick and keeps off nobody who chooses the keys:
-/// only the shop does.
-pub type QuickMap<K, V> = HashMap<K, V, RandomState>;
+/// A map for the look-ups of reads. Its hash is quick and does not stop a caller who chooses the
+/// keys of a map, but only the shop chooses these.
+type QuickMap<K, V> = HashMap<K, V, RandomState>;
 
 /// Rows by brand.
 type Brands = QuickMap<String, BrandView>;

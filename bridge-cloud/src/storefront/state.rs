@@ -1,5 +1,6 @@
 //! State that the serving threads share, and the state that each has for itself.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,19 +11,19 @@ use bridge_protocol::receipt::Verifier;
 use bridge_runtime::audit_log::{AuditLog, Batcher};
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
+use foldhash::fast::RandomState;
 use tokio::sync::RwLock;
 
 use crate::body_mark::BodyMarks;
 use crate::config::StorefrontConfig;
 use crate::metrics::Metrics;
 use crate::order_link::{KeysWatch, OrderLink};
-use crate::replica::view::QuickMap;
 use crate::seal::Sealer;
 
 /// State that all serving threads share.
 pub struct Storefront {
     /// Served brands by name.
-    pub brands: QuickMap<String, Shop>,
+    pub brands: HashMap<String, Shop, RandomState>,
     /// Limits.
     pub config: StorefrontConfig,
     /// Time in which a catalogue answer may be reused.

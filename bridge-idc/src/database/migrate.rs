@@ -1,6 +1,9 @@
 //! Migrations, built into the binary: one list for each database. The table `schema_migrations`
 //! records applied ones.
 
+/// Migrations on PostgreSQL beside sessions that use the tables.
+mod beside_sessions;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
@@ -10,7 +13,6 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::error::{LedgerError, NotReady};
 use super::faults::of_migrating;
 use super::pools::{Database, on_database};
-use super::postgres;
 
 /// The version of the tables that this build reads and writes.
 const VERSION: i64 = 10;
@@ -57,7 +59,7 @@ impl Database {
     pub(crate) async fn migrate(&self) -> Result<Vec<Applied>, LedgerError> {
         match self {
             Self::Postgres(database) => {
-                postgres::migrating::migrate(database, PendingMigrations::new(migrations!("postgres"))).await
+                beside_sessions::migrate(database, PendingMigrations::new(migrations!("postgres"))).await
             }
             Self::Sqlite(database) => {
                 let mut migrations = PendingMigrations::new(migrations!("sqlite"));

@@ -432,7 +432,7 @@ pub(crate) async fn an_order_id_is_placed_once_whatever_its_key(database: &Datab
 }
 
 /// An agent of a later release may write outcomes that this one does not know. They are refusals.
-pub(crate) async fn an_outcome_of_a_later_release_is_a_refusal_that_keeps_its_key(database: &Database) {
+pub(crate) async fn a_later_releases_outcome_is_a_refusal_that_keeps_its_key(database: &Database) {
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 1), ("B", 10)]).await;
     let refused_later = shop.place("1", &[("A", 2)]);

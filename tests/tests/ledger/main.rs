@@ -91,7 +91,7 @@ on_both_databases! {
         two_agents_that_send_the_same_keys_at_once_agree
         a_request_that_the_database_refuses_is_found_and_refused_alone
         an_order_id_is_placed_once_whatever_its_key
-        an_outcome_of_a_later_release_is_a_refusal_that_keeps_its_key
+        a_later_releases_outcome_is_a_refusal_that_keeps_its_key
         personal_data_is_stored_as_it_came_and_its_reading_is_recorded
         stock_is_imported_and_imported_again
         a_second_currency_for_a_brand_is_refused_and_nothing_is_imported

@@ -30,7 +30,7 @@ async fn reads_soon(database: &Database) {
 }
 
 #[tokio::test]
-async fn a_migration_behind_a_report_lets_others_pass_and_is_applied_after_it() {
+async fn a_migration_behind_a_report_lets_others_pass_and_is_applied_later() {
     let database = Arc::new(postgres("migrates_beside").await);
     database.run(BEFORE_10, "").await;
     let report: PgConnection = psql(&database, REPORT).await;

@@ -39,11 +39,16 @@ impl CountingRelay {
         Self { url, statements }
     }
 
-    /// Commits a batch and returns the number of its statements.
-    async fn statements_of(&self, ledger: &Ledger, requests: Vec<Request>) -> usize {
-        let before = self.statements.load(Ordering::SeqCst);
-        answers(ledger.commit(&batch(requests), None).await);
-        self.statements.load(Ordering::SeqCst) - before
+    /// Commits some batches and returns the number of statements of the shortest one. The others
+    /// may open a connection.
+    async fn statements_of(&self, ledger: &Ledger, requests: impl Fn(usize) -> Vec<Request>) -> usize {
+        let mut fewest = usize::MAX;
+        for round in 0..10 {
+            let before = self.statements.load(Ordering::SeqCst);
+            answers(ledger.commit(&batch(requests(round)), None).await);
+            fewest = fewest.min(self.statements.load(Ordering::SeqCst) - before);
+        }
+        fewest
     }
 }
 
@@ -84,31 +89,31 @@ async fn a_batch_of_orders_has_five_statements_with_begin_and_commit() {
     let shop = Shop::open(&database.ledger, "acme", &stock).await;
     let relay = CountingRelay::start(&database).await;
     let ledger = connect(&relay.url).await;
-    let place = |round: &str, n: usize| {
+    let place = |key: &str, n: usize| {
         let lines = [(skus[n % 20].as_str(), 1), (skus[(n + 1) % 20].as_str(), 2)];
-        shop.place_for(&format!("customer-{n}"), &format!("{round}-{n}"), &lines)
+        shop.place_for(&format!("customer-{n}"), &format!("{key}-{n}"), &lines)
     };
-    let orders = |round: &str| (0..50).map(|n| place(round, n)).collect::<Vec<_>>();
-    // The first batch connects and prepares statements.
-    relay.statements_of(&ledger, orders("first")).await;
-    assert_eq!(relay.statements_of(&ledger, orders("a")).await, 5);
-    assert_eq!(relay.statements_of(&ledger, orders("a")).await, 4, "the same again writes nothing");
-    let too_many = (0..50).map(|n| shop.place(&format!("many-{n}"), &[("S0", 5_000)])).collect();
-    assert_eq!(relay.statements_of(&ledger, too_many).await, 5, "orders that are sold out");
+    let orders = |key: &str| (0..20).map(|n| place(key, n)).collect::<Vec<_>>();
+    let plain = relay.statements_of(&ledger, |round| orders(&format!("plain-{round}"))).await;
+    let again = relay.statements_of(&ledger, |_| orders("plain-0")).await;
+    let sold_out = |n: usize| shop.place(&format!("sold-out-{n}"), &[("S0", 5_000)]);
+    let refused = relay.statements_of(&ledger, |round| vec![sold_out(round)]).await;
 
-    let launch = "INSERT INTO launches (brand, launch, opens_at, customer_limit) VALUES ('acme', 'air', 1700000000000000, 9); \
+    let launch = "INSERT INTO launches (brand, launch, opens_at, customer_limit) VALUES ('acme', 'air', 1700000000000000, 900); \
         INSERT INTO launch_skus (launch_id, sku_id) SELECT launch_id, sku_id FROM launches JOIN skus USING (brand)";
     database.run(launch, "").await;
-    relay.statements_of(&ledger, orders("launch")).await;
-    assert_eq!(relay.statements_of(&ledger, orders("b")).await, 5, "orders of a launch");
+    let launched = relay.statements_of(&ledger, |round| orders(&format!("launched-{round}"))).await;
 
-    let first = orders("first");
-    let cancel = |n: usize| shop.cancel(&format!("cancel-{n}"), order_of(&first[n]));
-    let one_placed = |n: usize| vec![cancel(n), place("c", n)];
-    relay.statements_of(&ledger, one_placed(0)).await;
-    let cancelling = relay.statements_of(&ledger, one_placed(1)).await;
-    println!("a batch with a cancellation has {cancelling} statements");
-    assert!(cancelling <= 9, "{cancelling}");
+    let placed = orders("placed");
+    answers(ledger.commit(&batch(placed.clone()), None).await);
+    let cancel = |n: usize| shop.cancel(&format!("cancel-{n}"), order_of(&placed[n]));
+    let cancelled =
+        relay.statements_of(&ledger, |round| vec![cancel(2 * round), cancel(2 * round + 1)]).await;
+    println!(
+        "orders {plain}, the same again {again}, sold out {refused}, of a launch {launched}, cancelled {cancelled}"
+    );
+    assert_eq!((plain, again, refused, launched), (5, 4, 5, 5));
+    assert!(cancelled <= 10, "{cancelled}");
 }
 
 /// BEGIN finds out that a connection was lost.

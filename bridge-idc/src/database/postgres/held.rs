@@ -75,10 +75,10 @@ row! {
 
 row! {
     /// The holder of a row or a table.
-    pub(super) struct HolderRow {
-        pub(super) process: i32,
-        pub(super) user: String,
-        pub(super) application: String,
+    pub(in crate::database) struct HolderRow {
+        pub(in crate::database) process: i32,
+        pub(in crate::database) user: String,
+        pub(in crate::database) application: String,
     }
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn holder(pool: &PgPool, held: &HeldItem) -> Option<String> {
 }
 
 /// Returns the name of a holder for a message.
-pub(super) fn named(HolderRow { process, user, application }: HolderRow) -> String {
+pub(in crate::database) fn named(HolderRow { process, user, application }: HolderRow) -> String {
     let application = if application.is_empty() { "of no name".to_owned() } else { application };
     format!("process {process} of PostgreSQL, user {user}, program {application}")
 }

@@ -16,7 +16,6 @@ mod commit_warnings;
 pub(crate) mod held;
 
 /// Migrations beside sessions that use the tables.
-pub(super) mod migrating;
 
 /// Receives notifications.
 pub(super) mod notify;

@@ -1,4 +1,4 @@
-//! Migrations beside sessions that use the tables.
+//! Migrations on PostgreSQL beside sessions that use the tables.
 //!
 //! A statement that changes a table waits until no other transaction uses it, and every later
 //! statement on the table waits behind it. Such a wait behind a report would stop all orders. So a
@@ -10,11 +10,11 @@ use std::time::Duration;
 use sqlx::postgres::PgPool;
 use tokio::time::{Instant, sleep};
 
-use super::Postgres;
-use super::held::{HolderRow, named};
+use super::{Applied, PendingMigrations};
 use crate::database::error::LedgerError;
 use crate::database::faults::{is_held, of_migrating};
-use crate::database::migrate::{Applied, PendingMigrations};
+use crate::database::postgres::Postgres;
+use crate::database::postgres::held::{HolderRow, named};
 use crate::database::row::row;
 
 /// Longest wait for a lock. It is shorter than `LOCK_TIMEOUT`, so that no batch that waits behind
@@ -45,7 +45,7 @@ row! {
 /// # Errors
 ///
 /// Fails if a migration fails, or if others use its tables all the time.
-pub(in crate::database) async fn migrate(
+pub(super) async fn migrate(
     database: &Postgres,
     mut migrations: PendingMigrations,
 ) -> Result<Vec<Applied>, LedgerError> {
