@@ -149,7 +149,7 @@ fn a_row_that_a_dba_holds_makes_no_limit() {
 }
 
 #[test]
-fn the_orders_for_a_dbas_row_take_no_credit_from_the_brands_others() {
+fn orders_for_a_dbas_row_take_no_credit_from_the_brands_others() {
     let mut shop = Shop::new();
     shop.run(200, &[("SOCK", 1)]);
     assert_eq!(shop.limit(), Some(16));

@@ -89,7 +89,7 @@ fn an_agent_that_refused_is_tried_again_after_a_second() {
 }
 
 #[test]
-fn an_order_that_one_agent_cannot_commit_waits_for_the_grant_of_another() {
+fn an_order_that_one_agent_cannot_commit_waits_for_anothers_grant() {
     let mut sender = sender_of(&[1], &[8, 8]);
     sender.handle_grants(at(0), B, [(SHOES, 1)]);
     flood(&mut sender, SHOES, 2);
