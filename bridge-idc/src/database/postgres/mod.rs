@@ -15,8 +15,6 @@ mod commit_warnings;
 /// Rows and tables that another session holds and an import needs.
 pub(crate) mod held;
 
-/// Migrations beside sessions that use the tables.
-
 /// Receives notifications.
 pub(super) mod notify;
 

@@ -6,7 +6,6 @@ mod committers;
 mod crowds;
 mod floods;
 mod readiness;
-mod two_agents;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

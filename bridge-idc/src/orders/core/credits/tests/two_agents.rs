@@ -32,6 +32,7 @@ struct IdcModel {
 }
 
 /// Message on a line.
+#[expect(clippy::large_enum_variant, reason = "a test has few of them at a time")]
 enum OnLine {
     Request(LinkId, RequestId),
     Answer(LinkId, ToCloud),
