@@ -1,7 +1,8 @@
 //! Lanes: the few long-lived, ordered byte streams that carry everything on a link.
 //!
 //! A lane opens with a preamble of eight bytes that names the lane. After it there are only frames.
-//! Over QUIC a lane is a stream; over TCP it would be a connection of its own with the same bytes.
+//! Over QUIC a lane is a stream. Over TCP it is a TLS connection of its own with the same bytes;
+//! [`tcp`](super::tcp) has those before them.
 
 use std::fmt;
 

@@ -10,6 +10,9 @@ pub mod frame;
 /// The lanes of a link and the preamble that opens each.
 pub mod lane;
 
+/// Over TCP: the opening of each connection, and the messages of a link's anchor.
+pub mod tcp;
+
 /// Protocol versions of a build, and the agreement of two builds on one.
 pub mod version;
 

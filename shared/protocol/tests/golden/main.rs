@@ -34,6 +34,7 @@ use bridge_protocol::wire::control::{CREDITS, Obstacle, Readiness};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameDecoder};
 use bridge_protocol::wire::lane::Lane;
 use bridge_protocol::wire::order::{Refusal, Refused};
+use bridge_protocol::wire::tcp::{ANCHOR_PREAMBLE, LINK_KEY_BYTES, LinkKey, Opening, lane_opening};
 use bridge_protocol::wire::{feed, payment, version};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -43,18 +44,26 @@ use crate::tree::{Node, Value};
 
 /// Every corpus: protocol version, folder, and the digest of its list of digests. A corpus is never
 /// edited. New messages and fields get a new folder.
-const CORPORA: [(u32, &str, &str); 6] = [
+const CORPORA: [(u32, &str, &str); 7] = [
     (1, "v1", "931a63a2d47987dd4f63b8faebe2e8df13103f3411ce1ea6e61b547b453ca896"),
     (1, "v1.1", "9ca339d029918a4d791c11cfcc04738bab4be694fcb2f34aab498c2765c566b1"),
     (1, "v1.2", "4f4c840a9f485a8db8b05729ef5e06dab160e7f49ccae7d29897ddbe23fb3e63"),
     (1, "v1.3", "2b449938249aec217c512732fda8a3025948f428e7d21ac180c3b91dad972004"),
     (1, "v1.4", "3356f549a676bf621a103d70faad9e870d51b625aa61a82465502317117b3166"),
     (1, "v1.5", "e92fb109341600966460c61b28578f6d82e8152c43c2613d38e5e8ff098cadc4"),
+    (1, "v1.6", "a4fd646f1724a4320c1ff442393ccb086ff2af06b2fecc37abc8244bf63b17bc"),
 ];
 
 /// Files of a corpus that have no message.
-const NO_MESSAGES: [&str; 6] =
-    ["codes.txt", "entity-kinds.txt", "frame.txt", "lanes.txt", "obstacles.txt", "refusals.txt"];
+const NO_MESSAGES: [&str; 7] = [
+    "codes.txt",
+    "entity-kinds.txt",
+    "frame.txt",
+    "lanes.txt",
+    "obstacles.txt",
+    "refusals.txt",
+    "tcp-openings.txt",
+];
 
 #[test]
 fn every_version_that_is_spoken_has_a_corpus() {
@@ -161,6 +170,18 @@ fn every_lane_opens_as_the_corpus_has_it() {
         let preamble = named(&lane).preamble();
         assert_eq!(bytes, preamble, "{lane}");
         assert_eq!(Lane::from_preamble(preamble), Ok(named(&lane)));
+    }
+}
+
+#[test]
+fn every_tcp_connection_opens_as_the_corpus_has_it() {
+    let lane = lane_opening(Lane::Order(3), LinkKey([0xab; LINK_KEY_BYTES]));
+    let opened = [(ANCHOR_PREAMBLE.to_vec(), "anchor"), (lane.to_vec(), "orders 3")];
+    assert_eq!(table("tcp-openings.txt"), opened.map(|(bytes, meaning)| (bytes, meaning.to_owned())));
+    for ((bytes, _), expected) in
+        table("tcp-openings.txt").iter().zip([Opening::Anchor, Opening::Lane(Lane::Order(3))])
+    {
+        assert_eq!(Opening::from_bytes(*bytes.first_chunk().unwrap()), Ok(expected));
     }
 }
 

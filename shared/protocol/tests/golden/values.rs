@@ -18,6 +18,7 @@ use bridge_protocol::wire::order::{
     Terms, ToCloud, ToIdc, to_cloud, to_idc,
 };
 use bridge_protocol::wire::payment::{AskPayment, Pay, PaymentState, Refund, RefundState};
+use bridge_protocol::wire::tcp::{Anchor, Close, Ping, Pong, Replaces};
 use bytes::Bytes;
 use prost::Message;
 
@@ -63,7 +64,17 @@ where
 
 /// Returns all known values.
 pub(crate) fn all() -> Vec<Known> {
-    [control(), to_idc(), to_cloud(), feed(), at_rest()].into_iter().flatten().collect()
+    [control(), anchor(), to_idc(), to_cloud(), feed(), at_rest()].into_iter().flatten().collect()
+}
+
+fn anchor() -> Vec<Known> {
+    let of = |name, kind: Anchor| known(name, "tcp::Anchor", kind);
+    vec![
+        of("v1.6/anchor-ping", Ping { number: 7 }.into()),
+        of("v1.6/anchor-pong", Pong { number: 7 }.into()),
+        of("v1.6/anchor-replaces", Replaces { key: Bytes::from_static(&[0xab; 32]) }.into()),
+        of("v1.6/anchor-close", Close { code: 2, sentence: "upgrade the peer".to_owned() }.into()),
+    ]
 }
 
 fn control() -> Vec<Known> {
