@@ -81,7 +81,8 @@ impl CloudConfig {
         let orders = OrdersConfig::read(&mut reader);
         let payments = PaymentsConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
-        reader.refuse_shared(&[("admin.listen", admin.listen), ("storefront.listen", storefront.listen)]);
+        let own = [("admin.listen", admin.listen), ("storefront.listen", storefront.listen)];
+        reader.refuse_shared(&[&tunnel.tcp_listeners()[..], &own].concat());
         let brands = reader.named("brands", BrandConfig::read);
         if brands.is_empty() {
             reader.refuse("brands", "has none: add a section [brands.NAME] for each brand this agent serves");

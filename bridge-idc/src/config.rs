@@ -84,7 +84,8 @@ impl IdcConfig {
         let payments = PaymentsConfig::read(&mut reader);
         let webhooks = payments.webhook_listen.filter(|_| payments.gateway != GatewayKind::Off);
         let webhooks = webhooks.map(|address| ("payments.webhook_listen", address));
-        let listeners: Vec<_> = [("admin.listen", admin.listen)].into_iter().chain(webhooks).collect();
+        let own = [("admin.listen", admin.listen)].into_iter().chain(webhooks);
+        let listeners: Vec<_> = tunnel.tcp_listeners().into_iter().chain(own).collect();
         reader.refuse_shared(&listeners);
         let weights = reader.named("brands", |section| section.number("weight", 1..=1_000, 1));
         let mut config = Self {

@@ -305,7 +305,7 @@ mod tests {
     async fn metrics_and_status_are_served() {
         let (address, _shutdown) = start(&[]).await;
         let (_, metrics) = get(address, "/metrics").await.unwrap();
-        assert!(str::from_utf8(&metrics).unwrap().contains("bridge_links_up 0\n"));
+        assert!(str::from_utf8(&metrics).unwrap().contains("bridge_links_up{transport=\"quic\"} 0\n"));
         let (_, status) = get(address, "/status").await.unwrap();
         let expected = json!({ "links": 2, "obstacles": [], "notes": [], "expiries": [] });
         assert_eq!(serde_json::from_slice::<Value>(&status).unwrap(), expected);

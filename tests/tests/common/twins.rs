@@ -57,7 +57,7 @@ impl Twins {
         until("both cloud agents have both links", async || {
             for agent in [&site.cloud, &self.cloud] {
                 let text = Client::new(agent.admin).get("/metrics", None).await?.body;
-                if metric(&String::from_utf8_lossy(&text), "bridge_links_up")? < 2 {
+                if metric(&String::from_utf8_lossy(&text), "bridge_links_up{transport=\"quic\"}")? < 2 {
                     return Ok(false);
                 }
             }

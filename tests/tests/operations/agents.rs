@@ -226,9 +226,9 @@ fn health_status_metrics_and_logs_tell_how_it_goes() -> Result<()> {
         for text in [&cloud, &idc] {
             ensure!(text.ends_with("# EOF\n"), "{text}");
             for (name, value) in [
-                ("bridge_links_up", 1),
-                ("bridge_links_opened_total", 1),
-                ("bridge_links_closed_total", 0),
+                ("bridge_links_up{transport=\"quic\"}", 1),
+                ("bridge_links_opened_total{transport=\"quic\"}", 1),
+                ("bridge_links_closed_total{transport=\"tcp\"}", 0),
                 ("bridge_links_refused_total{reason=\"revoked\"}", 0),
                 ("bridge_orders_total{outcome=\"placed\"}", 1),
                 ("bridge_orders_total{outcome=\"replayed\"}", 1),

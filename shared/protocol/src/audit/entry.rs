@@ -48,6 +48,8 @@ pub enum Event {
     TunnelClosed(Closed),
     /// A peer was refused, or refused us.
     TunnelRefused(Refused),
+    /// A link that this side dials moved to the other transport.
+    TunnelSwitched(Switched),
     /// Cloud: a request about an order goes to the link for the first time.
     OrderSent(Carried),
     /// IDC: a request about an order arrived.
@@ -120,6 +122,9 @@ pub struct Opened {
     pub peer: Word,
     /// The cipher suite.
     pub suite: Word,
+    /// The transport: `quic` or `tcp`. Earlier versions did not log it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Word>,
 }
 
 /// A link that ended.
@@ -149,6 +154,29 @@ pub struct Refused {
     /// Refusals for this reason since the last entry with it. They are counted so that a stranger
     /// who keeps trying does not fill the disk.
     pub times: u64,
+}
+
+/// A link that moved to the other transport.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switched {
+    /// The transport before.
+    pub from: Word,
+    /// Packets that were lost in the time that was judged, if that is the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    /// Time of the reason in milliseconds, if it has one: of the silence, or for which it carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub millis: Option<u64>,
+    /// The peer's SPIFFE ID.
+    pub peer: Word,
+    /// Reason, as a code.
+    pub reason: Word,
+    /// Packets that were sent in the time that was judged, if the reason is their loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<u64>,
+    /// The transport now.
+    pub to: Word,
 }
 
 /// A request that is sent or received.
@@ -363,7 +391,7 @@ impl Entry {
 
 impl Event {
     /// Name of every kind, as `--kind` takes it.
-    pub const KINDS: [&'static str; 17] = [
+    pub const KINDS: [&'static str; 18] = [
         "agent-started",
         "agent-stopped",
         "configuration-changed",
@@ -371,6 +399,7 @@ impl Event {
         "tunnel-opened",
         "tunnel-closed",
         "tunnel-refused",
+        "tunnel-switched",
         "order-sent",
         "order-received",
         "order-committed",
@@ -393,6 +422,7 @@ impl Event {
             Self::TunnelOpened(_) => "tunnel-opened",
             Self::TunnelClosed(_) => "tunnel-closed",
             Self::TunnelRefused(_) => "tunnel-refused",
+            Self::TunnelSwitched(_) => "tunnel-switched",
             Self::OrderSent(_) => "order-sent",
             Self::OrderReceived(_) => "order-received",
             Self::OrderCommitted(_) => "order-committed",

@@ -23,7 +23,7 @@ pub use reader::{Bounds, Reader, Section};
 mod sections;
 pub use sections::{
     AdminConfig, AgentConfig, AuditConfig, LINKS_PER_PEER_MAX, LogConfig, LogFormat, PostQuantum,
-    TunnelConfig,
+    TransportChoice, TunnelConfig,
 };
 
 pub mod sample;

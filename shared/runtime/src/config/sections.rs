@@ -193,6 +193,8 @@ pub struct TunnelConfig {
     pub listen: Vec<SocketAddr>,
     /// Peers to dial; may be empty if `listen` is not.
     pub dial: Vec<DialTarget>,
+    /// Transport of the links that this side dials, and of those that it accepts.
+    pub transport: TransportChoice,
     /// SPIFFE IDs of the peers that may link; empty for all agents of the other role under this CA.
     pub allow: Vec<String>,
     /// Requirement on the key exchange.
@@ -216,6 +218,18 @@ pub struct TunnelConfig {
     pub silent_after: Duration,
 }
 
+/// Transports that an agent dials with and listens for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportChoice {
+    /// Both: an agent dials with the one that carries data, and accepts each.
+    Auto,
+    /// QUIC, over UDP.
+    #[default]
+    Quic,
+    /// TLS over TCP.
+    Tcp,
+}
+
 /// Requirement on the tunnel's key exchange to withstand a quantum computer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PostQuantum {
@@ -229,10 +243,21 @@ pub enum PostQuantum {
 }
 
 impl TunnelConfig {
+    /// Returns the addresses that the tunnel listens on over TCP, with their setting. No other
+    /// listener can have them.
+    pub fn tcp_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        if self.transport == TransportChoice::Quic {
+            return Vec::new();
+        }
+        self.listen.iter().map(|address| ("tunnel.listen", *address)).collect()
+    }
+
     /// Reads `[tunnel]`.
     pub fn read(reader: &mut Reader) -> Self {
         let post_quantum =
             [("require", PostQuantum::Require), ("prefer", PostQuantum::Prefer), ("off", PostQuantum::Off)];
+        let transport =
+            [("auto", TransportChoice::Auto), ("quic", TransportChoice::Quic), ("tcp", TransportChoice::Tcp)];
         let mut section = reader.section("tunnel");
         let config = Self {
             certificate: section.required::<InputFile>("certificate").into_path(),
@@ -241,6 +266,7 @@ impl TunnelConfig {
             crl: section.required::<InputFile>("crl").into_path(),
             listen: section.list("listen"),
             dial: section.list("dial"),
+            transport: section.choice("transport", "quic", &transport),
             allow: section.list("allow"),
             post_quantum: section.choice("post_quantum", "require", &post_quantum),
             order_lanes: section.number("order_lanes", 1..=u64::from(ORDER_LANES_MAX), 4),

@@ -59,6 +59,16 @@ labels! {
 }
 
 labels! {
+    /// Transport of a link.
+    TransportKind as "transport" {
+        /// QUIC, over UDP.
+        Quic = "quic",
+        /// TLS over TCP, one connection for each lane.
+        Tcp = "tcp",
+    }
+}
+
+labels! {
     /// Direction of a frame.
     Direction as "direction" {
         /// To the peer.
@@ -99,11 +109,11 @@ pub struct Metrics {
     registry: Registry,
 
     /// Links that carry traffic now.
-    pub links_up: Gauge,
+    pub links_up: Labelled<TransportKind, Gauge>,
     /// Links that came up.
-    pub links_opened: Counter,
+    pub links_opened: Labelled<TransportKind, Counter>,
     /// Links that went down after they were up.
-    pub links_closed: Counter,
+    pub links_closed: Labelled<TransportKind, Counter>,
     /// Links that never came up, by reason.
     pub links_refused: Labelled<RefusalReason, Counter>,
     /// Frames on all lanes.
@@ -138,9 +148,9 @@ impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("bridge"),
-            links_up: Gauge::default(),
-            links_opened: Counter::default(),
-            links_closed: Counter::default(),
+            links_up: Labelled::default(),
+            links_opened: Labelled::default(),
+            links_closed: Labelled::default(),
             links_refused: Labelled::default(),
             frames: Labelled::default(),
             frame_bytes: Labelled::default(),

@@ -1,5 +1,4 @@
-//! Secured connections between agents, behind three small traits. QUIC is the only transport so
-//! far; the traits prepare for TLS over TCP.
+//! Secured connections between agents, over QUIC and over TCP, behind three small traits.
 //!
 //! A transport returns connections whose peers have proved their identity, and carries lanes on
 //! them as plain byte streams. `tunnel` above it handles frames and does not know the transport.
@@ -13,8 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::wire::lane::{Lane, PreambleError};
+use bridge_protocol::wire::tcp::LinkKey;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+
+use crate::telemetry::metrics::TransportKind;
 
 /// Our certificate and our trust, parsed and checked.
 pub(crate) mod credentials;
@@ -32,7 +35,16 @@ mod provider;
 pub(crate) mod tls;
 
 /// Lanes over QUIC.
-pub(crate) mod quic;
+mod quic;
+
+/// Lanes over TCP.
+mod tcp;
+
+/// Links over QUIC that a link over TCP may replace.
+mod live_quic;
+
+/// The transports that the configuration asks for, as one.
+pub(crate) mod transports;
 
 /// UDP sockets whose buffer sizes are requested and checked.
 mod udp;
@@ -49,16 +61,39 @@ pub(crate) use refusal::Refusal;
 /// A future that a trait object can return.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Queue of the peers that connect, over all transports.
+type Arrivals = mpsc::Sender<Box<dyn Incoming>>;
+
 /// Longest time between the end of a connection's lanes and the reason of its end.
 const CUT_TIME: Duration = Duration::from_millis(500);
 
-/// A way to reach peers and to be reached by them.
+/// Timeout of a handshake that we begin: three round trips across the world with one lost packet.
+/// One of them proves our address.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+
+/// Timeout of a handshake that a peer begins. It takes one round trip less, and occupies a place
+/// meanwhile.
+const ACCEPT_TIME: Duration = Duration::from_secs(3);
+
+/// Longest wait at the end until the peers know that their connections are closed.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Interval that is below the usual shortest timeouts of NAT and firewalls.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(3);
+
+/// Signs of life in a row that must be lost before an idle link counts as dead.
+const KEEP_ALIVES_IN_IDLE_TIMEOUT: u32 = 3;
+
+/// Returns the interval of the signs of life on a connection with this idle timeout.
+fn keep_alive_interval(idle_timeout: Duration) -> Duration {
+    KEEP_ALIVE_MAX.min(idle_timeout / KEEP_ALIVES_IN_IDLE_TIMEOUT)
+}
+
+/// A way to reach peers and to be reached by them. Peers that connect go into a queue that all
+/// transports share.
 pub(crate) trait Transport: Send + Sync + 'static {
     /// Connects, and authenticates both sides.
     fn dial(&self, to: SocketAddr) -> BoxFuture<'_, Result<Arc<dyn Connection>, ConnectError>>;
-
-    /// Waits for the next peer that connects; `None` after the transport is closed.
-    fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Incoming>>>;
 
     /// Returns the listening addresses, with the port that the system chose if the configured port
     /// is 0.
@@ -79,17 +114,28 @@ pub(crate) trait Incoming: Send {
     /// Makes the peer prove its address and connect again.
     fn prove(self: Box<Self>);
 
+    /// Makes it come again later. It gets no answer now.
+    fn wait(self: Box<Self>);
+
     /// Drops it without an answer.
     fn ignore(self: Box<Self>);
 
     /// Returns the rest of the handshake. It runs when awaited, so a slow one delays no other.
-    fn handshake(self: Box<Self>) -> BoxFuture<'static, Result<Arc<dyn Connection>, ConnectError>>;
+    fn handshake(self: Box<Self>) -> BoxFuture<'static, Result<Admitted, ConnectError>>;
+}
+
+/// Result of a handshake that a peer began.
+pub(crate) enum Admitted {
+    /// A new connection, for a link.
+    Link(Arc<dyn Connection>),
+    /// A lane, which has joined its link. Only over TCP, where a lane has a handshake of its own.
+    Lane,
 }
 
 /// A connection to an authenticated peer. Dropping the last handle closes it.
 pub(crate) trait Connection: Send + Sync + 'static {
-    /// Returns the name of the transport: `quic`.
-    fn transport(&self) -> &'static str;
+    /// Returns its transport.
+    fn transport(&self) -> TransportKind;
 
     /// Returns the peer's verified identity.
     fn peer(&self) -> &VerifiedPeer;
@@ -97,10 +143,10 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// Returns the peer's current address. A QUIC peer may move.
     fn remote(&self) -> SocketAddr;
 
-    /// Opens a lane. Only the dialler does this.
-    fn open_lane(&self, lane: Lane) -> BoxFuture<'_, Result<LaneStream, LaneError>>;
+    /// Opens lanes, and returns them in the same order. Only the dialler does this.
+    fn open_lanes(&self, lanes: Vec<Lane>) -> BoxFuture<'_, Result<Vec<LaneStream>, LaneError>>;
 
-    /// Waits for the next lane that the peer opens.
+    /// Waits for the next lane that the peer opens. The control lane is the first.
     fn accept_lane(&self) -> BoxFuture<'_, Result<LaneStream, LaneError>>;
 
     /// Closes it at once, and undelivered data is lost. `sentence` goes to the peer's log.
@@ -118,6 +164,48 @@ pub(crate) trait Connection: Send + Sync + 'static {
 
     /// Returns the smoothed round-trip time.
     fn rtt(&self) -> Duration;
+
+    /// Returns its packets since its beginning, if the transport counts them.
+    fn packets(&self) -> Option<Packets> {
+        None
+    }
+
+    /// Returns the key of a link over QUIC, for [`Self::replace`].
+    fn quic_key(&self) -> Option<LinkKey> {
+        None
+    }
+
+    /// Makes the peer end its side of another link, which this link over TCP replaces.
+    fn replace(&self, _quic: LinkKey) {}
+}
+
+/// Packets of a connection since its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packets {
+    /// Datagrams that came from the peer.
+    pub(crate) received: u64,
+    /// Packets that were sent.
+    pub(crate) sent: u64,
+    /// Packets of them that were lost.
+    pub(crate) lost: u64,
+}
+
+/// Reasons why the transports cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The reset key cannot be kept in the state directory.
+    #[error("cannot keep the QUIC reset key in the state directory: {0}")]
+    ResetKey(std::io::Error),
+    /// A listening address cannot be bound.
+    #[error("cannot listen on {protocol} {address}: {error}")]
+    Listen {
+        /// UDP or TCP.
+        protocol: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        error: std::io::Error,
+    },
 }
 
 /// One lane as a pair of byte streams, after the preamble.

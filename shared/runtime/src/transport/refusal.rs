@@ -25,17 +25,19 @@ impl fmt::Display for Refusal {
 }
 
 /// TLS alerts (RFC 8446 section 6) that show a reason.
-mod alert {
-    pub(super) const HANDSHAKE_FAILURE: u8 = 40;
-    pub(super) const BAD_CERTIFICATE: u8 = 42;
-    pub(super) const UNSUPPORTED_CERTIFICATE: u8 = 43;
-    pub(super) const CERTIFICATE_REVOKED: u8 = 44;
-    pub(super) const CERTIFICATE_EXPIRED: u8 = 45;
-    pub(super) const CERTIFICATE_UNKNOWN: u8 = 46;
-    pub(super) const UNKNOWN_CA: u8 = 48;
-    pub(super) const ACCESS_DENIED: u8 = 49;
-    pub(super) const CERTIFICATE_REQUIRED: u8 = 116;
-    pub(super) const NO_APPLICATION_PROTOCOL: u8 = 120;
+pub(super) mod alert {
+    pub(crate) const HANDSHAKE_FAILURE: u8 = 40;
+    pub(crate) const BAD_CERTIFICATE: u8 = 42;
+    pub(crate) const UNSUPPORTED_CERTIFICATE: u8 = 43;
+    pub(crate) const CERTIFICATE_REVOKED: u8 = 44;
+    pub(crate) const CERTIFICATE_EXPIRED: u8 = 45;
+    pub(crate) const CERTIFICATE_UNKNOWN: u8 = 46;
+    pub(crate) const UNKNOWN_CA: u8 = 48;
+    pub(crate) const ACCESS_DENIED: u8 = 49;
+    pub(crate) const DECODE_ERROR: u8 = 50;
+    pub(crate) const PROTOCOL_VERSION: u8 = 70;
+    pub(crate) const CERTIFICATE_REQUIRED: u8 = 116;
+    pub(crate) const NO_APPLICATION_PROTOCOL: u8 = 120;
 }
 
 impl Refusal {

@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bridge_protocol::domain::identity::SpiffeId;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{aws_lc_rs, verify_tls13_signature};
@@ -17,7 +18,10 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme, version,
 };
+use tokio::sync::watch;
 
+use super::ConnectError;
+use super::credentials::Credentials;
 use super::peer_verifier::{PeerSide, PeerVerifier, VerifiedPeer};
 use super::provider::provider_for;
 use super::refusal::Refusal;
@@ -31,8 +35,40 @@ pub(crate) const ALPN: &[u8] = b"bridge/1";
 /// far.
 pub(crate) type VerdictSlot = Arc<OnceLock<Result<VerifiedPeer, Refusal>>>;
 
-/// Returns the configuration of one handshake that we start.
-pub(crate) fn client_config(
+/// Makes the configuration of each handshake, with the credentials of that moment.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsConfigs {
+    /// Our certificate and trust, with their later changes.
+    pub(crate) credentials: watch::Receiver<Arc<Credentials>>,
+    /// Peers that may link; empty for all.
+    pub(crate) allow: Arc<[SpiffeId]>,
+    /// Requirement on the key exchange.
+    pub(crate) post_quantum: PostQuantum,
+}
+
+impl TlsConfigs {
+    /// Returns the configuration of one handshake that we start. The verdict on the peer goes to
+    /// the slot.
+    pub(super) fn client(&self, slot: VerdictSlot) -> Result<ClientConfig, ConnectError> {
+        client_config(self.judge(), self.post_quantum, slot).map_err(unusable)
+    }
+
+    /// Returns the configuration of one handshake that a peer starts.
+    pub(super) fn server(&self, slot: VerdictSlot) -> Result<ServerConfig, ConnectError> {
+        server_config(self.judge(), self.post_quantum, slot).map_err(unusable)
+    }
+
+    fn judge(&self) -> PeerVerifier {
+        PeerVerifier::new(self.credentials.borrow().clone(), self.allow.clone())
+    }
+}
+
+/// Returns the error for a configuration that rustls or quinn does not take.
+pub(super) fn unusable(error: impl std::fmt::Display) -> ConnectError {
+    ConnectError::Local(format!("the TLS configuration cannot be used: {error}"))
+}
+
+fn client_config(
     judge: PeerVerifier,
     post_quantum: PostQuantum,
     slot: VerdictSlot,
@@ -53,8 +89,7 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
-/// Returns the configuration of one handshake that a peer starts.
-pub(crate) fn server_config(
+fn server_config(
     judge: PeerVerifier,
     post_quantum: PostQuantum,
     slot: VerdictSlot,

@@ -3,11 +3,12 @@
 //! A stranger who can reach the port can be refused all day. So each reason gets an entry at most
 //! every ten seconds, with a count. The metrics count every refusal.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bridge_protocol::audit::Event;
-use bridge_protocol::audit::entry::{Closed, Opened, Refused, Word};
+use bridge_protocol::audit::entry::{Closed, Opened, Refused, Switched, Word};
 
+use super::choice::Reason;
 use super::end::LinkEnd;
 use super::event::LinkId;
 use crate::audit_log::AuditLog;
@@ -45,6 +46,7 @@ impl Auditor {
             link: link.0,
             peer: Word::of(&connection.peer().id().to_string()),
             suite: Word::of(SUITE),
+            transport: Some(Word::of(connection.transport().as_str())),
         }));
     }
 
@@ -52,6 +54,25 @@ impl Auditor {
         let Some(log) = &self.log else { return };
         let peer = Word::of(&connection.peer().id().to_string());
         log.record(Event::TunnelClosed(Closed { link: link.0, peer, reason: Word::of(why.code()) }));
+    }
+
+    pub(super) fn switched(&self, connection: &dyn Connection, from: &str, reason: &Reason) {
+        let Some(log) = &self.log else { return };
+        let millis = |time: &Duration| u64::try_from(time.as_millis()).ok();
+        let (millis, lost, sent) = match reason {
+            Reason::NoLink(time) | Reason::Silent(time) | Reason::Carries(time) => (millis(time), None, None),
+            Reason::Lossy { lost, sent } => (None, Some(*lost), Some(*sent)),
+            Reason::Failed(_) => (None, None, None),
+        };
+        log.record(Event::TunnelSwitched(Switched {
+            from: Word::of(from),
+            lost,
+            millis,
+            peer: Word::of(&connection.peer().id().to_string()),
+            reason: Word::of(reason.code()),
+            sent,
+            to: Word::of(connection.transport().as_str()),
+        }));
     }
 
     pub(super) fn refused(&self, reason: RefusalReason, claimed: Option<&str>) {

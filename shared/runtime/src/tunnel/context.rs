@@ -14,10 +14,11 @@ use super::dialled::DialledAddresses;
 use super::event::FeedEvent;
 use super::inbox::{EventSender, PeerBudgets};
 use super::links::Links;
+use crate::config::TransportChoice;
 use crate::identity::Identity;
 use crate::telemetry::LogRateLimit;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::Transport;
+use crate::transport::transports::Transports;
 
 /// This agent's greeting for every link. Live links are told when it changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,7 +53,8 @@ pub(super) enum Phase {
 
 /// State that every task of the tunnel shares.
 pub(super) struct Context {
-    pub(super) transport: Arc<dyn Transport>,
+    pub(super) transports: Transports,
+    pub(super) transport: TransportChoice,
     pub(super) identity: Arc<Identity>,
     pub(super) allow: Arc<[SpiffeId]>,
     pub(super) greeting: watch::Receiver<Greeting>,

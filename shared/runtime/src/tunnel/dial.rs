@@ -14,8 +14,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::context::{Context, Phase};
+use super::link::Dialled;
+use super::links::Presence;
 use super::{link, report};
-use crate::config::DialTarget;
+use crate::config::{DialTarget, TransportChoice};
+use crate::telemetry::metrics::TransportKind;
+
+mod auto;
 
 /// Interval at which a name is resolved. New addresses of an autoscaled fleet are found within it.
 const RESOLVE_EVERY: Duration = Duration::from_secs(10);
@@ -83,8 +88,23 @@ async fn resolve(target: &DialTarget) -> io::Result<BTreeSet<SocketAddr>> {
     if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
 }
 
-/// Keeps one link to one address of a target.
+/// Keeps one link to one address of a target, over the configured transport.
 async fn keep_linked(
+    context: Arc<Context>,
+    target: Arc<str>,
+    address: SocketAddr,
+    wanted: watch::Receiver<()>,
+) {
+    match context.transport {
+        TransportChoice::Quic => keep_over(TransportKind::Quic, context, target, address, wanted).await,
+        TransportChoice::Tcp => keep_over(TransportKind::Tcp, context, target, address, wanted).await,
+        TransportChoice::Auto => auto::keep_linked(context, target, address, wanted).await,
+    }
+}
+
+/// Keeps one link over one transport.
+async fn keep_over(
+    transport: TransportKind,
     context: Arc<Context>,
     target: Arc<str>,
     address: SocketAddr,
@@ -95,15 +115,17 @@ async fn keep_linked(
     let dialled = context.dialled.begin(target.clone(), address);
     loop {
         let connected = tokio::select! {
-            connected = context.transport.dial(address) => connected,
+            connected = context.transports.dial(transport, address) => connected,
             () = unwanted(&context, &wanted) => return,
         };
         match connected {
             Ok(connection) => {
                 complaint = None;
-                let dialled = Some((target.clone(), &dialled));
-                let lived = link::run(&context, connection, dialled, Arc::default()).await;
-                if lived.is_some_and(|lived| lived >= HEALTHY) {
+                let dialled = Dialled { target: target.clone(), address: &dialled, is_up: &|| {} };
+                let presence = Arc::<Presence>::default();
+                presence.explain("tunnel.transport");
+                let ended = link::run(&context, connection, Some(dialled), presence).await;
+                if ended.lived.is_some_and(|lived| lived >= HEALTHY) {
                     backoff = Backoff::default();
                 }
             }

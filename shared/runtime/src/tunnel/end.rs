@@ -34,6 +34,9 @@ pub enum LinkEnd {
         /// The fault, and the remedy.
         sentence: String,
     },
+    /// A link over the other transport took its place.
+    #[error("moved to the other transport: {0}")]
+    Moved(String),
     /// The peer began another link while this one was silent.
     #[error("the peer was silent here and has begun another link")]
     Replaced,
@@ -53,6 +56,7 @@ impl LinkEnd {
             Self::Violation(_) => "violation",
             Self::NotReading => "not-reading",
             Self::Identity { reason, .. } => reason.as_str(),
+            Self::Moved(_) => "moved",
             Self::Replaced => "replaced",
             Self::Here => "here",
         }
@@ -67,6 +71,7 @@ impl LinkEnd {
             | Self::TimedOut
             | Self::PeerRestarted
             | Self::Broken(_)
+            | Self::Moved(_)
             | Self::Replaced
             | Self::Here => CloseCode::Done,
         }

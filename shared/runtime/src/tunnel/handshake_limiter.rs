@@ -65,8 +65,7 @@ pub(super) enum HandshakeDecision {
     Begin(HandshakeId, Option<HandshakeId>),
     /// The peer must prove its address first.
     Prove,
-    /// Its source has all the room that it can have. It gets no answer now; QUIC repeats the first
-    /// packet by itself.
+    /// Its source has all the room that it can have. It gets no answer now, and comes again.
     Wait,
     /// It connects too often and gets no answer.
     Ignore,

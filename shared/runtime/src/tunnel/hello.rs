@@ -100,22 +100,15 @@ pub(super) async fn exchange(
 }
 
 async fn dial(context: &Context, connection: &dyn Connection) -> Result<Negotiated, HelloError> {
-    let LaneStream { reader, mut writer, .. } = connection.open_lane(Lane::Control).await?;
+    let LaneStream { reader, mut writer, .. } = open_control(connection).await?;
     let ours = our_hello(context, context.order_lanes);
     write(connection, &mut writer, &ours.clone().into()).await?;
-    let mut orders = Vec::new();
-    for index in 0..context.order_lanes {
-        orders.push(connection.open_lane(Lane::Order(index)).await?);
-    }
+    let orders = connection.open_lanes((0..context.order_lanes).map(Lane::Order).collect()).await?;
     let mut reader = FrameReader::new(reader, CONTROL_FRAME_BYTES_MAX);
     let hello = read_hello(connection, &mut reader).await?;
     let skew = skew(hello.clock_micros, connection.rtt());
     let version = agree(connection, &mut writer, hello.versions()).await?;
-    let mut open = Vec::new();
-    for lane in optional_lanes(&ours, &hello) {
-        open.push(connection.open_lane(lane).await?);
-    }
-    let [payments, feed] = by_kind(open);
+    let [payments, feed] = by_kind(connection.open_lanes(optional_lanes(&ours, &hello)).await?);
     Ok(Negotiated {
         hello,
         said: ours,
@@ -152,6 +145,11 @@ async fn listen(context: &Context, connection: &dyn Connection) -> Result<Negoti
         feed,
         payments,
     })
+}
+
+async fn open_control(connection: &dyn Connection) -> Result<LaneStream, LaneError> {
+    let opened = connection.open_lanes(vec![Lane::Control]).await?;
+    opened.into_iter().next().ok_or(LaneError::Cut)
 }
 
 /// Returns the optional lanes that both sides know, in the order in which they are opened.

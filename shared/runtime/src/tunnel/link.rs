@@ -33,31 +33,53 @@ const EXPIRY_CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Time that an owner who has closed the tunnel gets to take the last events.
 const DOWN_TIME: Duration = Duration::from_secs(1);
 
-/// Runs a link until it ends. Returns the time that it was up, or `None` if it never was. `dialled`
-/// has the target that this side dialled, if it did, and the address's entry in the register.
+/// The dialling side of a link.
+pub(super) struct Dialled<'a> {
+    /// The target, as configured.
+    pub(super) target: Arc<str>,
+    /// The address's entry in the register.
+    pub(super) address: &'a DialledAddress,
+    /// Called when the link is up.
+    pub(super) is_up: &'a (dyn Fn() + Send + Sync),
+}
+
+/// Result of a link.
+pub(super) struct Ended {
+    /// Time that it was up; `None` if it never was.
+    pub(super) lived: Option<Duration>,
+    /// Reason of the end, for people.
+    pub(super) why: String,
+}
+
+/// Runs a link until it ends. `dialled` is set if this side dialled.
 pub(super) async fn run(
     context: &Arc<Context>,
     connection: Arc<dyn Connection>,
-    dialled: Option<(Arc<str>, &DialledAddress)>,
+    dialled: Option<Dialled<'_>>,
     presence: Arc<Presence>,
-) -> Option<Duration> {
-    let (target, dialled) = dialled.unzip();
+) -> Ended {
     let greeted = tokio::select! {
-        greeted = hello::exchange(context, &*connection, target.is_some()) => greeted,
-        () = context.reached(Phase::Closed) => return None,
+        greeted = hello::exchange(context, &*connection, dialled.is_some()) => greeted,
+        () = context.reached(Phase::Closed) => return Ended { lived: None, why: LinkEnd::Here.to_string() },
     };
     match greeted {
         Ok(agreed) => {
             let up = Instant::now();
-            dialled.inspect(|dialled| dialled.linked());
+            let target = dialled.as_ref().map(|dialled| dialled.target.clone());
+            if let Some(dialled) = &dialled {
+                dialled.address.linked();
+                (dialled.is_up)();
+            }
             let why = Link::new(context.clone(), connection, target, presence, &agreed).live(agreed).await;
-            dialled.inspect(|dialled| dialled.unlinked(&why.to_string()));
-            Some(up.elapsed())
+            let why = why.to_string();
+            dialled.inspect(|dialled| dialled.address.unlinked(&why));
+            Ended { lived: Some(up.elapsed()), why }
         }
         Err(error) => {
-            dialled.inspect(|dialled| dialled.failed(&error.to_string()));
+            let why = error.to_string();
+            dialled.inspect(|dialled| dialled.address.failed(&why));
             give_up(context, &*connection, &error);
-            None
+            Ended { lived: None, why }
         }
     }
 }
@@ -214,7 +236,7 @@ impl Link {
             biased;
             closed = connection.closed() => closed.into(),
             end = self.queues.condemned() => end,
-            () = self.record.presence.replaced() => LinkEnd::Replaced,
+            replaced = self.record.presence.ended() => replaced,
             () = self.context.reached(Phase::Closed) => LinkEnd::Here,
             ended = tasks.join_next() => match ended {
                 Some(Ok(end)) => end,

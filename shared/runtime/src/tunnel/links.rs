@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::end::LinkEnd;
 use super::event::LinkId;
 use crate::transport::Connection;
+use crate::transport::refusal::printable;
 
 /// One live link as `/status` shows it.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -21,8 +23,10 @@ pub struct LinkStatus {
     pub agent: String,
     /// The peer's address now.
     pub address: String,
-    /// Name of the transport: `quic`.
+    /// Name of its transport: `quic` or `tcp`.
     pub transport: &'static str,
+    /// Reason for this transport, for people.
+    pub why_transport: String,
     /// Set if this side dialled.
     pub dialled: bool,
     /// Agreed protocol version.
@@ -50,11 +54,15 @@ pub(super) struct Links {
     next: AtomicU64,
 }
 
-/// State that a link's own tasks share with the side that accepted it.
+/// State that a link's own tasks share with the task that dialled or accepted it.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     silent: AtomicBool,
-    replaced: Notify,
+    /// Reason to end the link, if another link takes its place.
+    end: OnceLock<LinkEnd>,
+    ended: Notify,
+    /// Reason for its transport, for people.
+    why_transport: OnceLock<String>,
 }
 
 impl Presence {
@@ -67,14 +75,25 @@ impl Presence {
         self.silent.store(silent, Ordering::Relaxed);
     }
 
-    /// Ends the link because another one of the same peer replaces it.
-    pub(super) fn replace(&self) {
-        self.replaced.notify_one();
+    /// Ends the link because another one of the same peer takes its place. The first reason stays.
+    pub(super) fn end(&self, why: LinkEnd) {
+        self.end.get_or_init(|| why);
+        self.ended.notify_one();
     }
 
-    /// Waits until another link replaces this one.
-    pub(super) async fn replaced(&self) {
-        self.replaced.notified().await;
+    /// Waits until another link takes this one's place.
+    pub(super) async fn ended(&self) -> LinkEnd {
+        self.ended.notified().await;
+        self.end.get().cloned().unwrap_or(LinkEnd::Replaced)
+    }
+
+    /// Sets the reason for its transport. The first one stays.
+    pub(super) fn explain(&self, why_transport: &str) {
+        self.why_transport.get_or_init(|| printable(why_transport));
+    }
+
+    fn why_transport(&self) -> String {
+        self.why_transport.get().cloned().unwrap_or_default()
     }
 }
 
@@ -132,7 +151,8 @@ impl LinkRecord {
             peer: self.connection.peer().id().to_string(),
             agent: self.agent.clone(),
             address: self.connection.remote().to_string(),
-            transport: self.connection.transport(),
+            transport: self.connection.transport().as_str(),
+            why_transport: self.presence.why_transport(),
             dialled: self.target.is_some(),
             version: self.version,
             lanes: self.lanes,

@@ -10,18 +10,19 @@ use bridge_protocol::domain::identity::SpiffeId;
 use tokio::task::{self, AbortHandle, JoinSet};
 
 use super::context::{Context, Phase};
+use super::end::LinkEnd;
 use super::handshake_limiter::{HandshakeDecision, HandshakeId, HandshakeLimiter};
 use super::links::Presence;
 use super::peers::{LinkStart, Peers};
 use super::{link, report};
-use crate::transport::{CloseCode, ConnectError, Connection, Incoming};
+use crate::transport::{Admitted, CloseCode, ConnectError, Incoming};
 
 /// Accepts until the tunnel drains. Returns after the last link has ended.
 pub(super) async fn keep_accepting(context: Arc<Context>) {
     let mut acceptor = Acceptor::new(context.clone());
     loop {
         tokio::select! {
-            incoming = context.transport.accept() => match incoming {
+            incoming = context.transports.accept() => match incoming {
                 Some(incoming) => acceptor.handle_incoming(incoming),
                 None => break,
             },
@@ -43,7 +44,7 @@ pub(super) async fn keep_accepting(context: Arc<Context>) {
     loop {
         tokio::select! {
             ended = acceptor.links.join_next() => if ended.is_none() { break },
-            Some(_turned_away) = context.transport.accept() => {}
+            Some(_turned_away) = context.transports.accept() => {}
         }
     }
 }
@@ -71,7 +72,7 @@ struct HeldLink {
 struct Handshake {
     place: HandshakeId,
     from: SocketAddr,
-    connected: Result<Arc<dyn Connection>, ConnectError>,
+    admitted: Result<Admitted, ConnectError>,
 }
 
 impl Acceptor {
@@ -98,11 +99,11 @@ impl Acceptor {
                 let handshake = incoming.handshake();
                 let handle = self
                     .handshakes
-                    .spawn(async move { Handshake { place, from, connected: handshake.await } });
+                    .spawn(async move { Handshake { place, from, admitted: handshake.await } });
                 self.unfinished.insert(place, handle);
             }
             HandshakeDecision::Prove => incoming.prove(),
-            HandshakeDecision::Wait => incoming.ignore(),
+            HandshakeDecision::Wait => incoming.wait(),
             HandshakeDecision::Ignore => {
                 report::ignored(&self.context, from);
                 incoming.ignore();
@@ -110,11 +111,12 @@ impl Acceptor {
         }
     }
 
-    fn handle_handshake(&mut self, Handshake { place, from, connected }: Handshake) {
+    fn handle_handshake(&mut self, Handshake { place, from, admitted }: Handshake) {
         self.unfinished.remove(&place);
-        self.limiter.handle_end(place, connected.is_ok());
-        let connection = match connected {
-            Ok(connection) => connection,
+        self.limiter.handle_end(place, admitted.is_ok());
+        let connection = match admitted {
+            Ok(Admitted::Link(connection)) => connection,
+            Ok(Admitted::Lane) => return,
             Err(error) => return report::not_admitted(&self.context, from, &error),
         };
         let (peer, since) = (connection.peer().id().clone(), Instant::now());
@@ -123,7 +125,7 @@ impl Acceptor {
             Ok(LinkStart::Beside) => {}
             Ok(LinkStart::InPlaceOfSilent) => {
                 if let Some(replaced) = silent.and_then(|link| self.holders.remove(&link)) {
-                    replaced.presence.replace();
+                    replaced.presence.end(LinkEnd::Replaced);
                 }
             }
             Err(error) => {
@@ -132,6 +134,7 @@ impl Acceptor {
             }
         }
         let (context, presence) = (self.context.clone(), Arc::<Presence>::default());
+        presence.explain("the peer chose it");
         let seen = presence.clone();
         let link = self.links.spawn(async move {
             let _lived = link::run(&context, connection, None, seen).await;

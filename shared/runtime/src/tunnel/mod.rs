@@ -22,7 +22,8 @@ use crate::identity::{Identity, IdentityError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::LogRateLimit;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::quic::Quic;
+use crate::transport::tls::TlsConfigs;
+use crate::transport::transports::Transports;
 
 mod event;
 pub use event::{FeedEvent, LinkId, LinkUp, TunnelEvent};
@@ -33,6 +34,8 @@ pub use inbox::Events;
 mod context;
 pub use context::Greeting;
 use context::{Context, Phase};
+
+mod choice;
 
 mod dial;
 
@@ -65,7 +68,7 @@ mod audit;
 mod links;
 pub use links::LinkStatus;
 
-pub use crate::transport::quic::QuicError;
+pub use crate::transport::StartError;
 
 /// Frames of the feed lanes that their owner has not taken yet. Each may be as large as a page.
 const FEED_EVENTS: usize = 16;
@@ -87,9 +90,9 @@ pub enum TunnelError {
         /// Its fault.
         error: SpiffeIdError,
     },
-    /// QUIC cannot start.
+    /// A transport cannot start.
     #[error(transparent)]
-    Quic(#[from] QuicError),
+    Transport(#[from] StartError),
 }
 
 /// A running tunnel.
@@ -134,7 +137,8 @@ impl Tunnel {
     ///
     /// # Errors
     ///
-    /// Fails if a file or an entry of the allow-list cannot be used, or if QUIC cannot start.
+    /// Fails if a file or an entry of the allow-list cannot be used, or if a transport cannot
+    /// start.
     pub fn start(
         config: &TunnelConfig,
         role: Role,
@@ -147,12 +151,15 @@ impl Tunnel {
         let (identity, allow) = prepare(config, role)?;
         let identity = Arc::new(identity);
         let id = identity.id();
-        let quic = Quic::start(config, allow.clone(), identity.subscribe(), state_dir)?;
+        let post_quantum = config.post_quantum;
+        let tls = TlsConfigs { credentials: identity.subscribe(), allow: allow.clone(), post_quantum };
+        let transports = Transports::start(config, &tls, state_dir)?;
         let (events, events_received) = inbox::channel();
         let (feed, feed_received) = mpsc::channel(FEED_EVENTS);
         let (phase, phase_seen) = watch::channel(Phase::Running);
         let context = Arc::new(Context {
-            transport: Arc::new(quic),
+            transports,
+            transport: config.transport,
             identity: identity.clone(),
             allow,
             greeting,
@@ -172,8 +179,9 @@ impl Tunnel {
             silent_after: config.silent_after,
             idle_timeout: config.idle_timeout,
         });
-        let listening = context.transport.listening();
-        tracing::info!(identity = %id, ?listening, dialling = config.dial.len(), "tunnel started");
+        let listening = context.transports.listening();
+        let (transport, dialling) = (config.transport, config.dial.len());
+        tracing::info!(identity = %id, ?transport, ?listening, dialling, "tunnel started");
 
         let mut tasks = JoinSet::new();
         if !config.listen.is_empty() {
@@ -231,7 +239,7 @@ async fn supervise(
     }
     advance(&phase, Phase::Closed);
     while tasks.join_next().await.is_some() {}
-    context.transport.close().await;
+    context.transports.close().await;
     done.send_replace(true);
 }
 

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use bridge_protocol::wire::control::Hello;
 
+use super::choice::Reason;
 use super::context::Context;
 use super::end::LinkEnd;
 use super::event::LinkId;
 use super::hello::HelloError;
 use super::links::LinkRecord;
 use super::peers::TooMany;
-use crate::telemetry::metrics::RefusalReason;
+use crate::config::TransportChoice;
+use crate::telemetry::metrics::{RefusalReason, TransportKind};
 use crate::transport::{Closed, ConnectError, Connection, Refusal};
 
 /// Difference of clocks above which a warning is logged: validity, receipts and audit entries on
@@ -35,7 +37,8 @@ pub(super) fn not_reached(
     }
     let complaint = error.to_string();
     if before.as_ref() != Some(&complaint) {
-        tracing::warn!(%address, %error, "cannot reach the peer, trying on: check that it runs and that UDP passes");
+        let passes = if context.transport == TransportChoice::Tcp { "TCP" } else { "UDP" };
+        tracing::warn!(%address, %error, "cannot reach the peer, trying on: check that it runs, that it listens for this tunnel.transport, and that {passes} passes");
         *before = Some(complaint);
     }
 }
@@ -80,8 +83,30 @@ pub(super) fn too_many(context: &Context, connection: &dyn Connection, error: &T
     }
 }
 
+/// Reports that an attempt made no link while there is none over the other transport either.
+pub(super) fn without_link(
+    address: SocketAddr,
+    transport: TransportKind,
+    why: &str,
+    before: &mut Option<String>,
+) {
+    if before.as_deref() != Some(why) {
+        let transport = transport.as_str();
+        tracing::warn!(%address, transport, why, "cannot reach the peer, trying on: check that it runs, and that UDP or TCP passes");
+        *before = Some(why.to_owned());
+    }
+}
+
+/// Reports that a link has moved to the other transport.
+pub(super) fn switched(context: &Context, connection: &dyn Connection, from: TransportKind, reason: &Reason) {
+    let (address, peer) = (connection.remote(), connection.peer().id());
+    let (from, to) = (from.as_str(), connection.transport().as_str());
+    tracing::warn!(%peer, %address, from, to, "the link has moved to the other transport: {reason}");
+    context.audit.switched(connection, from, reason);
+}
+
 /// Reports a refusal. Returns false if the attempt ended for another reason.
-fn refusal(context: &Context, address: SocketAddr, error: &ConnectError) -> bool {
+pub(super) fn refusal(context: &Context, address: SocketAddr, error: &ConnectError) -> bool {
     match error {
         ConnectError::Refused(refusal) => refused(context, address, refusal),
         ConnectError::RefusedByPeer(refusal) => refused_by_peer(context, address, refusal),
@@ -117,22 +142,22 @@ pub(super) fn up(context: &Context, link: LinkId, record: &LinkRecord, hello: &H
     let LinkRecord { connection, agent, target, version, lanes, .. } = record;
     let (address, peer, build) = (connection.remote(), connection.peer().id(), &hello.build);
     let dialled = target.is_some();
-    tracing::info!(%link, %peer, %address, agent, build, version, lanes, dialled, transport = connection.transport(), "link up");
+    tracing::info!(%link, %peer, %address, agent, build, version, lanes, dialled, transport = connection.transport().as_str(), "link up");
     let skew = record.skew.load(Ordering::Relaxed);
     if u128::from(skew.unsigned_abs()) > SKEW_WARNING.as_micros() {
         let seconds = skew / 1_000_000;
         tracing::warn!(%link, %peer, seconds, "the peer's clock differs from this one: set the one that is wrong");
     }
     context.audit.opened(link, &**connection);
-    context.metrics.links_opened.inc();
-    context.metrics.links_up.inc();
+    context.metrics.links_opened.of(connection.transport()).inc();
+    context.metrics.links_up.of(connection.transport()).inc();
 }
 
 /// Reports that a live link has ended.
 pub(super) fn down(context: &Context, link: LinkId, connection: &dyn Connection, why: &LinkEnd) {
     let (address, peer) = (connection.remote(), connection.peer().id());
     match why {
-        LinkEnd::Here | LinkEnd::ByPeer(_) | LinkEnd::PeerRestarted => {
+        LinkEnd::Here | LinkEnd::ByPeer(_) | LinkEnd::PeerRestarted | LinkEnd::Moved(_) => {
             tracing::info!(%link, %peer, %address, "link down: {why}")
         }
         LinkEnd::Violation(_) => {
@@ -151,8 +176,8 @@ pub(super) fn down(context: &Context, link: LinkId, connection: &dyn Connection,
         context.metrics.links_refused.of(*reason).inc();
     }
     context.audit.closed(link, connection, why);
-    context.metrics.links_closed.inc();
-    context.metrics.links_up.dec();
+    context.metrics.links_closed.of(connection.transport()).inc();
+    context.metrics.links_up.of(connection.transport()).dec();
 }
 
 fn refused(context: &Context, address: SocketAddr, Refusal { reason, claimed, sentence }: &Refusal) {

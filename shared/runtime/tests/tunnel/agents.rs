@@ -1,6 +1,7 @@
 //! Agents for the tests: a certificate authority in memory, tunnels that start from its files, and
 //! their log.
 
+use std::cell::Cell;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use bridge_certs::{Ca, Issued, Revoked, Validity};
 use bridge_protocol::domain::identity::Role;
-use bridge_runtime::config::{ByteSize, DialTarget, PostQuantum, TunnelConfig};
+use bridge_runtime::config::{ByteSize, DialTarget, PostQuantum, TransportChoice, TunnelConfig};
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::{Metrics, RefusalReason};
 use bridge_runtime::tunnel::{
@@ -70,6 +71,21 @@ pub(crate) fn issue(ca: &Ca, role: Role, name: &str) -> Issued {
     ca.issue(role, name, days(30)).unwrap()
 }
 
+thread_local! {
+    /// Transport of the test on this thread. Each test has a thread of its own.
+    static UNDER_TEST: Cell<TransportChoice> = const { Cell::new(TransportChoice::Quic) };
+}
+
+/// Makes all agents and strangers of this test use a transport.
+pub(crate) fn over(transport: TransportChoice) {
+    UNDER_TEST.set(transport);
+}
+
+/// Returns the transport of this test.
+pub(crate) fn under_test() -> TransportChoice {
+    UNDER_TEST.get()
+}
+
 /// An agent's folder, with its four files and its state.
 pub(crate) struct Home {
     pub(crate) dir: TempDir,
@@ -92,6 +108,7 @@ impl Home {
             crl: path("crl.pem"),
             listen: Vec::new(),
             dial: Vec::new(),
+            transport: under_test(),
             allow: Vec::new(),
             post_quantum: PostQuantum::Require,
             order_lanes: 3,

@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use crate::agents::{Home, Log, RunningTunnel, ca, eventually, issue, span};
-use crate::stranger::{self, Stranger, end};
+use crate::stranger::{self, Stranger};
 
 /// The agent's own address, and another address.
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -160,14 +160,13 @@ async fn strangers_whose_address_is_not_their_own_take_no_room() {
     drop((strangers, proving));
 }
 
-#[tokio::test]
-async fn strangers_refused_all_day_are_counted_and_logged_a_few_times() {
+pub(crate) async fn strangers_refused_all_day_are_counted_and_logged_a_few_times() {
     let (log, ca) = (Log::capture(), ca());
     let idc = idc(&ca);
     let late = ca.issue(Role::Cloud, "late", span(-7_200, -3_600)).unwrap();
     for _ in 0..40 {
-        if let Ok(connection) = Stranger::with(&late).dial(idc.address()).await {
-            end(&connection).await;
+        if let Some(connection) = Stranger::with(&late).dial(idc.address()).await {
+            connection.end().await;
         }
     }
     eventually("each is counted", || idc.refused(RefusalReason::Expired) == 40).await;
@@ -175,8 +174,7 @@ async fn strangers_refused_all_day_are_counted_and_logged_a_few_times() {
     assert!((1..40).contains(&told), "{told} lines");
 }
 
-#[tokio::test]
-async fn a_reconnecting_peer_is_admitted_at_a_limit_and_harms_no_other() {
+pub(crate) async fn a_reconnecting_peer_is_admitted_at_a_limit_and_harms_no_other() {
     let ca = ca();
     let mut idc = idc(&ca);
     let mut shop = cloud(&ca, "shop", idc.address());
@@ -184,7 +182,7 @@ async fn a_reconnecting_peer_is_admitted_at_a_limit_and_harms_no_other() {
     let restless = issue(&ca, Role::Cloud, "restless");
     let again = eventually_async("it is let in no more", async || {
         let connection = Stranger::with(&restless).dial(idc.address()).await;
-        drop(connection.map(|connection| connection.close(0_u32.into(), b"again")));
+        drop(connection);
         idc.refused(RefusalReason::TooOften) > 0
     });
     again.await;
@@ -193,8 +191,7 @@ async fn a_reconnecting_peer_is_admitted_at_a_limit_and_harms_no_other() {
     assert_eq!(idc.handle.status().iter().filter(|link| link.peer.ends_with("cloud/shop")).count(), 1);
 }
 
-#[tokio::test]
-async fn a_peer_never_holds_more_links_than_its_limit() {
+pub(crate) async fn a_peer_never_holds_more_links_than_its_limit() {
     let (log, ca) = (Log::capture(), ca());
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
     let mut idc = home.with(|config| config.links_from_peer_max = 8).start(Role::Idc);
@@ -205,8 +202,8 @@ async fn a_peer_never_holds_more_links_than_its_limit() {
         held.push(Stranger::with(&greedy).dial(idc.address()).await.unwrap());
     }
     let ninth = Stranger::with(&greedy).dial(idc.address()).await.unwrap();
-    let ConnectionError::ApplicationClosed(close) = end(&ninth).await else { panic!("not closed") };
-    assert_eq!(close.error_code, 6_u32.into(), "{close}");
+    let ended = ninth.end().await;
+    assert!(ended.as_ref().is_some_and(|(code, _)| *code == 6), "{ended:?}");
     assert_eq!(idc.refused(RefusalReason::TooMany), 1);
     let told = log.lines(&["WARN", "cloud/greedy", "holds 8 links already", "tunnel.links_from_peer_max"]);
     assert_eq!(told.len(), 1);
@@ -214,15 +211,14 @@ async fn a_peer_never_holds_more_links_than_its_limit() {
     carries(&up, &mut idc).await;
     // There is room again after the agent has given these connections up.
     for connection in held {
-        end(&connection).await;
+        connection.end().await;
     }
     let again = Stranger::with(&greedy).dial(idc.address()).await.unwrap();
     let _lanes = stranger::link(&again, 1).await;
     idc.up().await;
 }
 
-#[tokio::test]
-async fn a_peer_that_blocks_a_lane_loses_its_link_alone() {
+pub(crate) async fn a_peer_that_blocks_a_lane_loses_its_link_alone() {
     let ca = ca();
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
     let mut idc = home.with(|config| config.idle_timeout = Duration::from_secs(2)).start(Role::Idc);

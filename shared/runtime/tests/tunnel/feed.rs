@@ -42,8 +42,7 @@ fn message(page: u64) -> ToPublisher {
     Applied { page }.into()
 }
 
-#[tokio::test]
-async fn between_two_feed_agents_the_lane_carries_frames_both_ways() {
+pub(crate) async fn between_two_feed_agents_the_lane_carries_frames_both_ways() {
     let Pair { mut cloud, mut idc } = pair(true, true).await;
     let (to_idc, to_cloud) = (feed_up(&mut cloud).await, feed_up(&mut idc).await);
     for (sender, receiver) in [(&to_idc, &mut idc), (&to_cloud, &mut cloud)] {
@@ -62,8 +61,7 @@ async fn between_two_feed_agents_the_lane_carries_frames_both_ways() {
     assert_eq!(to_idc.send(b"anything"), Err(Closed));
 }
 
-#[tokio::test]
-async fn a_peer_without_the_feed_gets_its_link_without_the_lane() {
+pub(crate) async fn a_peer_without_the_feed_gets_its_link_without_the_lane() {
     for (cloud_feeds, idc_feeds) in [(true, false), (false, true)] {
         let Pair { cloud, mut idc } = pair(cloud_feeds, idc_feeds).await;
         assert!(!cloud.handle.status()[0].feed && !idc.handle.status()[0].feed);
@@ -74,8 +72,7 @@ async fn a_peer_without_the_feed_gets_its_link_without_the_lane() {
     }
 }
 
-#[tokio::test]
-async fn what_the_owner_refuses_ends_the_link_as_a_violation() {
+pub(crate) async fn what_the_owner_refuses_ends_the_link_as_a_violation() {
     let Pair { mut cloud, mut idc } = pair(true, true).await;
     feed_up(&mut idc).await.refuse(&"page 7 came after page 9");
     let end = idc.next(|event| if let TunnelEvent::Down { why, .. } = event { Some(why) } else { None });
@@ -84,8 +81,7 @@ async fn what_the_owner_refuses_ends_the_link_as_a_violation() {
     assert!(matches!(cloud.feed_event().await, FeedEvent::Down { .. }));
 }
 
-#[tokio::test]
-async fn a_peer_that_opens_an_unannounced_lane_gets_no_link() {
+pub(crate) async fn a_peer_that_opens_an_unannounced_lane_gets_no_link() {
     let ca = ca();
     let peer = issue(&ca, Role::Cloud, "there");
     let idc = Home::new(&ca, &issue(&ca, Role::Idc, "here")).feeding().listening().start(Role::Idc);

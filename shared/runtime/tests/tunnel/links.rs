@@ -7,11 +7,12 @@ use std::time::Duration;
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::control::{BrandGrant, CREDITS, Grants, Heartbeat, Manifest, Obstacle, Readiness};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
-use bridge_runtime::config::{BitRate, DialTarget, PostQuantum};
+use bridge_runtime::config::{BitRate, DialTarget, PostQuantum, TransportChoice};
+use bridge_runtime::telemetry::metrics::{Metrics, TransportKind};
 use bridge_runtime::tunnel::{Greeting, LinkEnd, TunnelEvent};
 use bytes::Bytes;
 
-use crate::agents::{Home, Log, RunningTunnel, ca, eventually, issue};
+use crate::agents::{Home, Log, RunningTunnel, ca, eventually, issue, under_test};
 use crate::stranger::{self, Stranger};
 
 fn cloud(ca: &bridge_certs::Ca) -> Home {
@@ -49,6 +50,11 @@ async fn received(agent: &mut RunningTunnel) -> (u8, Bytes) {
         .await
 }
 
+/// Returns the transport of this test, as links name it.
+fn kind() -> TransportKind {
+    if under_test() == TransportChoice::Tcp { TransportKind::Tcp } else { TransportKind::Quic }
+}
+
 /// Brings a link up and sends frames on every lane, in both directions.
 async fn carries_frames(listener: (Home, Role), dialler: (Home, Role)) {
     let mut listener = listener.0.listening().start(listener.1);
@@ -76,47 +82,44 @@ async fn carries_frames(listener: (Home, Role), dialler: (Home, Role)) {
         }
     }
 
-    let status = dialler.handle.status();
-    assert_eq!((status.len(), status[0].transport, status[0].dialled, status[0].lanes), (1, "quic", true, 3));
+    let (status, transport) = (dialler.handle.status(), kind());
+    let name = transport.as_str();
+    assert_eq!((status.len(), status[0].transport, status[0].dialled, status[0].lanes), (1, name, true, 3));
     assert!(!listener.handle.status()[0].dialled);
     assert!(serde_json::to_string(&status).unwrap().contains("spiffe://bridge.test/"));
     dialler.handle.close().await;
     assert_eq!(down(&mut dialler).await, LinkEnd::Here);
     assert!(matches!(down(&mut listener).await, LinkEnd::ByPeer(_)));
     assert!(here.sender.send(0, framed(0)).is_err(), "a link that is down takes no frames");
-    let (opened, closed) = (listener.metrics.links_opened.get(), listener.metrics.links_closed.get());
-    assert_eq!((opened, closed, listener.metrics.links_up.get()), (1, 1, 0));
+    let Metrics { links_opened, links_closed, links_up, .. } = &*listener.metrics;
+    let counts = (links_opened.of(transport).get(), links_closed.of(transport).get());
+    assert_eq!((counts, links_up.of(transport).get()), ((1, 1), 0));
 }
 
-#[tokio::test]
-async fn a_cloud_agent_dials_an_idc_agent() {
+pub(crate) async fn a_cloud_agent_dials_an_idc_agent() {
     let ca = ca();
     carries_frames((idc(&ca), Role::Idc), (cloud(&ca), Role::Cloud)).await;
 }
 
-#[tokio::test]
-async fn an_idc_agent_dials_a_cloud_agent() {
+pub(crate) async fn an_idc_agent_dials_a_cloud_agent() {
     let ca = ca();
     carries_frames((cloud(&ca), Role::Cloud), (idc(&ca), Role::Idc)).await;
 }
 
-#[tokio::test]
-async fn a_link_with_a_committed_rate_carries_frames_as_well() {
+pub(crate) async fn a_link_with_a_committed_rate_carries_frames_as_well() {
     let ca = ca();
     let rate = Some(BitRate::from_bits_per_second(50_000_000));
     let with_rate = |home: Home| home.with(|config| config.committed_rate = rate);
     carries_frames((with_rate(idc(&ca)), Role::Idc), (with_rate(cloud(&ca)), Role::Cloud)).await;
 }
 
-#[tokio::test]
-async fn one_side_may_only_prefer_what_the_other_requires() {
+pub(crate) async fn one_side_may_only_prefer_what_the_other_requires() {
     let ca = ca();
     let idc = idc(&ca).with(|config| config.post_quantum = PostQuantum::Prefer);
     carries_frames((idc, Role::Idc), (cloud(&ca), Role::Cloud)).await;
 }
 
-#[tokio::test]
-async fn every_peer_gets_as_many_links_as_configured() {
+pub(crate) async fn every_peer_gets_as_many_links_as_configured() {
     let ca = ca();
     let mut first = idc(&ca).listening().start(Role::Idc);
     let mut second = Home::new(&ca, &issue(&ca, Role::Idc, "attic")).listening().start(Role::Idc);
@@ -143,8 +146,7 @@ async fn every_peer_gets_as_many_links_as_configured() {
     assert_eq!((ids.len(), cloud.handle.status().len()), (4, 4));
 }
 
-#[tokio::test]
-async fn a_new_window_and_a_new_manifest_reach_a_live_link() {
+pub(crate) async fn a_new_window_and_a_new_manifest_reach_a_live_link() {
     let ca = ca();
     let idc = idc(&ca).listening().start(Role::Idc);
     let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
@@ -162,8 +164,7 @@ async fn a_new_window_and_a_new_manifest_reach_a_live_link() {
     }
 }
 
-#[tokio::test]
-async fn an_agents_obstacles_are_sent_on_each_link_and_on_change() {
+pub(crate) async fn an_agents_obstacles_are_sent_on_each_link_and_on_change() {
     let ca = ca();
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let tell = |obstacles: &[Obstacle]| {
@@ -190,8 +191,7 @@ fn grants(number: u64) -> Arc<Grants> {
     Arc::new(Grants { number, expires_millis: 1_000, brands: vec![shoes] })
 }
 
-#[tokio::test]
-async fn grants_reach_each_agent_that_knows_them_and_no_other() {
+pub(crate) async fn grants_reach_each_agent_that_knows_them_and_no_other() {
     let ca = ca();
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let target = idc.address();
@@ -223,8 +223,7 @@ async fn grants_reach_each_agent_that_knows_them_and_no_other() {
     assert!(first_of_two.await, "an older agent gets no grants");
 }
 
-#[tokio::test]
-async fn an_agent_without_readiness_is_linked_and_a_repeated_one_reported_once() {
+pub(crate) async fn an_agent_without_readiness_is_linked_and_a_repeated_one_reported_once() {
     let ca = ca();
     let peer = issue(&ca, Role::Idc, "old");
     let mut cloud = cloud(&ca).listening().start(Role::Cloud);
@@ -245,8 +244,7 @@ async fn an_agent_without_readiness_is_linked_and_a_repeated_one_reported_once()
     assert!(matches!(cloud.event().await, TunnelEvent::Window { window: 6, .. }));
 }
 
-#[tokio::test]
-async fn a_peer_without_a_heartbeat_is_silent_until_it_is_heard_again() {
+pub(crate) async fn a_peer_without_a_heartbeat_is_silent_until_it_is_heard_again() {
     let ca = ca();
     let peer = issue(&ca, Role::Cloud, "shop");
     let home = idc(&ca).listening().with(|config| config.silent_after = Duration::from_millis(200));
@@ -261,8 +259,7 @@ async fn a_peer_without_a_heartbeat_is_silent_until_it_is_heard_again() {
     eventually("its clock is seen to be wrong", || idc.handle.status()[0].skew_millis < -1_000_000).await;
 }
 
-#[tokio::test]
-async fn a_clock_that_is_wrong_is_warned_about() {
+pub(crate) async fn a_clock_that_is_wrong_is_warned_about() {
     let (log, ca) = (Log::capture(), ca());
     let peer = issue(&ca, Role::Cloud, "shop");
     let mut idc = idc(&ca).listening().start(Role::Idc);
@@ -273,8 +270,7 @@ async fn a_clock_that_is_wrong_is_warned_about() {
     assert_eq!(log.lines(&["WARN", "clock differs", "cloud/shop"]).len(), 1);
 }
 
-#[tokio::test]
-async fn a_peer_that_was_dropped_is_found_again() {
+pub(crate) async fn a_peer_that_was_dropped_is_found_again() {
     let ca = ca();
     let mut first = idc(&ca).listening().start(Role::Idc);
     let address = first.address();
@@ -315,8 +311,7 @@ fn a_peer_that_crashed_and_returned_is_recognised_before_the_idle_timeout() {
     ours.block_on(cloud.up());
 }
 
-#[tokio::test]
-async fn a_drain_says_goodbye_and_lets_what_is_under_way_finish() {
+pub(crate) async fn a_drain_says_goodbye_and_lets_what_is_under_way_finish() {
     let ca = ca();
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
@@ -334,8 +329,7 @@ async fn a_drain_says_goodbye_and_lets_what_is_under_way_finish() {
     assert!(matches!(down(&mut cloud).await, LinkEnd::ByPeer(_)));
 }
 
-#[tokio::test]
-async fn while_it_drains_a_peer_that_dials_is_turned_away() {
+pub(crate) async fn while_it_drains_a_peer_that_dials_is_turned_away() {
     let (log, ca) = (Log::capture(), ca());
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let mut first = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
@@ -347,8 +341,7 @@ async fn while_it_drains_a_peer_that_dials_is_turned_away() {
     eventually("it is turned away", || !log.lines(&["WARN", "cannot reach the peer"]).is_empty()).await;
 }
 
-#[tokio::test]
-async fn a_drain_whose_time_is_over_ends_the_links() {
+pub(crate) async fn a_drain_whose_time_is_over_ends_the_links() {
     let ca = ca();
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
@@ -358,8 +351,7 @@ async fn a_drain_whose_time_is_over_ends_the_links() {
     assert_eq!(down(&mut idc).await, LinkEnd::Here);
 }
 
-#[tokio::test]
-async fn an_owner_that_takes_no_events_slows_its_peer_without_loss() {
+pub(crate) async fn an_owner_that_takes_no_events_slows_its_peer_without_loss() {
     let ca = ca();
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);

@@ -7,10 +7,10 @@ use bridge_protocol::wire::control::{Control, Hello, message};
 use bridge_protocol::wire::lane::Lane;
 use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{LinkEnd, TunnelEvent};
-use quinn::{Connection, ConnectionError};
+use tokio::io::AsyncWriteExt;
 
 use crate::agents::{Home, Log, RunningTunnel, ca, issue};
-use crate::stranger::{self, Stranger, Stream, end, hello};
+use crate::stranger::{self, Connection, Stranger, Stream, hello};
 
 struct Scene {
     log: Log,
@@ -31,9 +31,8 @@ async fn scene() -> Scene {
 impl Scene {
     /// Checks that the connection ends before a link is up.
     async fn no_link(&self, code: u32, reason: RefusalReason, words: &str) {
-        let ended = end(&self.connection).await;
-        let ConnectionError::ApplicationClosed(close) = ended else { panic!("{ended:?}") };
-        assert_eq!(close.error_code, code.into(), "{close}");
+        let ended = self.connection.end().await;
+        assert!(ended.as_ref().is_some_and(|(closed, _)| *closed == code), "{ended:?}");
         self.idc.refusal(reason).await;
         let lines = self.log.lines(&["WARN", "no link", "cloud/there", words]);
         assert_eq!(lines.len(), 1, "{words:?} in {:#?}", self.log.lines(&[]));
@@ -54,7 +53,7 @@ impl Scene {
             self.log.lines(&["WARN", "link down", "broke the protocol", "cloud/there", words]).len(),
             1
         );
-        assert!(matches!(end(&self.connection).await, ConnectionError::ApplicationClosed(_)));
+        assert!(self.connection.end().await.is_some());
     }
 }
 
@@ -79,32 +78,28 @@ async fn a_link_that_does_not_begin_with_the_control_lane_is_refused() {
     scene.no_link(2, RefusalReason::Protocol, "the first lane is not the control lane").await;
 }
 
-#[tokio::test]
-async fn garbage_instead_of_a_hello_is_refused() {
+pub(crate) async fn garbage_instead_of_a_hello_is_refused() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
-    control.send.write_all(&[0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff]).await.unwrap();
+    control.write_all(&[0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff]).await;
     scene.no_link(2, RefusalReason::Protocol, "is not a message of this lane").await;
 }
 
-#[tokio::test]
-async fn a_hello_of_4_gib_is_refused() {
+pub(crate) async fn a_hello_of_4_gib_is_refused() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
-    control.send.write_all(&[0xff; 4]).await.unwrap();
+    control.write_all(&[0xff; 4]).await;
     scene.no_link(2, RefusalReason::Protocol, "a frame of 4294967295 bytes was announced").await;
 }
 
-#[tokio::test]
-async fn a_number_of_lanes_beyond_all_reason_is_refused() {
+pub(crate) async fn a_number_of_lanes_beyond_all_reason_is_refused() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.write(hello(1_000_000)).await;
     scene.no_link(2, RefusalReason::Protocol, "1000000 order lanes were announced").await;
 }
 
-#[tokio::test]
-async fn a_lane_that_is_opened_twice_is_refused() {
+pub(crate) async fn a_lane_that_is_opened_twice_is_refused() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.write(hello(2)).await;
@@ -113,8 +108,7 @@ async fn a_lane_that_is_opened_twice_is_refused() {
     scene.no_link(2, RefusalReason::Protocol, "Order(0) was opened").await;
 }
 
-#[tokio::test]
-async fn a_link_whose_lanes_never_come_is_given_up() {
+pub(crate) async fn a_link_whose_lanes_never_come_is_given_up() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.write(hello(2)).await;
@@ -122,16 +116,14 @@ async fn a_link_whose_lanes_never_come_is_given_up() {
     scene.no_link(5, RefusalReason::Other, "no hello within 5 s").await;
 }
 
-#[tokio::test]
-async fn half_a_hello_is_given_up() {
+pub(crate) async fn half_a_hello_is_given_up() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
-    control.send.write_all(&[0, 0, 0, 40, 1, 2, 3]).await.unwrap();
+    control.write_all(&[0, 0, 0, 40, 1, 2, 3]).await;
     scene.no_link(5, RefusalReason::Other, "no hello within 5 s").await;
 }
 
-#[tokio::test]
-async fn an_incompatible_version_is_refused_and_told_who_must_upgrade() {
+pub(crate) async fn an_incompatible_version_is_refused_and_told_who_must_upgrade() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.write(Hello { version_oldest: 8, version_newest: 9, ..hello(1) }).await;
@@ -149,7 +141,7 @@ async fn an_incompatible_version_is_refused_and_told_who_must_upgrade() {
 async fn a_dialler_of_an_incompatible_version_logs_what_it_was_told() {
     let (log, ca) = (Log::capture(), ca());
     let peer = issue(&ca, Role::Idc, "there");
-    let endpoint = Stranger::with(&peer).listen();
+    let endpoint = Stranger::with(&peer).endpoint();
     let address = endpoint.local_addr().unwrap();
     tokio::spawn(async move {
         while let Some(incoming) = endpoint.accept().await {
@@ -157,7 +149,7 @@ async fn a_dialler_of_an_incompatible_version_logs_what_it_was_told() {
             let mut control = Stream::accept(&connection).await;
             control.read().await;
             control.write(Hello { version_oldest: 8, version_newest: 9, ..hello(1) }).await;
-            end(&connection).await;
+            connection.closed().await;
         }
     });
     let agent = Home::new(&ca, &issue(&ca, Role::Cloud, "here")).dialling(address).start(Role::Cloud);
@@ -165,24 +157,21 @@ async fn a_dialler_of_an_incompatible_version_logs_what_it_was_told() {
     assert!(!log.lines(&["WARN", "no link", "idc/there", "upgrade this agent"]).is_empty());
 }
 
-#[tokio::test]
-async fn a_frame_of_4_gib_on_an_order_lane_ends_the_link() {
+pub(crate) async fn a_frame_of_4_gib_on_an_order_lane_ends_the_link() {
     let mut scene = scene().await;
     let (_control, mut orders) = stranger::link(&scene.connection, 2).await;
-    orders[1].send.write_all(&[0xff; 4]).await.unwrap();
+    orders[1].write_all(&[0xff; 4]).await;
     scene.down("a frame of 4294967295 bytes was announced").await;
 }
 
-#[tokio::test]
-async fn garbage_on_the_control_lane_ends_the_link() {
+pub(crate) async fn garbage_on_the_control_lane_ends_the_link() {
     let mut scene = scene().await;
     let (mut control, _orders) = stranger::link(&scene.connection, 1).await;
-    control.send.write_all(&[0, 0, 0, 2, 0xff, 0xff]).await.unwrap();
+    control.write_all(&[0, 0, 0, 2, 0xff, 0xff]).await;
     scene.down("is not a message of this lane").await;
 }
 
-#[tokio::test]
-async fn a_second_hello_ends_the_link() {
+pub(crate) async fn a_second_hello_ends_the_link() {
     let mut scene = scene().await;
     let (mut control, _orders) = stranger::link(&scene.connection, 1).await;
     control.write(hello(1)).await;
@@ -199,11 +188,10 @@ fn newer(name: &str) -> Vec<u8> {
     [&u32::try_from(payload.len()).unwrap().to_be_bytes(), &payload[..]].concat()
 }
 
-#[tokio::test]
-async fn a_newer_peer_uses_the_common_version_and_its_extras_are_ignored() {
+pub(crate) async fn a_newer_peer_uses_the_common_version_and_its_extras_are_ignored() {
     let mut scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
-    control.send.write_all(&newer("control-hello")).await.unwrap();
+    control.write_all(&newer("control-hello")).await;
     // Opens as many lanes as that hello announces.
     let mut orders = Vec::new();
     for index in 0..4 {
@@ -216,9 +204,9 @@ async fn a_newer_peer_uses_the_common_version_and_its_extras_are_ignored() {
     assert_eq!((up.version, up.hello.version_newest), (1, 2));
     assert!(up.hello.features.contains(&"a-feature-to-come".to_owned()));
 
-    control.send.write_all(&newer("control-unknown")).await.unwrap();
+    control.write_all(&newer("control-unknown")).await;
     let order = newer("to-idc-place");
-    orders[3].send.write_all(&order).await.unwrap();
+    orders[3].write_all(&order).await;
     let payload = scene.idc.next(|event| match event {
         TunnelEvent::Frame { payload, .. } => Some(payload),
         TunnelEvent::Down { why, .. } => panic!("{why}"),
@@ -227,8 +215,7 @@ async fn a_newer_peer_uses_the_common_version_and_its_extras_are_ignored() {
     assert_eq!(payload.await, order[4..]);
 }
 
-#[tokio::test]
-async fn a_lane_beyond_those_announced_ends_the_link() {
+pub(crate) async fn a_lane_beyond_those_announced_ends_the_link() {
     let mut scene = scene().await;
     let _lanes = stranger::link(&scene.connection, 1).await;
     scene.idc.up().await;
@@ -236,11 +223,10 @@ async fn a_lane_beyond_those_announced_ends_the_link() {
     scene.down("was opened beyond those announced").await;
 }
 
-#[tokio::test]
-async fn a_lane_that_is_closed_ends_the_link() {
+pub(crate) async fn a_lane_that_is_closed_ends_the_link() {
     let mut scene = scene().await;
     let (_control, mut orders) = stranger::link(&scene.connection, 1).await;
     scene.idc.up().await;
-    orders[0].send.finish().unwrap();
+    orders[0].send.shutdown().await.unwrap();
     scene.down("a lane ended").await;
 }

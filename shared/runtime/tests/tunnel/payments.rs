@@ -28,8 +28,7 @@ fn message(request: u64) -> ToCloud {
     ToCloud { request, kind: None }
 }
 
-#[tokio::test]
-async fn between_two_payment_agents_the_lane_carries_frames_both_ways() {
+pub(crate) async fn between_two_payment_agents_the_lane_carries_frames_both_ways() {
     let both = [FEATURE, bridge_protocol::wire::feed::FEATURE];
     let ([mut cloud, mut idc], [to_idc, to_cloud]) = pair(&both, &both).await;
     for (up, receiver) in [(&to_idc, &mut idc), (&to_cloud, &mut cloud)] {
@@ -52,8 +51,7 @@ async fn between_two_payment_agents_the_lane_carries_frames_both_ways() {
     assert!(cloud.handle.status()[0].payments && cloud.handle.status()[0].feed);
 }
 
-#[tokio::test]
-async fn a_peer_without_payments_gets_its_link_without_the_lane() {
+pub(crate) async fn a_peer_without_payments_gets_its_link_without_the_lane() {
     let feed = bridge_protocol::wire::feed::FEATURE;
     for (cloud, idc) in [(vec![FEATURE, feed], vec![feed]), (vec![], vec![FEATURE]), (vec![FEATURE], vec![])]
     {
@@ -63,8 +61,7 @@ async fn a_peer_without_payments_gets_its_link_without_the_lane() {
     }
 }
 
-#[tokio::test]
-async fn a_link_with_every_order_lane_has_the_other_lanes_too() {
+pub(crate) async fn a_link_with_every_order_lane_has_the_other_lanes_too() {
     let (ca, both) = (ca(), [FEATURE, bridge_protocol::wire::feed::FEATURE]);
     let home = |role, name| {
         let home = Home::new(&ca, &issue(&ca, role, name)).knowing(both[0]).knowing(both[1]);

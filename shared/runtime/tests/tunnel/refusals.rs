@@ -12,7 +12,7 @@ use bridge_runtime::tunnel::{LinkEnd, TunnelEvent};
 use rustls::crypto::aws_lc_rs::kx_group::X25519;
 
 use crate::agents::{Home, Log, RunningTunnel, ca, days, eventually, issue, span};
-use crate::stranger::{Stranger, end};
+use crate::stranger::Stranger;
 
 const HOUR: i64 = 3600;
 
@@ -26,8 +26,8 @@ async fn listener_refuses(ca: &Ca, stranger: Stranger<'_>, reason: RefusalReason
 async fn refuses(agent: Home, stranger: Stranger<'_>, reason: RefusalReason, words: &[&str]) {
     let log = Log::capture();
     let agent = agent.start(Role::Idc);
-    if let Ok(connection) = stranger.dial(agent.address()).await {
-        end(&connection).await;
+    if let Some(connection) = stranger.dial(agent.address()).await {
+        connection.end().await;
     }
     agent.refusal(reason).await;
     let lines = log.lines(&["WARN", "refused a peer", "address=127.0.0.1:"]);
@@ -41,20 +41,11 @@ async fn refuses(agent: Home, stranger: Stranger<'_>, reason: RefusalReason, wor
 /// Checks that a dialling cloud agent refuses a stranger that listens.
 async fn dialler_refuses(ca: &Ca, stranger: Stranger<'_>, reason: RefusalReason, words: &[&str]) {
     let log = Log::capture();
-    let endpoint = stranger.listen();
-    let knocks = tokio::spawn({
-        let endpoint = endpoint.clone();
-        async move {
-            while let Some(incoming) = endpoint.accept().await {
-                drop(incoming.await);
-            }
-        }
-    });
-    let home = Home::new(ca, &issue(ca, Role::Cloud, "here")).dialling(endpoint.local_addr().unwrap());
+    let address = stranger.listen().await;
+    let home = Home::new(ca, &issue(ca, Role::Cloud, "here")).dialling(address);
     let agent = home.start(Role::Cloud);
     agent.refusal(reason).await;
     agent.handle.close().await;
-    knocks.abort();
     let lines = log.lines(&["WARN", "refused a peer"]);
     assert_eq!(lines.len() as u64, agent.refused(reason), "each refusal has one line: {lines:#?}");
     for word in words {
@@ -70,8 +61,7 @@ fn lasting(ca: &Ca, from: i64, to: i64) -> Issued {
     ca.issue(Role::Cloud, "there", span(from, to)).unwrap()
 }
 
-#[tokio::test]
-async fn a_peer_of_the_same_role_is_refused() {
+pub(crate) async fn a_peer_of_the_same_role_is_refused() {
     let ca = ca();
     let peer = issue(&ca, Role::Idc, "there");
     let words = ["peer=\"spiffe://bridge.test/idc/there\"", "this is spiffe://bridge.test/idc/here"];
@@ -86,8 +76,7 @@ async fn a_peer_of_the_same_role_is_refused() {
     .await;
 }
 
-#[tokio::test]
-async fn a_peer_of_another_ca_is_refused() {
+pub(crate) async fn a_peer_of_another_ca_is_refused() {
     let (ours, theirs) = (ca(), ca());
     let words = ["not from the CA that is trusted here", "compare tunnel.ca"];
     listener_refuses(
@@ -106,8 +95,7 @@ async fn a_peer_of_another_ca_is_refused() {
     .await;
 }
 
-#[tokio::test]
-async fn an_expired_certificate_is_refused_with_both_clocks_in_the_line() {
+pub(crate) async fn an_expired_certificate_is_refused_with_both_clocks_in_the_line() {
     let ca = ca();
     let words = ["was valid until", "the clock here says", "bridge-certs renew", "cloud/there"];
     let peer = lasting(&ca, -2 * HOUR, -HOUR);
@@ -116,16 +104,14 @@ async fn an_expired_certificate_is_refused_with_both_clocks_in_the_line() {
     dialler_refuses(&ca, Stranger::with(&peer), RefusalReason::Expired, &["idc/there"]).await;
 }
 
-#[tokio::test]
-async fn a_certificate_of_tomorrow_is_refused_with_both_clocks_in_the_line() {
+pub(crate) async fn a_certificate_of_tomorrow_is_refused_with_both_clocks_in_the_line() {
     let ca = ca();
     let peer = lasting(&ca, HOUR, 2 * HOUR);
     let words = ["is valid from", "the clock here says", "set the clock"];
     listener_refuses(&ca, Stranger::with(&peer), RefusalReason::NotYetValid, &words).await;
 }
 
-#[tokio::test]
-async fn a_revoked_certificate_is_refused_and_named() {
+pub(crate) async fn a_revoked_certificate_is_refused_and_named() {
     let ca = ca();
     let peer = issue(&ca, Role::Cloud, "there");
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "here")).listening();
@@ -139,8 +125,7 @@ async fn a_revoked_certificate_is_refused_and_named() {
     .await;
 }
 
-#[tokio::test]
-async fn nobody_is_trusted_under_a_revocation_list_that_is_too_old() {
+pub(crate) async fn nobody_is_trusted_under_a_revocation_list_that_is_too_old() {
     let ca = ca();
     let peer = issue(&ca, Role::Cloud, "there");
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "here")).listening();
@@ -149,8 +134,7 @@ async fn nobody_is_trusted_under_a_revocation_list_that_is_too_old() {
     refuses(home, Stranger::with(&peer), RefusalReason::StaleCrl, &words).await;
 }
 
-#[tokio::test]
-async fn nobody_is_trusted_under_the_revocation_list_of_another_ca() {
+pub(crate) async fn nobody_is_trusted_under_the_revocation_list_of_another_ca() {
     let (ca, other) = (ca(), ca());
     let peer = issue(&ca, Role::Cloud, "there");
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "here")).listening();
@@ -158,16 +142,14 @@ async fn nobody_is_trusted_under_the_revocation_list_of_another_ca() {
     refuses(home, Stranger::with(&peer), RefusalReason::StaleCrl, &["not from its CA", "tunnel.crl"]).await;
 }
 
-#[tokio::test]
-async fn a_peer_without_a_certificate_is_refused() {
+pub(crate) async fn a_peer_without_a_certificate_is_refused() {
     let (ca, peer) = (ca(), ca().issue_unchecked(None, days(1)).unwrap());
     let stranger = Stranger { certificate: None, ..Stranger::with(&peer) };
     let words = ["shows no certificate", "bridge-certs issue", "peer=\"unknown\""];
     listener_refuses(&ca, stranger, RefusalReason::NoCertificate, &words).await;
 }
 
-#[tokio::test]
-async fn a_peer_that_speaks_another_protocol_is_refused() {
+pub(crate) async fn a_peer_that_speaks_another_protocol_is_refused() {
     let ca = ca();
     let peer = issue(&ca, Role::Cloud, "there");
     let stranger = Stranger { alpn: b"h3", ..Stranger::with(&peer) };
@@ -175,8 +157,7 @@ async fn a_peer_that_speaks_another_protocol_is_refused() {
         .await;
 }
 
-#[tokio::test]
-async fn a_key_exchange_without_ml_kem_is_refused() {
+pub(crate) async fn a_key_exchange_without_ml_kem_is_refused() {
     let ca = ca();
     let peer = issue(&ca, Role::Cloud, "there");
     let stranger = Stranger { group: X25519, ..Stranger::with(&peer) };
@@ -184,8 +165,7 @@ async fn a_key_exchange_without_ml_kem_is_refused() {
         .await;
 }
 
-#[tokio::test]
-async fn a_certificate_that_names_no_agent_is_refused() {
+pub(crate) async fn a_certificate_that_names_no_agent_is_refused() {
     let ca = ca();
     let none = ca.issue_unchecked(None, days(30)).unwrap();
     listener_refuses(&ca, Stranger::with(&none), RefusalReason::BadCertificate, &["no SPIFFE ID"]).await;
@@ -193,15 +173,13 @@ async fn a_certificate_that_names_no_agent_is_refused() {
     listener_refuses(&ca, Stranger::with(&other), RefusalReason::BadCertificate, &["is not spiffe://"]).await;
 }
 
-#[tokio::test]
-async fn a_peer_of_another_trust_domain_is_refused() {
+pub(crate) async fn a_peer_of_another_trust_domain_is_refused() {
     let ca = ca();
     let peer = unchecked(&ca, "spiffe://other.test/cloud/there");
     listener_refuses(&ca, Stranger::with(&peer), RefusalReason::NotAllowed, &["another trust domain"]).await;
 }
 
-#[tokio::test]
-async fn a_peer_that_the_allow_list_does_not_name_is_refused() {
+pub(crate) async fn a_peer_that_the_allow_list_does_not_name_is_refused() {
     let ca = ca();
     let peer = issue(&ca, Role::Cloud, "there");
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "here")).listening();
@@ -210,8 +188,7 @@ async fn a_peer_that_the_allow_list_does_not_name_is_refused() {
     refuses(home, Stranger::with(&peer), RefusalReason::NotAllowed, &["is not in tunnel.allow"]).await;
 }
 
-#[tokio::test]
-async fn the_refused_side_says_why_as_well() {
+pub(crate) async fn the_refused_side_says_why_as_well() {
     let (log, ca) = (Log::capture(), ca());
     let cloud = issue(&ca, Role::Cloud, "shop");
     let idc = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
@@ -229,17 +206,10 @@ async fn the_refused_side_says_why_as_well() {
     assert!(!lines.is_empty());
 }
 
-#[tokio::test]
-async fn a_dialler_without_ml_kem_in_common_is_told_so() {
+pub(crate) async fn a_dialler_without_ml_kem_in_common_is_told_so() {
     let (log, ca) = (Log::capture(), ca());
     let peer = issue(&ca, Role::Idc, "there");
-    let endpoint = Stranger { group: X25519, ..Stranger::with(&peer) }.listen();
-    let address = endpoint.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Some(incoming) = endpoint.accept().await {
-            drop(incoming.await);
-        }
-    });
+    let address = Stranger { group: X25519, ..Stranger::with(&peer) }.listen().await;
     let agent = Home::new(&ca, &issue(&ca, Role::Cloud, "here")).dialling(address).start(Role::Cloud);
     agent.refusal(RefusalReason::NoCommonGroup).await;
     assert!(!log.lines(&["the peer refused this agent", "X25519MLKEM768"]).is_empty());
@@ -256,8 +226,7 @@ async fn a_peer_that_cannot_be_reached_is_told_of() {
         .await;
 }
 
-#[tokio::test]
-async fn revoking_a_live_links_certificate_closes_it_and_keeps_it_closed() {
+pub(crate) async fn revoking_a_live_links_certificate_closes_it_and_keeps_it_closed() {
     let ca = ca();
     let issued = issue(&ca, Role::Cloud, "shop");
     let mut idc = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening().start(Role::Idc);
@@ -287,8 +256,7 @@ async fn revoking_a_live_links_certificate_closes_it_and_keeps_it_closed() {
     assert!(idc.handle.status().is_empty());
 }
 
-#[tokio::test]
-async fn a_renewed_certificate_is_used_without_a_restart() {
+pub(crate) async fn a_renewed_certificate_is_used_without_a_restart() {
     let ca = ca();
     let (old, new) = (issue(&ca, Role::Cloud, "shop"), issue(&ca, Role::Cloud, "shop"));
     let mut idc = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening().start(Role::Idc);

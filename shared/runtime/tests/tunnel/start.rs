@@ -135,7 +135,7 @@ async fn a_listen_address_in_use_is_named() {
     let first = home().start(Role::Idc);
     let address = first.address();
     let second = home().with(|config| config.listen = vec![address]).try_start(Role::Idc);
-    let Err(error @ TunnelError::Quic(_)) = second else { panic!("the tunnel started") };
+    let Err(error @ TunnelError::Transport(_)) = second else { panic!("the tunnel started") };
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
 

@@ -53,7 +53,8 @@ impl World {
     pub(super) fn book_link_up(&mut self, cloud: usize, idc: usize, link: LinkId) {
         let opened = |host| {
             let (certificate, group, suite) = (Digest::of(b"simulated"), Word::of("none"), Word::of("none"));
-            Logged::TunnelOpened(Opened { certificate, group, link: link.0, peer: peer(host), suite })
+            let (peer, link, transport) = (peer(host), link.0, None);
+            Logged::TunnelOpened(Opened { certificate, group, link, peer, suite, transport })
         };
         self.book(cloud, opened(Host::Idc(idc)));
         self.book_at_idc(idc, opened(Host::Cloud(cloud)));

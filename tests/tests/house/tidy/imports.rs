@@ -150,7 +150,7 @@ const RUNTIME: Floors = &[
             "whole_file",
         ],
     ),
-    ("transport", &["address", "clock", "config", "telemetry", "whole_file"]),
+    ("transport", &["accept", "address", "clock", "config", "telemetry", "whole_file"]),
     ("identity", &["clock", "config", "expiry", "private", "reloaded_files", "telemetry", "transport"]),
     ("tunnel", &["audit_log", "clock", "config", "expiry", "identity", "shutdown", "telemetry", "transport"]),
     ("check", &["audit_log", "config", "folder", "tunnel"]),

@@ -130,14 +130,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "only the transport knows QUIC and TLS",
-        why: "TCP comes beside QUIC, and what is above a lane must not notice",
+        why: "TCP is beside QUIC, and what is above a lane must not notice",
         covers: |path| {
             let may = ["shared/runtime/src/transport/", "shared/runtime/tests/", "certs/tests/", "tests/"];
             is_rust(path) && !within(path, &may)
         },
         broken: |text| {
             code_lines(text, |line| {
-                ["quinn", "quinn_proto", "rustls", "webpki"].iter().any(|name| names(line, name))
+                ["quinn", "quinn_proto", "rustls", "tokio_rustls", "webpki"].iter().any(|name| names(line, name))
             })
         },
         planted: (

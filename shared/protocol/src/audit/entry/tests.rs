@@ -35,6 +35,7 @@ pub(crate) fn some() -> Vec<Entry> {
         link: 1,
         peer: peer.clone(),
         suite: word("TLS13_AES_256_GCM_SHA384"),
+        transport: Some(word("tcp")),
     };
     [
         Event::AgentStarted(Started { build: word("0.1.0"), name: word("front-1") }),
@@ -48,6 +49,15 @@ pub(crate) fn some() -> Vec<Entry> {
             peer: None,
             reason: word("not-allowed"),
             times: 3,
+        }),
+        Event::TunnelSwitched(Switched {
+            from: word("quic"),
+            lost: Some(55),
+            millis: None,
+            peer: word("spiffe://bridge.internal/idc/seoul-1"),
+            reason: word("lossy"),
+            sent: Some(70),
+            to: word("tcp"),
         }),
         Event::OrderSent(carried.clone()),
         Event::OrderReceived(Carried { ciphertext: None, ..carried.clone() }),
@@ -161,6 +171,7 @@ fn the_longest_words_fit_and_what_is_no_word_becomes_one() {
         link: u64::MAX,
         peer: word.clone(),
         suite: word.clone(),
+        transport: Some(word.clone()),
     };
     assert!(Entry::new(NOW, Event::TunnelOpened(opened)).encode().unwrap().len() <= ENTRY_BYTES_MAX);
     let ids = vec![[255u8; 8]; 100];

@@ -69,6 +69,7 @@ impl Side {
             | Event::KeysChanged(_)
             | Event::TunnelClosed(_)
             | Event::TunnelRefused(_)
+            | Event::TunnelSwitched(_)
             | Event::OrderAnswered(_)
             | Event::PaymentAnswered(_) => None,
         }

@@ -4,24 +4,29 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bridge_protocol::wire::lane::{Lane, PREAMBLE_BYTES};
+use bridge_protocol::wire::tcp::{LINK_KEY_BYTES, LINK_KEY_LABEL, LinkKey};
 use quinn::{ConnectionError, RecvStream, SendStream, TransportErrorCode, VarInt};
 
-use super::HANDSHAKE_TIME;
+use crate::telemetry::metrics::TransportKind;
+use crate::transport::live_quic::LiveQuicLink;
 use crate::transport::refusal::printable;
 use crate::transport::tls::VerdictSlot;
 use crate::transport::{
-    BoxFuture, CloseCode, Closed, ConnectError, Connection, LaneError, LaneStream, Refusal, VerifiedPeer,
+    BoxFuture, CloseCode, Closed, ConnectError, Connection, HANDSHAKE_TIME, LaneError, LaneStream, Packets,
+    Refusal, VerifiedPeer,
 };
 
 /// A QUIC connection with a verified peer.
 pub(super) struct QuicConnection {
     pub(super) quic: quinn::Connection,
     pub(super) peer: VerifiedPeer,
+    /// Its entry in the register, if the peer dialled.
+    pub(super) _live: Option<LiveQuicLink>,
 }
 
 impl Connection for QuicConnection {
-    fn transport(&self) -> &'static str {
-        "quic"
+    fn transport(&self) -> TransportKind {
+        TransportKind::Quic
     }
 
     fn peer(&self) -> &VerifiedPeer {
@@ -32,14 +37,13 @@ impl Connection for QuicConnection {
         self.quic.remote_address()
     }
 
-    fn open_lane(&self, lane: Lane) -> BoxFuture<'_, Result<LaneStream, LaneError>> {
+    fn open_lanes(&self, lanes: Vec<Lane>) -> BoxFuture<'_, Result<Vec<LaneStream>, LaneError>> {
         Box::pin(async move {
-            let (mut send, recv) =
-                self.quic.open_bi().await.map_err(|error| LaneError::Closed(closed(error)))?;
-            if send.write_all(&lane.preamble()).await.is_err() {
-                return Err(self.lane_cut().await);
+            let mut open = Vec::new();
+            for lane in lanes {
+                open.push(self.open(lane).await?);
             }
-            Ok(lane_stream(lane, send, recv))
+            Ok(open)
         })
     }
 
@@ -67,9 +71,33 @@ impl Connection for QuicConnection {
     fn rtt(&self) -> Duration {
         self.quic.rtt()
     }
+
+    fn quic_key(&self) -> Option<LinkKey> {
+        link_key(&self.quic)
+    }
+
+    fn packets(&self) -> Option<Packets> {
+        let stats = self.quic.stats();
+        let (received, path) = (stats.udp_rx.datagrams, stats.path);
+        Some(Packets { received, sent: path.sent_packets, lost: path.lost_packets })
+    }
+}
+
+/// Returns the key of a link.
+pub(super) fn link_key(quic: &quinn::Connection) -> Option<LinkKey> {
+    let mut key = LinkKey([0; LINK_KEY_BYTES]);
+    quic.export_keying_material(&mut key.0, LINK_KEY_LABEL, b"").ok().map(|()| key)
 }
 
 impl QuicConnection {
+    async fn open(&self, lane: Lane) -> Result<LaneStream, LaneError> {
+        let (mut send, recv) = self.quic.open_bi().await.map_err(|error| LaneError::Closed(closed(error)))?;
+        if send.write_all(&lane.preamble()).await.is_err() {
+            return Err(self.lane_cut().await);
+        }
+        Ok(lane_stream(lane, send, recv))
+    }
+
     async fn lane_cut(&self) -> LaneError {
         self.cut().await.map_or(LaneError::Cut, LaneError::Closed)
     }

@@ -9,6 +9,7 @@ use quinn::{ServerConfig, TransportConfig, VarInt};
 
 use crate::config::TunnelConfig;
 use crate::transport::floor::FlooredCubicConfig;
+use crate::transport::keep_alive_interval;
 
 /// Unread data that a lane buffers: enough for 20 MB/s on four lanes at a round trip of 50 ms.
 const LANE_RECEIVE_WINDOW: u32 = 256 * 1024;
@@ -22,12 +23,6 @@ const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 /// Assumed before the first measurement. With quinn's 333 ms, the first lost packet of a handshake
 /// would cost a third of a second.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
-
-/// Interval that is below the usual shortest timeouts of NAT and firewalls.
-const KEEP_ALIVE_MAX: Duration = Duration::from_secs(3);
-
-/// Packets in a row that must be lost before an idle link counts as dead.
-const KEEP_ALIVES_IN_IDLE_TIMEOUT: u32 = 3;
 
 /// Peers that connected and wait in quinn, and the bytes of theirs that it buffers.
 const INCOMING_MAX: usize = 1024;
@@ -61,7 +56,7 @@ fn transport_config(tunnel: &TunnelConfig, lanes_from_peer: u32) -> TransportCon
         .send_fairness(false)
         .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(tunnel.idle_timeout.try_into().ok())
-        .keep_alive_interval(Some(KEEP_ALIVE_MAX.min(tunnel.idle_timeout / KEEP_ALIVES_IN_IDLE_TIMEOUT)))
+        .keep_alive_interval(Some(keep_alive_interval(tunnel.idle_timeout)))
         .datagram_receive_buffer_size(None);
     match tunnel.committed_rate {
         Some(rate) => config.congestion_controller_factory(Arc::new(FlooredCubicConfig {

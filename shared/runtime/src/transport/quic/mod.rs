@@ -8,39 +8,23 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bridge_protocol::domain::identity::SpiffeId;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Endpoint, ServerConfig, TokioRuntime, TransportConfig, VarInt};
-use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 
-use self::connection::{QuicConnection, connect_error};
-use super::credentials::Credentials;
-use super::peer_verifier::PeerVerifier;
+use self::connection::{QuicConnection, connect_error, link_key};
+use super::live_quic::LiveQuicLinks;
 use super::reset_key::ResetKey;
-use super::tls::{self, VerdictSlot};
-use super::udp;
-use super::{BoxFuture, CloseCode, ConnectError, Connection, Incoming, Transport};
-use crate::config::{PostQuantum, TunnelConfig};
+use super::tls::{TlsConfigs, VerdictSlot, unusable};
+use super::{ACCEPT_TIME, CLOSE_TIME, HANDSHAKE_TIME, udp};
+use super::{
+    Admitted, Arrivals, BoxFuture, CloseCode, ConnectError, Connection, Incoming, StartError, Transport,
+};
+use crate::config::TunnelConfig;
 
 mod connection;
 
 mod limits;
-
-/// Timeout of a handshake that we begin: three round trips across the world with one lost packet.
-/// One of them proves our address.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
-
-/// Timeout of a handshake that a peer begins. It takes one round trip less, and occupies a place
-/// meanwhile.
-const ACCEPT_TIME: Duration = Duration::from_secs(3);
-
-/// Peers that connected and are not yet accepted by the tunnel. Further ones wait in quinn's own
-/// queue.
-const KNOCKS: usize = 16;
-
-/// Longest wait at the end until the peers know that their connections are closed.
-const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// QUIC endpoints for listening and dialling.
 pub(crate) struct Quic {
@@ -48,13 +32,11 @@ pub(crate) struct Quic {
     listeners: Vec<Endpoint>,
     dial_v4: OnceLock<Endpoint>,
     dial_v6: OnceLock<Endpoint>,
-    arrivals: Mutex<mpsc::Receiver<quinn::Incoming>>,
 }
 
 struct Shared {
-    credentials: watch::Receiver<Arc<Credentials>>,
-    allow: Arc<[SpiffeId]>,
-    post_quantum: PostQuantum,
+    tls: TlsConfigs,
+    live: LiveQuicLinks,
     listening: Arc<TransportConfig>,
     dialling: Arc<TransportConfig>,
     reset_key: ResetKey,
@@ -65,36 +47,31 @@ impl Quic {
     /// Binds every listening address. Dialling sockets are made when first needed.
     pub(crate) fn start(
         config: &TunnelConfig,
-        allow: Arc<[SpiffeId]>,
-        credentials: watch::Receiver<Arc<Credentials>>,
+        tls: TlsConfigs,
         state_dir: &Path,
-    ) -> Result<Self, QuicError> {
-        let reset_key = ResetKey::load(state_dir).map_err(QuicError::ResetKey)?;
+        live: LiveQuicLinks,
+        arrivals: Arrivals,
+    ) -> Result<Self, StartError> {
+        let reset_key = ResetKey::load(state_dir).map_err(StartError::ResetKey)?;
         let shared = Arc::new(Shared {
-            credentials,
-            allow,
-            post_quantum: config.post_quantum,
+            tls,
+            live,
             listening: limits::listening(config),
             dialling: limits::dialling(config),
             reset_key,
             udp_buffer: config.udp_buffer.bytes(),
         });
-        let (arrivals, waiting) = mpsc::channel(KNOCKS);
         let mut listeners = Vec::new();
         for address in &config.listen {
-            let endpoint = shared
-                .endpoint(*address, true)
-                .map_err(|error| QuicError::Listen { address: *address, error })?;
-            tokio::spawn(forward(endpoint.clone(), arrivals.clone()));
+            let endpoint = shared.endpoint(*address, true).map_err(|error| StartError::Listen {
+                protocol: "UDP",
+                address: *address,
+                error,
+            })?;
+            tokio::spawn(forward(endpoint.clone(), shared.clone(), arrivals.clone()));
             listeners.push(endpoint);
         }
-        Ok(Self {
-            shared,
-            listeners,
-            dial_v4: OnceLock::new(),
-            dial_v6: OnceLock::new(),
-            arrivals: Mutex::new(waiting),
-        })
+        Ok(Self { shared, listeners, dial_v4: OnceLock::new(), dial_v6: OnceLock::new() })
     }
 
     fn dialler(&self, to: SocketAddr) -> Result<&Endpoint, ConnectError> {
@@ -117,26 +94,11 @@ impl Quic {
     }
 }
 
-/// Reasons why there is no QUIC transport.
-#[derive(Debug, thiserror::Error)]
-pub enum QuicError {
-    /// The reset key cannot be kept in the state directory.
-    #[error("cannot keep the QUIC reset key in the state directory: {0}")]
-    ResetKey(std::io::Error),
-    /// A listening address cannot be bound.
-    #[error("cannot listen on UDP {address}: {error}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The system's error.
-        error: std::io::Error,
-    },
-}
-
 /// Puts the peers of an endpoint into the common queue.
-async fn forward(endpoint: Endpoint, arrivals: mpsc::Sender<quinn::Incoming>) {
+async fn forward(endpoint: Endpoint, shared: Arc<Shared>, arrivals: Arrivals) {
     while let Some(incoming) = endpoint.accept().await {
-        if arrivals.send(incoming).await.is_err() {
+        let incoming = QuicIncoming { incoming, shared: shared.clone() };
+        if arrivals.send(Box::new(incoming)).await.is_err() {
             return;
         }
     }
@@ -163,12 +125,17 @@ impl Incoming for QuicIncoming {
         let _proved_already = self.incoming.retry();
     }
 
+    /// QUIC repeats the first packet by itself.
+    fn wait(self: Box<Self>) {
+        self.incoming.ignore();
+    }
+
     fn ignore(self: Box<Self>) {
         self.incoming.ignore();
     }
 
-    fn handshake(self: Box<Self>) -> BoxFuture<'static, Result<Arc<dyn Connection>, ConnectError>> {
-        Box::pin(async move { self.shared.accept(self.incoming).await })
+    fn handshake(self: Box<Self>) -> BoxFuture<'static, Result<Admitted, ConnectError>> {
+        Box::pin(async move { self.shared.accept(self.incoming).await.map(Admitted::Link) })
     }
 }
 
@@ -185,13 +152,8 @@ impl Shared {
         Endpoint::new(self.reset_key.endpoint_config(), server, socket, Arc::new(TokioRuntime))
     }
 
-    fn judge(&self) -> PeerVerifier {
-        PeerVerifier::new(self.credentials.borrow().clone(), self.allow.clone())
-    }
-
     fn server_config(&self, slot: VerdictSlot) -> Result<ServerConfig, ConnectError> {
-        let tls = tls::server_config(self.judge(), self.post_quantum, slot).map_err(local)?;
-        let crypto = QuicServerConfig::try_from(tls).map_err(local)?;
+        let crypto = QuicServerConfig::try_from(self.tls.server(slot)?).map_err(unusable)?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(self.listening.clone());
         limits::bound_incoming(&mut config);
@@ -199,8 +161,7 @@ impl Shared {
     }
 
     fn client_config(&self, slot: VerdictSlot) -> Result<quinn::ClientConfig, ConnectError> {
-        let tls = tls::client_config(self.judge(), self.post_quantum, slot).map_err(local)?;
-        let crypto = QuicClientConfig::try_from(tls).map_err(local)?;
+        let crypto = QuicClientConfig::try_from(self.tls.client(slot)?).map_err(unusable)?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(self.dialling.clone());
         Ok(config)
@@ -211,23 +172,22 @@ impl Shared {
         let config = self.server_config(slot.clone())?;
         let connecting =
             incoming.accept_with(Arc::new(config)).map_err(|error| connect_error(error, &slot))?;
-        established(connecting, slot, ACCEPT_TIME).await
+        let connection = established(connecting, slot, ACCEPT_TIME).await?;
+        let QuicConnection { quic, peer, .. } = &connection;
+        let live = link_key(quic).map(|key| self.live.add(key, peer.id().clone(), quic.clone()));
+        Ok(Arc::new(QuicConnection { _live: live, ..connection }))
     }
-}
-
-fn local(error: impl std::fmt::Display) -> ConnectError {
-    ConnectError::Local(format!("the TLS configuration cannot be used: {error}"))
 }
 
 async fn established(
     connecting: quinn::Connecting,
     slot: VerdictSlot,
     time: Duration,
-) -> Result<Arc<dyn Connection>, ConnectError> {
+) -> Result<QuicConnection, ConnectError> {
     let connected = timeout(time, connecting).await.map_err(|_| ConnectError::NoAnswer(time))?;
     let quic = connected.map_err(|error| connect_error(error, &slot))?;
     match slot.get() {
-        Some(Ok(peer)) => Ok(Arc::new(QuicConnection { quic, peer: peer.clone() })),
+        Some(Ok(peer)) => Ok(QuicConnection { quic, peer: peer.clone(), _live: None }),
         // rustls completes no handshake without the verifier's consent.
         _ => Err(ConnectError::Broken("the handshake ended without a verdict on the peer".to_owned())),
     }
@@ -243,15 +203,9 @@ impl Transport for Quic {
             let connecting = self.dialler(to)?.connect_with(config, to, "bridge");
             let connecting =
                 connecting.map_err(|error| ConnectError::Local(format!("cannot dial {to}: {error}")))?;
-            established(connecting, slot, HANDSHAKE_TIME).await
-        })
-    }
-
-    fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Incoming>>> {
-        Box::pin(async {
-            let incoming = self.arrivals.lock().await.recv().await?;
-            let knock: Box<dyn Incoming> = Box::new(QuicIncoming { incoming, shared: self.shared.clone() });
-            Some(knock)
+            let connection: Arc<dyn Connection> =
+                Arc::new(established(connecting, slot, HANDSHAKE_TIME).await?);
+            Ok(connection)
         })
     }
 

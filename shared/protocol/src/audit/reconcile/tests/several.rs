@@ -22,6 +22,7 @@ pub(super) fn link_to(link: u64, peer: &str) -> Event {
         link,
         peer: Word::of(peer),
         suite: Word::of("s"),
+        transport: None,
     })
 }
 
