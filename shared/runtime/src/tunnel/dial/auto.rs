@@ -183,6 +183,7 @@ impl AutoDriver {
             TransportKind::Tcp => TransportKind::Quic,
         };
         let other = self.attempts.iter().find(|attempt| attempt.transport == to);
+        other.inspect(|other| other.presence.explain(&reason.to_string()));
         if let Some(connection) = other.and_then(|other| other.connection.clone()) {
             // Over QUIC the peer would learn of it only if QUIC carried.
             if let Some(key) = link.connection.as_ref().and_then(|quic| quic.quic_key()) {
@@ -208,6 +209,8 @@ impl AutoDriver {
                     self.switched(&*connection, &reason);
                 }
             }
+            // If QUIC is still up, its end has the reason.
+            None if transport == TransportKind::Tcp => {}
             None => presence.explain("preferred"),
         }
         if self.carries.is_none() {
