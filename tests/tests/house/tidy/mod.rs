@@ -137,7 +137,9 @@ const RULES: &[Rule] = &[
         },
         broken: |text| {
             code_lines(text, |line| {
-                ["quinn", "quinn_proto", "rustls", "tokio_rustls", "webpki"].iter().any(|name| names(line, name))
+                ["quinn", "quinn_proto", "rustls", "tokio_rustls", "webpki"]
+                    .iter()
+                    .any(|name| names(line, name))
             })
         },
         planted: (
