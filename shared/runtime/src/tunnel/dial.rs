@@ -121,7 +121,7 @@ async fn keep_over(
         match connected {
             Ok(connection) => {
                 complaint = None;
-                let dialled = Dialled { target: target.clone(), address: &dialled, is_up: &|| {} };
+                let dialled = Dialled { target: target.clone(), address: &dialled, is_up: &|| true };
                 let presence = Arc::<Presence>::default();
                 presence.explain("tunnel.transport");
                 let ended = link::run(&context, connection, Some(dialled), presence).await;

@@ -39,8 +39,8 @@ pub(super) struct Dialled<'a> {
     pub(super) target: Arc<str>,
     /// The address's entry in the register.
     pub(super) address: &'a DialledAddress,
-    /// Called when the link is up.
-    pub(super) is_up: &'a (dyn Fn() + Send + Sync),
+    /// Called when the link comes up. If it returns false, the link is not wanted any more.
+    pub(super) is_up: &'a (dyn Fn() -> bool + Send + Sync),
 }
 
 /// Result of a link.
@@ -67,8 +67,10 @@ pub(super) async fn run(
             let up = Instant::now();
             let target = dialled.as_ref().map(|dialled| dialled.target.clone());
             if let Some(dialled) = &dialled {
+                if !(dialled.is_up)() {
+                    return Ended { lived: None, why: LinkEnd::Here.to_string() };
+                }
                 dialled.address.linked();
-                (dialled.is_up)();
             }
             let why = Link::new(context.clone(), connection, target, presence, &agreed).live(agreed).await;
             let why = why.to_string();

@@ -84,6 +84,19 @@ fn tcp_is_dialled_a_moment_after_quic_and_dropped_if_quic_wins() {
 }
 
 #[test]
+fn a_tcp_link_that_came_up_while_it_was_dropped_ends_later() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.actions(), [Action::Dial(Quic)]);
+    assert_eq!(scene.after(300), [Action::Dial(Tcp)]);
+    assert_eq!(scene.up(Quic), [Action::Drop(Tcp)]);
+    assert_eq!(scene.up(Tcp), []);
+    for _ in 0..2 {
+        assert_eq!(scene.second(10, 0, 10), []);
+    }
+    assert_eq!(scene.second(10, 0, 10), [Action::End(Tcp, Reason::Carries(TRIAL_TIME))]);
+}
+
+#[test]
 fn a_healthy_quic_link_leaves_tcp_alone() {
     let mut scene = Scene::over_quic();
     for _ in 0..100 {

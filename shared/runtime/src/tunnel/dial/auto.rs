@@ -6,6 +6,7 @@
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -60,6 +61,8 @@ pub(super) async fn keep_linked(
     loop {
         driver.act();
         tokio::select! {
+            // What came up is known before its end, and before the next decision.
+            biased;
             Some(up) = ups.recv() => driver.handle_up(up),
             Some(ended) = driver.running.join_next() => {
                 // A dropped attempt has no result.
@@ -106,6 +109,9 @@ struct Attempt {
     transport: TransportKind,
     task: AbortHandle,
     presence: Arc<Presence>,
+    /// Set by the first of two: the task when its link comes up, or the driver when it drops the
+    /// attempt. So a link that has been announced is never aborted.
+    is_decided: Arc<AtomicBool>,
     /// Set when its link is up.
     connection: Option<Arc<dyn Connection>>,
 }
@@ -135,10 +141,16 @@ impl AutoDriver {
     }
 
     fn dial(&mut self, transport: TransportKind) {
+        // An attempt that came up while it was to be dropped. Its link is about to be known.
+        if self.attempts.iter().any(|attempt| attempt.transport == transport) {
+            return;
+        }
         self.next += 1;
-        let (id, presence) = (self.next, Arc::<Presence>::default());
+        let (id, presence, is_decided) =
+            (self.next, Arc::<Presence>::default(), Arc::<AtomicBool>::default());
         let (context, target, address) = (self.context.clone(), self.target.clone(), self.address);
         let (dialled, up, seen) = (self.dialled.clone(), self.up.clone(), presence.clone());
+        let decided = is_decided.clone();
         let task = self.running.spawn(async move {
             let connection = match context.transports.dial(transport, address).await {
                 Ok(connection) => connection,
@@ -151,17 +163,22 @@ impl AutoDriver {
             };
             let linked = connection.clone();
             let is_up = move || {
-                let _full = up.try_send(LinkedAttempt { id, connection: linked.clone() });
+                let is_dropped = decided.swap(true, Ordering::Relaxed);
+                if !is_dropped {
+                    let _full = up.try_send(LinkedAttempt { id, connection: linked.clone() });
+                }
+                !is_dropped
             };
             let dialled = Dialled { target, address: &dialled, is_up: &is_up };
             AttemptEnd { id, ended: link::run(&context, connection, Some(dialled), seen).await }
         });
-        self.attempts.push(Attempt { id, transport, task, presence, connection: None });
+        self.attempts.push(Attempt { id, transport, task, presence, is_decided, connection: None });
     }
 
     fn drop_attempt(&mut self, transport: TransportKind) {
         self.attempts.retain(|attempt| {
-            let is_dropped = attempt.transport == transport && attempt.connection.is_none();
+            let is_dropped =
+                attempt.transport == transport && !attempt.is_decided.swap(true, Ordering::Relaxed);
             if is_dropped {
                 attempt.task.abort();
             }
@@ -194,7 +211,7 @@ impl AutoDriver {
     }
 
     fn handle_up(&mut self, LinkedAttempt { id, connection }: LinkedAttempt) {
-        // A dropped attempt may have come up at the last moment.
+        // Its link may have ended already.
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == id) else { return };
         let transport = attempt.transport;
         attempt.connection = Some(connection.clone());
