@@ -62,7 +62,7 @@ impl Auditor {
         let (millis, lost, sent) = match reason {
             Reason::NoLink(time) | Reason::Silent(time) | Reason::Carries(time) => (millis(time), None, None),
             Reason::Lossy { lost, sent } => (None, Some(*lost), Some(*sent)),
-            Reason::Failed(_) => (None, None, None),
+            Reason::Failed(_) | Reason::TcpEnded(_) => (None, None, None),
         };
         log.record(Event::TunnelSwitched(Switched {
             from: Word::of(from),

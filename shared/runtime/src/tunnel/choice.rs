@@ -50,6 +50,9 @@ pub(super) enum Reason {
     /// A link over QUIC beside that over TCP carried for this time.
     #[error("QUIC has carried for {} s", .0.as_secs())]
     Carries(Duration),
+    /// The link over TCP ended by itself.
+    #[error("TCP: {0}")]
+    TcpEnded(String),
 }
 
 impl Reason {
@@ -61,6 +64,7 @@ impl Reason {
             Self::Silent(_) => "silent",
             Self::Lossy { .. } => "lossy",
             Self::Carries(_) => "carries",
+            Self::TcpEnded(_) => "tcp-ended",
         }
     }
 }

@@ -12,6 +12,7 @@ use bridge_runtime::tunnel::{LinkUp, TunnelEvent};
 use bytes::Bytes;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::agents::{Home, Log, RunningTunnel, ca, eventually, issue};
@@ -55,10 +56,12 @@ async fn each_pair_of_settings_links_over_what_both_have() {
     }
 }
 
-/// A line for UDP and TCP at one port, of which UDP can be blocked.
+/// A line for UDP and TCP at one port, of which each can be blocked.
 struct Line {
     address: SocketAddr,
     udp_passes: Arc<AtomicBool>,
+    /// While it is false there is no TCP connection.
+    tcp_passes: watch::Sender<bool>,
     _carriers: JoinSet<()>,
 }
 
@@ -88,29 +91,35 @@ impl Line {
                 }
             }
         });
+        let (tcp_passes, passes) = watch::channel(true);
         carriers.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((mut near, _)) = front.accept().await {
+                let mut passes = passes.clone();
                 connections.spawn(async move {
                     let mut far = TcpStream::connect(to).await.unwrap();
-                    let _ended = copy_bidirectional(&mut near, &mut far).await;
+                    tokio::select! {
+                        _blocked = passes.wait_for(|passes| !passes) => {}
+                        _ended = copy_bidirectional(&mut near, &mut far) => {}
+                    }
                 });
             }
         });
-        Self { address, udp_passes, _carriers: carriers }
+        Self { address, udp_passes, tcp_passes, _carriers: carriers }
     }
+}
+
+/// Lets an agent choose its transport. Neither side may wait for the time-out.
+fn auto(home: Home) -> Home {
+    home.with(|config| {
+        config.transport = TransportChoice::Auto;
+        config.idle_timeout = Duration::from_secs(600);
+    })
 }
 
 #[tokio::test]
 async fn a_link_moves_to_tcp_while_udp_is_blocked_and_back_again() {
     let (log, ca) = (Log::capture(), ca());
-    let auto = |home: Home| {
-        home.with(|config| {
-            config.transport = TransportChoice::Auto;
-            // Neither side may wait for the time-out.
-            config.idle_timeout = Duration::from_secs(600);
-        })
-    };
     let mut idc = auto(Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening()).start(Role::Idc);
     let line = Line::start(idc.address()).await;
     let home = Home::new(&ca, &issue(&ca, Role::Cloud, "shop")).dialling(line.address);
@@ -138,4 +147,29 @@ async fn a_link_moves_to_tcp_while_udp_is_blocked_and_back_again() {
     .await;
     assert_eq!(log.lines(&["WARN", "moved to the other transport", "from=\"quic\" to=\"tcp\""]).len(), 1);
     assert_eq!(log.lines(&["WARN", "moved to the other transport", "from=\"tcp\" to=\"quic\""]).len(), 1);
+}
+
+#[tokio::test]
+async fn a_move_is_logged_if_the_tcp_link_ended_by_itself() {
+    let (log, ca) = (Log::capture(), ca());
+    let mut idc = auto(Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening()).start(Role::Idc);
+    let line = Line::start(idc.address()).await;
+    line.udp_passes.store(false, Ordering::Relaxed);
+    let home = Home::new(&ca, &issue(&ca, Role::Cloud, "shop")).dialling(line.address);
+    let mut cloud = auto(home).start(Role::Cloud);
+    cloud.up().await;
+    assert_eq!(transports(&cloud), ["tcp"]);
+
+    line.udp_passes.store(true, Ordering::Relaxed);
+    line.tcp_passes.send_replace(false);
+    let up = cloud.up().await;
+    while idc.handle.status().iter().all(|link| link.transport == "tcp") {
+        idc.up().await;
+    }
+    carries(&up, &mut idc).await;
+    assert_eq!(transports(&cloud), ["quic"]);
+    assert_eq!(
+        log.lines(&["WARN", "moved to the other transport", "from=\"tcp\" to=\"quic\"", "TCP: "]).len(),
+        1
+    );
 }

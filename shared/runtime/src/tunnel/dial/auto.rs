@@ -55,6 +55,7 @@ pub(super) async fn keep_linked(
         complaint: None,
         up,
         carries: None,
+        tcp_end: String::new(),
     };
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -101,6 +102,8 @@ struct AutoDriver {
     up: mpsc::Sender<LinkedAttempt>,
     /// Transport that carried last.
     carries: Option<TransportKind>,
+    /// Reason of the end of the last link over TCP.
+    tcp_end: String,
 }
 
 /// One attempt, or its link.
@@ -228,7 +231,12 @@ impl AutoDriver {
             }
             // If QUIC is still up, its end has the reason.
             None if transport == TransportKind::Tcp => {}
-            None => presence.explain("preferred"),
+            None => {
+                presence.explain("preferred");
+                if is_alone {
+                    self.switched(&*connection, &Reason::TcpEnded(self.tcp_end.clone()));
+                }
+            }
         }
         if self.carries.is_none() {
             self.carries = Some(transport);
@@ -243,13 +251,35 @@ impl AutoDriver {
             self.backoff = Backoff::default();
         }
         match ended.lived {
-            Some(_) => self.choice.handle_down(attempt.transport, &ended.why, pause, now),
+            Some(_) => {
+                self.choice.handle_down(attempt.transport, &ended.why, pause, now);
+                self.handle_other_left(attempt.transport, ended.why);
+            }
             None => {
                 self.choice.handle_failed(attempt.transport, &ended.why, pause, now);
                 if self.attempts.iter().all(|attempt| attempt.connection.is_none()) {
                     report::without_link(self.address, attempt.transport, &ended.why, &mut self.complaint);
                 }
             }
+        }
+    }
+
+    /// Takes that a link has ended, and notes a move if that over the other transport is left. If
+    /// the core ended it, the move is noted already.
+    fn handle_other_left(&mut self, ended: TransportKind, why: String) {
+        let reason = match ended {
+            TransportKind::Quic => Reason::Failed(why),
+            TransportKind::Tcp => {
+                self.tcp_end.clone_from(&why);
+                Reason::TcpEnded(why)
+            }
+        };
+        let left = self.attempts.iter().find(|attempt| attempt.connection.is_some());
+        if let Some((presence, Some(connection))) =
+            left.map(|left| (left.presence.clone(), left.connection.clone()))
+        {
+            presence.explain(&reason.to_string());
+            self.switched(&*connection, &reason);
         }
     }
 
