@@ -12,5 +12,6 @@ mod database_down;
 mod in_nobodys_way;
 mod keys;
 mod traces;
+mod transports;
 mod two_hosts;
 mod wan;
