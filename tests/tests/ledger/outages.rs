@@ -466,7 +466,9 @@ pub(crate) async fn an_order_whose_rows_a_trigger_drops_is_not_placed(database: 
         let BatchEnd { ends, outage } = database.ledger.commit(&requests, None).await;
         // SQLite checks the lines' order at once, so the order is at fault there.
         let is_refused = |end: &RequestEnd| match end {
-            RequestEnd::Committed(committed) => committed.answer == RequestOutcome::Refused(Refusal::Failed),
+            RequestEnd::Committed(committed) => {
+                *committed.answer() == RequestOutcome::Refused(Refusal::Failed)
+            }
             end => matches!(end, RequestEnd::NotCommitted),
         };
         assert!(ends.len() == 1 && ends.iter().all(is_refused), "{table}: {ends:?}");

@@ -177,9 +177,8 @@ async fn choosing() -> Result<Option<Stage>> {
 }
 
 impl Stage {
-    /// Waits until both agents have one link, over this transport. Prints the time that it took.
+    /// Waits until both agents have one link, over this transport, and for this reason.
     async fn carries_over(&self, transport: &str, why: &str) -> Result<()> {
-        let began = Instant::now();
         for agent in [&self.bridge.cloud, &self.bridge.idc] {
             until(&format!("{transport} alone carries"), async || {
                 let found = links(agent.admin()).await?;
@@ -189,7 +188,6 @@ impl Stage {
         }
         let found = links(self.bridge.idc.admin()).await?;
         ensure!(found.iter().any(|(_, because)| because.contains(why)), "{found:?} without {why:?}");
-        println!("{transport} carries alone after {:?}: {found:?}", began.elapsed());
         Ok(())
     }
 
@@ -207,7 +205,6 @@ impl Stage {
             placed += 1;
             ensure!(began.elapsed() < PATIENCE, "QUIC still carries");
         }
-        println!("orders flow over TCP after {:?}", began.elapsed());
         self.carries_over("tcp", why).await?;
         for _ in 0..10 {
             self.places(&mut shop).await?;

@@ -108,7 +108,7 @@ fn a_newer_orders_unknown_terms_and_seal_are_kept_as_sent() {
     };
     // The seal binds the bytes of the terms, so unknown fields must be kept.
     assert_eq!(received.envelope().terms, terms);
-    let read = bridge_protocol::wire::order::Terms::decode(terms).unwrap();
+    let read = wire::order::Terms::decode(terms).unwrap();
     assert_eq!(read, values::terms());
 }
 

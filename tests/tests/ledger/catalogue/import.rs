@@ -33,7 +33,9 @@ const NOTED: &str = "SELECT count(*) FROM catalogue_pending";
 
 async fn import(database: &Database, text: &str, options: Options) -> Imported {
     let catalogue = Catalogue::of(&database.ledger);
-    catalogue.import(CatalogueFile::json_lines(text.as_bytes()), options, |_| ()).await.unwrap()
+    let importing = catalogue.import(CatalogueFile::json_lines(text.as_bytes()), options, |_| ());
+    // On the heap, because the futures of both databases are large for a test.
+    Box::pin(importing).await.unwrap()
 }
 
 const fn tally(new: u64, changed: u64, unchanged: u64) -> Tally {

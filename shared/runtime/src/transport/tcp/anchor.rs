@@ -105,10 +105,8 @@ impl LinkState {
 
     fn enter(&self, next: Phase) {
         self.phase.send_if_modified(|phase| {
-            let is_forward = match (&*phase, &next) {
-                (Phase::Ended(_), _) | (Phase::Open, Phase::Begun | Phase::Open) => false,
-                _ => true,
-            };
+            let is_forward =
+                !matches!((&*phase, &next), (Phase::Ended(_), _) | (Phase::Open, Phase::Begun | Phase::Open));
             if is_forward {
                 *phase = next;
             }

@@ -118,7 +118,7 @@ impl Connection for TcpConnection {
             };
             let mut lanes = lanes.lock().await;
             tokio::select! {
-                lane = lanes.next() => lane.ok_or_else(|| LaneError::Closed(Closed::Here)),
+                lane = lanes.next() => lane.ok_or(LaneError::Closed(Closed::Here)),
                 closed = self.state.closed() => Err(LaneError::Closed(closed)),
             }
         })
