@@ -349,7 +349,9 @@ async fn order_until_over(site: Arc<Site>, caller: usize, seen: Arc<Seen>) -> Re
         let answer = shop.place(&format!("{caller}-{}", order.key), order.body).await?;
         let status = answer.status.as_u16();
         if status == 503 {
-            shop.problem(&answer, 503, "data-centre-unavailable")?;
+            // Orders whose outcome is unknown may leave the brand a limit for a moment.
+            shop.problem(&answer, 503, "busy")
+                .or_else(|_| shop.problem(&answer, 503, "data-centre-unavailable"))?;
             ensure!(answer.retry_after().is_some(), "{:?}", answer.headers);
         }
         *seen.by_status.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
