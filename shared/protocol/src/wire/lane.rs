@@ -2,7 +2,7 @@
 //!
 //! A lane opens with a preamble of eight bytes that names the lane. After it there are only frames.
 //! Over QUIC a lane is a stream. Over TCP it is a TLS connection of its own with the same bytes;
-//! [`tcp`](super::tcp) has those before them.
+//! [`tcp`](crate::wire::tcp) has those before them.
 
 use std::fmt;
 
