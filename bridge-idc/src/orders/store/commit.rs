@@ -324,10 +324,10 @@ async fn write<T: Both>(
         return Ok(HashMap::new());
     }
     let written = transaction.write(&rows, at).await?;
-    if !written.had_all(&rows) {
+    if !written.had_keys_and_units(&rows) {
         return Err(LedgerError::Conflict);
     }
-    if !written.has_all(&rows) {
+    if !written.inserted_all(&rows) {
         return Err(LedgerError::Denied(SqlState::rows_dropped()));
     }
     // Orders and purchases are written before cancellations, because this batch may cancel an order

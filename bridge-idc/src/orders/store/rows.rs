@@ -199,13 +199,13 @@ pub(super) struct WrittenRows {
 
 impl WrittenRows {
     /// Returns true if all keys were new and all units were there.
-    pub(super) fn had_all(&self, rows: &NewRows<'_>) -> bool {
+    pub(super) fn had_keys_and_units(&self, rows: &NewRows<'_>) -> bool {
         (self.positions.len(), self.stock, self.launches)
             == (rows.outcomes.len(), rows.stock.len(), rows.launches.len())
     }
 
     /// Returns true if all rows of the orders were inserted.
-    pub(super) fn has_all(&self, rows: &NewRows<'_>) -> bool {
+    pub(super) fn inserted_all(&self, rows: &NewRows<'_>) -> bool {
         let NewRows { orders, lines, personal, purchases, .. } = rows;
         self.inserted == orders.len() + lines.len() + personal.len() + purchases.len()
     }

@@ -23,7 +23,7 @@ use super::{ON_ONE_CONNECTION, requests_under_way};
 use crate::common::{Shop, configure, metric, postgres, site_on, until};
 
 /// Makes each batch of orders take 50 ms.
-pub(super) const SLOW_COMMITS: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+const SLOW_COMMITS: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
     $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$; \
     CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH STATEMENT EXECUTE FUNCTION slow()";
 
@@ -201,7 +201,7 @@ async fn orders_for_a_held_row_refuse_no_other_brand() -> Result<()> {
 }
 
 /// Returns the limit of a brand in a cloud agent's status, if it has one.
-pub(super) async fn limit_of(site: &Site, brand: &str) -> Result<Option<u64>> {
+async fn limit_of(site: &Site, brand: &str) -> Result<Option<u64>> {
     let status = Client::new(site.cloud.admin).get("/status", None).await?.json();
     let credits = status["credits"].as_array().context("no credits")?.clone();
     Ok(credits.iter().find(|credit| credit["brand"] == brand).and_then(|credit| credit["limit"].as_u64()))
